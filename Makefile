@@ -1,0 +1,39 @@
+# The two commands of the README: `make lab` and `make test`. Both set up .venv when it is missing or out of date.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300
+# Jupyter refuses to run as root unless it is told; the server stays on localhost, behind its token.
+ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.PHONY: lab test lint types unit nbval notebooks clean
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=notebooks $(ROOT) $(LAB_ARGS) notebooks/00_quickstart.ipynb
+
+test: lint types unit nbval
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+unit: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+nbval: $(INSTALLED)
+	$(BIN)/python -m pytest $(NBVAL) -v notebooks
+
+notebooks: $(INSTALLED)
+	$(BIN)/python tools/run_notebooks.py notebooks/*.ipynb
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	touch $@

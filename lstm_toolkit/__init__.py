@@ -1,0 +1,47 @@
+"""LSTMs from Keras to TensorFlow Lite's fused ops, exactly.
+
+The public names are loaded when they are first used; importing the package loads neither TensorFlow nor LiteRT.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import errors as errors
+    from .conversion import convert as convert
+    from .gates import GateWeights as GateWeights
+    from .inspection import LstmNode as LstmNode
+    from .inspection import ModelSummary as ModelSummary
+    from .inspection import inspect as inspect
+    from .report import Conversion as Conversion
+    from .report import ConversionReport as ConversionReport
+    from .runner import Runner as Runner
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "Conversion": "report",
+    "ConversionReport": "report",
+    "GateWeights": "gates",
+    "LstmNode": "inspection",
+    "ModelSummary": "inspection",
+    "Runner": "runner",
+    "convert": "conversion",
+    "inspect": "inspection",
+}
+
+__all__ = [*_MODULES, "errors"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module(".errors", __name__)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,120 @@
+"""The command line: `lstm-toolkit convert` and `lstm-toolkit inspect`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .errors import LstmToolkitError
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lstm_toolkit")
+def main() -> None:
+    """LSTMs from Keras to TensorFlow Lite's fused ops, exactly."""
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The .tflite file to write.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Fixes the batch; 1 where the model leaves it open.")
+@click.option("--time-steps", type=click.IntRange(min=1), help="Fixes the time where the model leaves it open.")
+@click.option(
+    "--on-unsupported",
+    type=click.Choice(["raise", "keep"]),
+    default="raise",
+    show_default=True,
+    help="What to do with a recurrent layer that cannot be fused exactly.",
+)
+@click.option("--verify/--no-verify", default=True, help="Compare the file with the model on random inputs.")
+@json_option
+def convert(model: Path, output: Path, as_json: bool, **options: Any) -> None:
+    """Converts the .keras file MODEL, every LSTM to one fused op."""
+    from .conversion import convert as convert_model
+
+    if not os.access(output.parent, os.W_OK):
+        raise click.ClickException(f"cannot write {str(output)!r}: there is no writable folder {str(output.parent)!r}")
+    with _reporting_errors(), _progress(), _silent_stderr():
+        conversion = convert_model(model, **options)
+        conversion.save(output)
+    if as_json:
+        _print_json({"output": str(output), "size": len(conversion.tflite)} | conversion.report.to_dict())
+    else:
+        click.echo(f"{output}: {conversion}")
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@json_option
+def inspect(model: Path, as_json: bool) -> None:
+    """Shows what is in the .tflite file MODEL."""
+    from .inspection import inspect as inspect_model
+
+    with _reporting_errors():
+        summary = inspect_model(model)
+    if as_json:
+        _print_json(summary.to_dict())
+    else:
+        click.echo(str(summary))
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@contextlib.contextmanager
+def _reporting_errors() -> Iterator[None]:
+    """Turns the package's errors, and those of writing a file, into one line and exit code 1."""
+    try:
+        yield
+    except LstmToolkitError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"cannot write {error.filename!r}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[None]:
+    """Shows each stage that `convert` logs as a line on standard error."""
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(message)s ..."))
+    logger = logging.getLogger("lstm_toolkit")
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+        stream.close()
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Keeps what TensorFlow's C++ part and its Python layers print away from the terminal."""
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -1,0 +1,47 @@
+"""The contract of TensorFlow Lite's fused LSTM op: which operand stands at which index.
+
+Source: `tflite/kernels/lstm_shared.h` of LiteRT. Sizes there: `n_input` is the size of one input step,
+`n_cell` the number of units, `n_output` the size of one output step (`n_cell` without a projection).
+"""
+
+from __future__ import annotations
+
+GATES = ("input", "forget", "cell", "output")
+"""The gates in the order in which the op takes them, which is also Keras's order (i, f, c, o)."""
+
+INPUT_WEIGHTS = tuple(f"input_to_{gate}_weights" for gate in GATES)
+"""Names of the input weights, each [n_cell, n_input]."""
+
+RECURRENT_WEIGHTS = tuple(f"recurrent_to_{gate}_weights" for gate in GATES)
+"""Names of the recurrent weights, each [n_cell, n_output]."""
+
+PEEPHOLE_WEIGHTS = tuple(f"cell_to_{gate}_weights" for gate in GATES if gate != "cell")
+"""Names of the peephole weights, each [n_cell]: the diagonal of a matrix. The cell gate has none."""
+
+BIASES = tuple(f"{gate}_gate_bias" for gate in GATES)
+"""Names of the biases, each [n_cell]."""
+
+LAYER_NORM_COEFFICIENTS = tuple(f"{gate}_layer_norm_coefficients" for gate in GATES)
+"""Names of the layer normalization coefficients, each [n_cell]."""
+
+STATES = ("output_state", "cell_state")
+"""Names of the variable tensors: h as [batch, n_output] and c as [batch, n_cell]."""
+
+OPERANDS = (
+    "input",
+    *INPUT_WEIGHTS,
+    *RECURRENT_WEIGHTS,
+    *PEEPHOLE_WEIGHTS,
+    *BIASES,
+    "projection_weights",
+    "projection_bias",
+    *STATES,
+    *LAYER_NORM_COEFFICIENTS,
+)
+"""Operand names of `UNIDIRECTIONAL_SEQUENCE_LSTM` by index, 0 to 23. An absent operand is -1 in the file."""
+
+WEIGHT_OPERANDS = tuple(name for name in OPERANDS if name not in ("input", *STATES))
+"""The operands that hold weights, in the order of the op."""
+
+ABSENT = -1
+"""The tensor index that stands for an operand that is not there."""

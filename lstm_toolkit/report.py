@@ -1,0 +1,103 @@
+"""What a conversion returns: `Conversion` (the file) and `ConversionReport` (what became of each layer)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from .tables import Table
+from .tflite_file import write_whole
+
+if TYPE_CHECKING:
+    from .runner import Runner
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerReport:
+    """One call of a recurrent layer.
+
+    Attributes:
+        name: the layer's name, with a number appended from its second call on.
+        layer_class: name of its class.
+        op: the op that it became.
+        reason: why it did not become a fused op, or None if it did.
+    """
+
+    name: str
+    layer_class: str
+    op: str
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ConversionReport:
+    """What a conversion did.
+
+    Attributes:
+        layers: the recurrent layers in the order in which they were called.
+        ops: number of operators in the file by name, over all subgraphs.
+        max_abs_error: largest absolute difference from the source model over all outputs of several calls in a
+            row; None if `verify` was off.
+    """
+
+    layers: tuple[LayerReport, ...]
+    ops: Counter[str]
+    max_abs_error: float | None
+
+    def tables(self) -> tuple[Table, ...]:
+        """The report as tables: layers and operators."""
+        error = "not verified" if self.max_abs_error is None else f"largest error {self.max_abs_error:.1e}"
+        layers = [(layer.name, layer.layer_class, layer.op, layer.reason or "") for layer in self.layers]
+        return (
+            Table(f"Recurrent layers ({error})", ("layer", "class", "op", "why not fused"), layers),
+            Table("Operators", ("op", "count"), sorted(self.ops.items())),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as values that JSON can hold."""
+        return {
+            "layers": [dataclasses.asdict(layer) for layer in self.layers],
+            "ops": dict(sorted(self.ops.items())),
+            "max_abs_error": self.max_abs_error,
+        }
+
+    def __str__(self) -> str:
+        return "\n\n".join(str(table) for table in self.tables())
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self.tables())
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """A converted model.
+
+    Attributes:
+        tflite: the bytes of the `.tflite` file.
+        report: what became of each layer, and the error against the source.
+    """
+
+    tflite: bytes = dataclasses.field(repr=False)
+    report: ConversionReport
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the file, whole or not at all.
+
+        Raises:
+            OSError: if it cannot be written; what stood at `path` before is untouched then.
+        """
+        write_whole(path, self.tflite)
+
+    def runner(self, **kwargs: Any) -> Runner:
+        """A `Runner` on this model; takes its keyword arguments."""
+        from .runner import Runner
+
+        return Runner(self.tflite, **kwargs)
+
+    def __str__(self) -> str:
+        return f"{len(self.tflite):,} bytes\n\n{self.report}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{len(self.tflite):,} bytes</p>{self.report._repr_html_()}"

@@ -1,0 +1,122 @@
+"""`Runner`: calls a `.tflite` model like a function, on the LiteRT interpreter."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from .errors import InvalidModelError
+from .tflite_file import read_bytes
+
+Outputs = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]
+
+
+class Runner:
+    """Runs a `.tflite` model.
+
+    Args:
+        model: the bytes or the path of a `.tflite` file.
+        num_threads: threads that the interpreter may use.
+        xnnpack: whether XNNPACK may take over the ops that it has, as it does by default in LiteRT.
+
+    Raises:
+        InvalidModelError: if the model cannot be read, or the interpreter refuses it.
+
+    A call takes one array for a model with one input, or keyword arguments by input name, and returns one array for
+    a model with one output, or a dict by output name. Names are those of the file's signature. Arrays are converted
+    to the input's dtype where nothing is lost by kind (float64 to float32, integer to float).
+    """
+
+    def __init__(self, model: bytes | str | os.PathLike[str], *, num_threads: int = 1, xnnpack: bool = True) -> None:
+        resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        try:
+            self._interpreter = Interpreter(
+                model_content=read_bytes(model),
+                num_threads=num_threads,
+                experimental_op_resolver_type=resolver,
+            )
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise InvalidModelError(f"LiteRT cannot run this model: {error}") from error
+        self._inputs, self._outputs = _signature(self._interpreter)
+        self._allocated = {name: tuple(map(int, details["shape"])) for name, details in self._inputs.items()}
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each input by name, -1 where it is dynamic."""
+        return {name: tuple(map(int, details["shape_signature"])) for name, details in self._inputs.items()}
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, in the order of the file."""
+        return tuple(self._outputs)
+
+    def __call__(self, /, *args: npt.ArrayLike, **inputs: npt.ArrayLike) -> Outputs:
+        """Runs the model once.
+
+        Args:
+            *args: the one input of a model that has one.
+            **inputs: inputs by name.
+
+        Returns:
+            The output array, or a dict of them by name where there are several.
+
+        Raises:
+            ValueError: if inputs are missing or unknown, or a shape or dtype does not fit; the message has what was
+                expected and what was given.
+        """
+        values = self._checked(args, inputs)
+        shapes = {name: value.shape for name, value in values.items()}
+        if shapes != self._allocated:
+            for name, shape in shapes.items():
+                self._interpreter.resize_tensor_input(self._inputs[name]["index"], shape)
+            self._interpreter.allocate_tensors()
+            self._allocated = shapes
+        for name, value in values.items():
+            self._interpreter.set_tensor(self._inputs[name]["index"], value)
+        self._interpreter.invoke()
+        results = {name: self._interpreter.get_tensor(details["index"]) for name, details in self._outputs.items()}
+        return next(iter(results.values())) if len(results) == 1 else results
+
+    def reset(self) -> None:
+        """Sets every variable tensor to zero, so that the next call starts a new sequence."""
+        self._interpreter.reset_all_variables()
+
+    def _checked(self, args: tuple[npt.ArrayLike, ...], inputs: dict[str, npt.ArrayLike]) -> dict[str, Any]:
+        expected = list(self._inputs)
+        if args:
+            if len(args) > 1 or len(expected) > 1 or inputs:
+                raise ValueError(f"pass the inputs by name: {expected}")
+            inputs = {expected[0]: args[0]}
+        if set(inputs) != set(expected):
+            raise ValueError(f"the model has the inputs {expected}, got {list(inputs)}")
+        return {name: self._converted(name, value) for name, value in inputs.items()}
+
+    def _converted(self, name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
+        array, details = np.asarray(value), self._inputs[name]
+        shape = self.input_shapes[name]
+        if len(array.shape) != len(shape) or any(
+            size not in (-1, given) for size, given in zip(shape, array.shape, strict=True)
+        ):
+            raise ValueError(f"input {name!r} has shape {list(shape)} (-1 is any), got {list(array.shape)}")
+        if not np.can_cast(array.dtype, details["dtype"], "same_kind"):
+            raise ValueError(f"input {name!r} is {np.dtype(details['dtype'])}, got {array.dtype}")
+        return array.astype(details["dtype"])
+
+
+def _signature(interpreter: Interpreter) -> tuple[dict[str, Any], dict[str, Any]]:
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    signatures = interpreter.get_signature_list()
+    if not signatures:
+        return {d["name"]: d for d in inputs}, {d["name"]: d for d in outputs}
+    runner = interpreter.get_signature_runner(next(iter(signatures)))
+    by_name = runner.get_input_details(), runner.get_output_details()
+    ordered = []
+    for details, names in zip((inputs, outputs), by_name, strict=True):
+        place = {d["index"]: number for number, d in enumerate(details)}
+        ordered.append(dict(sorted(names.items(), key=lambda item: place[item[1]["index"]])))
+    return ordered[0], ordered[1]

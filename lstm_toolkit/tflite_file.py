@@ -1,0 +1,258 @@
+"""Reads, edits and writes `.tflite` files as the schema's mutable objects, which never leave this package.
+
+The codec is `ai_edge_litert.tools.flatbuffer_utils`; the objects are those of `ai_edge_litert.schema_py_generated`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+
+from .contract import ABSENT
+from .errors import InvalidModelError
+
+FILE_IDENTIFIER = b"TFL3"
+
+DTYPES: dict[int, npt.DTypeLike] = {
+    schema.TensorType.FLOAT64: np.float64,
+    schema.TensorType.FLOAT32: np.float32,
+    schema.TensorType.FLOAT16: np.float16,
+    schema.TensorType.INT64: np.int64,
+    schema.TensorType.INT32: np.int32,
+    schema.TensorType.INT16: np.int16,
+    schema.TensorType.INT8: np.int8,
+    schema.TensorType.UINT64: np.uint64,
+    schema.TensorType.UINT32: np.uint32,
+    schema.TensorType.UINT16: np.uint16,
+    schema.TensorType.UINT8: np.uint8,
+    schema.TensorType.BOOL: np.bool_,
+}
+"""NumPy's dtype for each of the schema's tensor types that has one."""
+
+_OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+_TYPE_NAMES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
+
+
+def read_bytes(model: bytes | bytearray | memoryview | str | os.PathLike[str]) -> bytes:
+    """Returns the bytes of a model that is given as bytes or as a path.
+
+    Raises:
+        InvalidModelError: if the path cannot be read, or the bytes are not a `.tflite` file.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        try:
+            data = Path(model).read_bytes()
+        except OSError as error:
+            raise InvalidModelError(f"cannot read {os.fspath(model)!r}: {error.strerror or error}") from error
+        origin = repr(os.fspath(model))
+    elif isinstance(model, (bytes, bytearray, memoryview)):
+        data, origin = bytes(model), "the model"
+    else:
+        raise InvalidModelError(f"expected the bytes or the path of a .tflite file, got {type(model).__name__}")
+    if data[4:8] != FILE_IDENTIFIER:
+        raise InvalidModelError(f"{origin} is not a .tflite file: its bytes 4 to 8 are not {FILE_IDENTIFIER.decode()}")
+    return data
+
+
+def read_model(data: bytes) -> Any:
+    """Unpacks the bytes of a `.tflite` file into a `ModelT` in which every index is in range.
+
+    Raises:
+        InvalidModelError: if the bytes cannot be unpacked or an index points nowhere.
+    """
+    data = read_bytes(data)
+    try:
+        model = flatbuffer_utils.read_model_from_bytearray(data)
+    except Exception as error:  # the codec raises whatever the damaged bytes lead it to
+        raise InvalidModelError(f"the .tflite file is damaged: {type(error).__name__}: {error}") from error
+    _check_indices(model)
+    return model
+
+
+def write_model(model: Any) -> bytes:
+    """Packs a `ModelT`, after dropping the tensors, buffers and operator codes that nothing refers to."""
+    prune(model)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file whole or not at all: into a temporary file beside it, which then takes its name.
+
+    Raises:
+        OSError: as writing does; nothing is left behind then.
+    """
+    target, temporary = Path(path), None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, target)
+    except BaseException as error:
+        if temporary is not None:
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        raise
+
+
+def operator_name(model: Any, operator: Any) -> str:
+    """Name of an operator: the builtin's, or the custom code of a CUSTOM one."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    builtin = flatbuffer_utils.get_builtin_code_from_operator_code(code)
+    if builtin == schema.BuiltinOperator.CUSTOM:
+        return text(code.customCode) or "CUSTOM"
+    return _OPERATOR_NAMES.get(builtin, f"UNKNOWN_{builtin}")
+
+
+def count_operators(model: Any) -> Counter[str]:
+    """Counts the operators of all subgraphs by name."""
+    return Counter(operator_name(model, op) for subgraph in model.subgraphs for op in subgraph.operators)
+
+
+def type_name(tensor: Any) -> str:
+    """The tensor's type as TensorFlow Lite spells it, in lower case."""
+    return _TYPE_NAMES.get(tensor.type, f"unknown_{tensor.type}")
+
+
+def text(value: bytes | str | None) -> str:
+    """A name out of a file as text; bytes that are not UTF-8 are shown as escapes."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value or ""
+
+
+def shape_of(tensor: Any) -> tuple[int, ...]:
+    """Shape of a tensor, -1 where it is dynamic."""
+    signature = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
+    return tuple(int(size) for size in (signature if signature is not None else ()))
+
+
+def constant(model: Any, tensor: Any) -> npt.NDArray[Any] | None:
+    """The values of a constant tensor as they are stored, or None if it is not constant.
+
+    Raises:
+        InvalidModelError: if the buffer does not have the size that shape and type ask for.
+    """
+    data = model.buffers[tensor.buffer].data
+    if data is None or tensor.type not in DTYPES or tensor.isVariable:
+        return None
+    shape = tuple(tensor.shape) if tensor.shape is not None else ()
+    raw = np.frombuffer(bytes(data), DTYPES[tensor.type])
+    if raw.size != np.prod(shape, dtype=np.int64):
+        raise InvalidModelError(f"tensor {text(tensor.name)!r} has {raw.size} values for the shape {list(shape)}")
+    return raw.reshape(shape)
+
+
+def add_tensor(
+    subgraph: Any, name: str, shape: Sequence[int], *, dtype: int = schema.TensorType.FLOAT32, variable: bool = False
+) -> int:
+    """Adds a tensor without values and returns its index."""
+    tensor = schema.TensorT()
+    tensor.name, tensor.shape, tensor.type = name.encode(), [int(size) for size in shape], dtype
+    tensor.buffer, tensor.isVariable, tensor.hasRank = 0, variable, True
+    subgraph.tensors.append(tensor)
+    return len(subgraph.tensors) - 1
+
+
+def add_constant(model: Any, subgraph: Any, name: str, values: npt.NDArray[Any]) -> int:
+    """Adds a constant tensor with a buffer of its own and returns its index."""
+    dtype = next(code for code, known in DTYPES.items() if np.dtype(known) == values.dtype)
+    index = add_tensor(subgraph, name, values.shape, dtype=dtype)
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    subgraph.tensors[index].buffer = len(model.buffers) - 1
+    return index
+
+
+def operator_code(model: Any, builtin: int, version: int = 1) -> int:
+    """Index of the operator code of a builtin op, which is added if the model does not have it."""
+    for index, code in enumerate(model.operatorCodes):
+        if flatbuffer_utils.get_builtin_code_from_operator_code(code) == builtin and code.version == version:
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode, code.version = builtin, version
+    code.deprecatedBuiltinCode = min(builtin, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+def prune(model: Any) -> None:
+    """Drops the tensors, buffers and operator codes that nothing refers to."""
+    for number, subgraph in enumerate(model.subgraphs):
+        signatures = [s for s in model.signatureDefs or [] if s.subgraphIndex == number]
+        maps = [entry for s in signatures for entry in [*(s.inputs or []), *(s.outputs or [])]]
+        used = {*_list(subgraph.inputs), *_list(subgraph.outputs), *(entry.tensorIndex for entry in maps)}
+        for op in subgraph.operators:
+            used |= {*_list(op.inputs), *_list(op.outputs), *_list(op.intermediates)}
+        kept = sorted(used - {ABSENT})
+        position = {old: new for new, old in enumerate(kept)} | {ABSENT: ABSENT}
+        subgraph.tensors = [subgraph.tensors[index] for index in kept]
+        subgraph.inputs, subgraph.outputs = _moved(subgraph.inputs, position), _moved(subgraph.outputs, position)
+        for entry in maps:
+            entry.tensorIndex = position[entry.tensorIndex]
+        for op in subgraph.operators:
+            op.inputs, op.outputs = _moved(op.inputs, position), _moved(op.outputs, position)
+            if op.intermediates is not None:
+                op.intermediates = _moved(op.intermediates, position)
+
+    holders = [tensor for subgraph in model.subgraphs for tensor in subgraph.tensors] + (model.metadata or [])
+    kept = sorted({0, *(holder.buffer for holder in holders)})
+    position = {old: new for new, old in enumerate(kept)}
+    model.buffers = [model.buffers[index] for index in kept]
+    for holder in holders:
+        holder.buffer = position[holder.buffer]
+
+    operators = [op for subgraph in model.subgraphs for op in subgraph.operators]
+    kept = sorted({op.opcodeIndex for op in operators})
+    position = {old: new for new, old in enumerate(kept)}
+    model.operatorCodes = [model.operatorCodes[index] for index in kept]
+    for op in operators:
+        op.opcodeIndex = position[op.opcodeIndex]
+
+
+def _list(indices: Any) -> list[int]:
+    return [] if indices is None else [int(index) for index in indices]
+
+
+def _moved(indices: Any, position: dict[int, int]) -> list[int]:
+    return [position[index] for index in _list(indices)]
+
+
+def _check_indices(model: Any) -> None:
+    for name in ("subgraphs", "buffers", "operatorCodes"):
+        if not getattr(model, name):
+            raise InvalidModelError(f"the .tflite file is damaged: it has no {name}")
+    for number, subgraph in enumerate(model.subgraphs):
+        subgraph.tensors, subgraph.operators = subgraph.tensors or [], subgraph.operators or []
+        count = len(subgraph.tensors)
+        for op in subgraph.operators:
+            _check(op.opcodeIndex, 0, len(model.operatorCodes), f"an operator code of subgraph {number}")
+            for index in [*_list(op.inputs), *_list(op.outputs), *_list(op.intermediates)]:
+                _check(index, ABSENT, count, f"a tensor of an operator of subgraph {number}")
+        for index in [*_list(subgraph.inputs), *_list(subgraph.outputs)]:
+            _check(index, 0, count, f"an input or output of subgraph {number}")
+        for tensor in subgraph.tensors:
+            _check(tensor.buffer, 0, len(model.buffers), f"the buffer of tensor {text(tensor.name)!r}")
+    for metadata in model.metadata or []:
+        _check(metadata.buffer, 0, len(model.buffers), f"the buffer of metadata {text(metadata.name)!r}")
+    for signature in model.signatureDefs or []:
+        _check(signature.subgraphIndex, 0, len(model.subgraphs), "the subgraph of a signature")
+        count = len(model.subgraphs[signature.subgraphIndex].tensors)
+        for entry in [*(signature.inputs or []), *(signature.outputs or [])]:
+            _check(entry.tensorIndex, 0, count, f"tensor {text(entry.name)!r} of a signature")
+
+
+def _check(index: int, low: int, high: int, what: str) -> None:
+    if not low <= index < high:
+        raise InvalidModelError(f"the .tflite file is damaged: {what} has index {index}, not below {high}")
