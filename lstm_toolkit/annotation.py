@@ -19,7 +19,7 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "tanh": tf.tanh,
     "relu": tf.nn.relu,
     "relu6": tf.nn.relu6,
-    "linear": tf.identity,
+    "hard_tanh": lambda x: tf.clip_by_value(x, -1.0, 1.0),
 }
 """The cell activations of the fused op as TensorFlow functions."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import re
@@ -74,7 +76,7 @@ def convert(
 
 def _check_options(batch_size: int | None, time_steps: int | None, on_unsupported: str) -> None:
     for name, value in (("batch_size", batch_size), ("time_steps", time_steps)):
-        if value is not None and (not isinstance(value, int) or value < 1):
+        if value is not None and (type(value) is not int or value < 1):
             raise ValueError(f"{name} must be a positive integer or None, got {value!r}")
     if on_unsupported not in ("raise", "keep"):
         raise ValueError(f'on_unsupported must be "raise" or "keep", got {on_unsupported!r}')
@@ -104,17 +106,34 @@ def _stock_conversion(traced: TracedModel) -> bytes:
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.function], traced.trackable)
     converter.allow_custom_ops = True
+    return run_converter(converter)
+
+
+def run_converter(converter: Any) -> bytes:
+    """Runs a `tf.lite.TFLiteConverter` without its chatter (log lines and the paths of temporary folders).
+
+    Raises:
+        ConversionError: with the converter's reason.
+    """
+    import tensorflow as tf
+
+    tf_logger = tf.get_logger()
+    level = tf_logger.level
+    tf_logger.setLevel(logging.ERROR)
     try:
-        return converter.convert()
+        with contextlib.redirect_stdout(io.StringIO()):
+            return converter.convert()
     except Exception as error:  # the converter's own error type is not public
-        raise ConversionError(f"TensorFlow's converter refuses the model: {_reason(str(error))}") from error
+        raise ConversionError(f"TensorFlow's converter refuses the model: {converter_reason(str(error))}") from error
+    finally:
+        tf_logger.setLevel(level)
 
 
-def _reason(message: str) -> str:
-    """The line of a converter's message that says most, without positions in files of this machine."""
+def converter_reason(message: str) -> str:
+    """What the converter says of the op that it stumbled on, or else its first line."""
+    found = re.search(r"'[\w.]+' op .*", message)
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    telling = next((line for line in lines if "error:" in line), lines[0] if lines else "no reason given")
-    return re.sub(r"^.*error: ", "", telling)
+    return found[0] if found else lines[0] if lines else "no reason given"
 
 
 def _name_inputs(model: Any, names: tuple[str, ...]) -> None:

@@ -28,9 +28,15 @@ ACTIVATIONS = {
     "tanh": schema.ActivationFunctionType.TANH,
     "relu": schema.ActivationFunctionType.RELU,
     "relu6": schema.ActivationFunctionType.RELU6,
-    "linear": schema.ActivationFunctionType.NONE,
+    "hard_tanh": schema.ActivationFunctionType.RELU_N1_TO_1,
 }
-"""Cell activations of the fused op by name; its gates are always sigmoid."""
+"""Cell activations of the fused op by Keras's names; its gates are always sigmoid.
+
+`NONE` is left out: the kernel computes with an unwritten buffer then.
+"""
+
+PACKED_WEIGHTS = slice(3, 6)
+"""Operands of the composite op that hold kernel, recurrent_kernel and bias, behind input, h0 and c0."""
 
 FUSED_OP = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 
@@ -60,8 +66,9 @@ def graft_lstms(model: Any) -> dict[str, str]:
         for op in subgraph.operators
         if tf_file.operator_name(model, op) == COMPOSITE_NAME
     ]
+    shared: dict[tuple[int, ...], dict[str, int]] = {}
     for match in matches:
-        _replace(model, match)
+        _replace(model, match, shared)
     return {match.layer: FUSED_OP for match in matches}
 
 
@@ -84,13 +91,17 @@ def _match(model: Any, subgraph: Any, operator: Any) -> _Match:
     return _Match(subgraph, operator, layer, options["activation"], weights, batch)
 
 
-def _replace(model: Any, match: _Match) -> None:
+def _replace(model: Any, match: _Match, shared: dict[tuple[int, ...], dict[str, int]]) -> None:
     subgraph, operator, weights = match.subgraph, match.operator, match.weights
-    required_biases = BIASES if weights.has_input_gate else BIASES[1:]
-    by_name = dict.fromkeys(required_biases, np.zeros(weights.units, np.float32)) | dict(weights.operands())
-    indices = dict.fromkeys(OPERANDS, ABSENT) | {"input": operator.inputs[0]}
-    for name, array in by_name.items():
-        indices[name] = tf_file.add_constant(model, subgraph, f"{match.layer}/{name}", array)
+    packed = tuple(operator.inputs[PACKED_WEIGHTS])
+    if packed not in shared:
+        required_biases = BIASES if weights.has_input_gate else BIASES[1:]
+        by_name = dict.fromkeys(required_biases, np.zeros(weights.units, np.float32)) | dict(weights.operands())
+        shared[packed] = {
+            name: tf_file.add_constant(model, subgraph, f"{match.layer}/{name}", array)
+            for name, array in by_name.items()
+        }
+    indices = dict.fromkeys(OPERANDS, ABSENT) | {"input": operator.inputs[0]} | shared[packed]
     for name, size in (("output_state", weights.output_size), ("cell_state", weights.units)):
         indices[name] = tf_file.add_tensor(subgraph, f"{match.layer}/{name}", (match.batch, size), variable=True)
 

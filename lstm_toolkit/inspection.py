@@ -16,11 +16,12 @@ from . import tflite_file as tf_file
 from .contract import ABSENT, OPERANDS, STATES, WEIGHT_OPERANDS
 from .errors import InvalidModelError
 from .gates import GateWeights
-from .tables import Table
+from .graft import ACTIVATIONS
+from .tables import Table, Tabular
 
 _ACTIVATION_NAMES = {
     code: name.lower() for name, code in vars(schema.ActivationFunctionType).items() if isinstance(code, int)
-} | {schema.ActivationFunctionType.NONE: "linear"}
+} | {code: name for name, code in ACTIVATIONS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,22 +64,28 @@ class LstmNode:
         return fields | {"weights": {name: list(array.shape) for name, array in self.weights.operands()}}
 
 
-@dataclasses.dataclass(frozen=True)
-class ModelSummary:
+@dataclasses.dataclass(frozen=True, repr=False)
+class ModelSummary(Tabular):
     """What is in a `.tflite` file.
 
     Attributes:
-        ops: number of operators by name, over all subgraphs.
+        subgraph_ops: number of operators by name, for each subgraph; the first is the main one, the others are
+            bodies and conditions of loops and branches.
         lstm_nodes: the fused LSTM ops in the order in which they run.
         inputs, outputs: of the first signature, or of the main subgraph where there is none.
         size: bytes of the file.
     """
 
-    ops: Counter[str]
+    subgraph_ops: tuple[Counter[str], ...]
     lstm_nodes: tuple[LstmNode, ...]
     inputs: tuple[TensorSummary, ...]
     outputs: tuple[TensorSummary, ...]
     size: int
+
+    @property
+    def ops(self) -> Counter[str]:
+        """Number of operators by name, over all subgraphs."""
+        return sum(self.subgraph_ops, Counter())
 
     def tables(self) -> tuple[Table, ...]:
         """The summary as tables: interface, operators, and LSTM nodes if there are any."""
@@ -111,12 +118,6 @@ class ModelSummary:
             "lstm_nodes": [node.to_dict() for node in self.lstm_nodes],
         }
 
-    def __str__(self) -> str:
-        return "\n\n".join(str(table) for table in self.tables())
-
-    def _repr_html_(self) -> str:
-        return "".join(table._repr_html_() for table in self.tables())
-
 
 def inspect(tflite: bytes | str | os.PathLike[str]) -> ModelSummary:
     """Summarizes a `.tflite` file.
@@ -131,7 +132,7 @@ def inspect(tflite: bytes | str | os.PathLike[str]) -> ModelSummary:
     model = tf_file.read_model(data)
     inputs, outputs = _interface(model)
     return ModelSummary(
-        ops=tf_file.count_operators(model),
+        subgraph_ops=tuple(tf_file.count_operators(model, subgraph) for subgraph in model.subgraphs),
         lstm_nodes=tuple(node for subgraph in model.subgraphs for node in _lstm_nodes(model, subgraph)),
         inputs=inputs,
         outputs=outputs,

@@ -270,4 +270,7 @@ def _marked_loop(layer: Any, sequences: Any, initial_state: Any, name: str) -> t
 
 
 def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
+    """The line of a message of Keras that says what is wrong, without its frame and colors."""
+    lines = [re.sub(r"\x1b\[\d+m", "", line).strip() for line in text.splitlines()]
+    telling = (line for line in lines if line and not line.startswith("Exception encountered when calling"))
+    return next(telling, "no reason given")

@@ -22,9 +22,13 @@ ACTIVATIONS: dict[str, Callable[[Float64], Float64]] = {
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, 0.0),
     "relu6": lambda x: np.clip(x, 0.0, 6.0),
-    "linear": lambda x: x,
+    "hard_tanh": lambda x: np.clip(x, -1.0, 1.0),
 }
-"""The cell activations that the op has."""
+"""The cell activations that the op has.
+
+The schema's `NONE` is not among them: for it the kernel leaves the buffer unwritten that the activation should fill
+(`ApplyActivationToVector` in `tflite/kernels/internal/tensor_utils.h`).
+"""
 
 
 def lstm(

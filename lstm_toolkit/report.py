@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from .tables import Table
+from .tables import Table, Tabular
 from .tflite_file import write_whole
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class LayerReport:
     reason: str | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class ConversionReport:
+@dataclasses.dataclass(frozen=True, repr=False)
+class ConversionReport(Tabular):
     """What a conversion did.
 
     Attributes:
@@ -48,7 +48,7 @@ class ConversionReport:
 
     def tables(self) -> tuple[Table, ...]:
         """The report as tables: layers and operators."""
-        error = "not verified" if self.max_abs_error is None else f"largest error {self.max_abs_error:.1e}"
+        error = "not verified" if self.max_abs_error is None else f"largest error {_magnitude(self.max_abs_error)}"
         layers = [(layer.name, layer.layer_class, layer.op, layer.reason or "") for layer in self.layers]
         return (
             Table(f"Recurrent layers ({error})", ("layer", "class", "op", "why not fused"), layers),
@@ -62,12 +62,6 @@ class ConversionReport:
             "ops": dict(sorted(self.ops.items())),
             "max_abs_error": self.max_abs_error,
         }
-
-    def __str__(self) -> str:
-        return "\n\n".join(str(table) for table in self.tables())
-
-    def _repr_html_(self) -> str:
-        return "".join(table._repr_html_() for table in self.tables())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,3 +95,9 @@ class Conversion:
 
     def _repr_html_(self) -> str:
         return f"<p>{len(self.tflite):,} bytes</p>{self.report._repr_html_()}"
+
+
+def _magnitude(error: float) -> str:
+    """An error as a bound that rounding on another processor does not move."""
+    bound = next((bound for bound in (1e-6, 1e-5) if error < bound), None)
+    return f"below {bound:.0e}" if bound else f"{error:.1e}"

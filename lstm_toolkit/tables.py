@@ -30,3 +30,17 @@ class Table:
     def _repr_html_(self) -> str:
         body = tabulate(self.rows, self.header, tablefmt="html", disable_numparse=True)
         return f"<p><strong>{html.escape(self.title)}</strong></p>{body}"
+
+
+class Tabular:
+    """Base of values that show themselves as tables: as text where printed, as HTML in a notebook."""
+
+    def tables(self) -> tuple[Table, ...]:
+        """The value as tables."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return "\n\n".join(str(table) for table in self.tables())
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self.tables())

@@ -116,9 +116,9 @@ def operator_name(model: Any, operator: Any) -> str:
     return _OPERATOR_NAMES.get(builtin, f"UNKNOWN_{builtin}")
 
 
-def count_operators(model: Any) -> Counter[str]:
-    """Counts the operators of all subgraphs by name."""
-    return Counter(operator_name(model, op) for subgraph in model.subgraphs for op in subgraph.operators)
+def count_operators(model: Any, *subgraphs: Any) -> Counter[str]:
+    """Counts the operators of some subgraphs, by default of all, by name."""
+    return Counter(operator_name(model, op) for graph in subgraphs or model.subgraphs for op in graph.operators)
 
 
 def type_name(tensor: Any) -> str:

@@ -1,0 +1,146 @@
+"""What the codelabs need beside the toolkit: real data, the stock converter for comparison, and a stopwatch.
+
+Needs the extra `codelabs`.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html
+import io
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+
+from . import tflite_file as tf_file
+from .conversion import run_converter
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Images of handwritten digits, split for training and testing.
+
+    Attributes:
+        x_train, x_test: [images, rows, columns], float32 in 0 to 1. Read as a sequence, a row is a time step.
+        y_train, y_test: the digits, [images], integers 0 to 9.
+    """
+
+    x_train: npt.NDArray[np.float32]
+    y_train: npt.NDArray[np.int64]
+    x_test: npt.NDArray[np.float32]
+    y_test: npt.NDArray[np.int64]
+
+
+def load_images(source: str = "digits") -> Images:
+    """Loads handwritten digits.
+
+    Args:
+        source: "digits", the 1,797 images of 8 x 8 pixels that scikit-learn ships (UCI, Alpaydin and Kaynak, 1998),
+            of which every fifth is for testing; or "mnist", 70,000 of 28 x 28, which Keras downloads.
+    """
+    if source == "digits":
+        from sklearn.datasets import load_digits
+
+        bundle = load_digits()
+        images, labels = (bundle.images / 16).astype(np.float32), bundle.target
+        test = np.arange(len(images)) % 5 == 0
+        return Images(images[~test], labels[~test], images[test], labels[test])
+    if source == "mnist":
+        import keras
+
+        (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
+        x_train, x_test = ((x / 255).astype(np.float32) for x in (x_train, x_test))
+        return Images(x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))
+    raise ValueError(f'source must be "digits" or "mnist", got {source!r}')
+
+
+def stock_conversion(model: Any, *, batch_size: int | None = None) -> bytes:
+    """Converts a sequential Keras model with TensorFlow's own converter, for comparison.
+
+    Args:
+        model: a `keras.Sequential` with an `Input`.
+        batch_size: fixes the batch; None leaves it open.
+
+    Raises:
+        ConversionError: with the converter's reason.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+    import tensorflow as tf
+
+    fixed = keras.Sequential(
+        [keras.Input(model.input_shape[1:], batch_size=batch_size, name=model.inputs[0].name), *model.layers]
+    )
+    return run_converter(tf.lite.TFLiteConverter.from_keras_model(fixed))
+
+
+def operators_executed(tflite: bytes, time_steps: int) -> int:
+    """Operators that one call executes; the body of a loop counts once a time step, an initializer not at all."""
+    model = tf_file.read_model(tflite)
+
+    def executed(subgraph: int) -> int:
+        total = 0
+        for op in model.subgraphs[subgraph].operators:
+            name = tf_file.operator_name(model, op)
+            total += name != "CALL_ONCE"
+            if name == "WHILE":
+                total += (time_steps + 1) * executed(op.builtinOptions.condSubgraphIndex)
+                total += time_steps * executed(op.builtinOptions.bodySubgraphIndex)
+        return total
+
+    return executed(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure that shows itself in a notebook with a text for those who do not see it.
+
+    Attributes:
+        figure: of matplotlib.
+        alt: what the figure shows, in a sentence.
+    """
+
+    figure: Any
+    alt: str
+
+    def __post_init__(self) -> None:
+        # Otherwise the notebook shows every open figure a second time, without its text.
+        plt.close(self.figure)
+
+    def _repr_html_(self) -> str:
+        data = io.BytesIO()
+        self.figure.savefig(data, format="png", dpi=110, metadata={"Software": None})
+        image = base64.b64encode(data.getvalue()).decode()
+        return f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{image}">'
+
+    def __repr__(self) -> str:
+        return self.alt
+
+
+def interleaved_medians(
+    calls: dict[str, Callable[[], Any]], *, rounds: int = 300, warmup: int = 20
+) -> dict[str, float]:
+    """Times calls in turn (A B C A B C ...), so that a change of the machine's speed hits all alike.
+
+    Args:
+        calls: functions without arguments by name.
+        rounds: how often each is timed.
+        warmup: how often each is called before.
+
+    Returns:
+        For each name the median time of a call in microseconds.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(warmup + rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if number >= warmup:
+                times[name].append(time.perf_counter() - start)
+    return {name: 1e6 * float(np.median(values)) for name, values in times.items()}

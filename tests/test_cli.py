@@ -1,0 +1,90 @@
+"""The command line: results, progress, exit codes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import lstm_toolkit
+
+from .keras_models import randomized
+
+
+def run(*args):
+    command = [sys.executable, "-c", "from lstm_toolkit.cli import main; main()", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    randomized(keras.Sequential([keras.Input((7, 5)), keras.layers.LSTM(6)])).save(folder / "good.keras")
+    gru = [keras.layers.GRU(6, name="g", return_sequences=True), keras.layers.LSTM(3, name="l")]
+    keras.Sequential([keras.Input((7, 5)), *gru]).save(folder / "gru.keras")
+    (folder / "text.keras").write_text("hello")
+    return folder
+
+
+def test_convert_writes_the_file_and_shows_its_progress(folder):
+    done = run("convert", folder / "good.keras", "-o", folder / "good.tflite", "--batch-size", 2)
+    assert done.returncode == 0
+    stages = [line.removesuffix(" ...") for line in done.stderr.splitlines()]
+    assert stages == ["loading TensorFlow", f"loading {folder / 'good.keras'}", "tracing", "converting", "verifying"]
+    assert "UNIDIRECTIONAL_SEQUENCE_LSTM" in done.stdout
+    model = keras.saving.load_model(folder / "good.keras")
+    x = np.random.default_rng(0).normal(size=(2, 7, 5)).astype(np.float32)
+    np.testing.assert_allclose(lstm_toolkit.Runner(folder / "good.tflite")(x), model(x), atol=1e-5)
+
+
+def test_json_is_for_programs(folder):
+    done = run("convert", folder / "gru.keras", "-o", folder / "gru.tflite", "--on-unsupported", "keep", "--json")
+    report = json.loads(done.stdout)
+    assert [layer["op"] for layer in report["layers"]] == ["stock lowering", "UNIDIRECTIONAL_SEQUENCE_LSTM"]
+    assert report["size"] == (folder / "gru.tflite").stat().st_size
+    assert report["max_abs_error"] < 1e-5
+    summary = json.loads(run("inspect", folder / "gru.tflite", "--json").stdout)
+    assert summary["ops"] == report["ops"]
+    assert summary["lstm_nodes"][0]["weights"]["input_to_cell_weights"] == [3, 6]
+    assert "LSTM ops" in run("inspect", folder / "gru.tflite").stdout
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("absent.keras", "there is no file"),
+        ("text.keras", "is not a .keras file"),
+        ("gru.keras", "layer 'g' (GRU): it is not an LSTM"),
+    ],
+)
+def test_what_cannot_be_converted_is_one_line_and_no_file(folder, model, reason):
+    done = run("convert", folder / model, "-o", folder / "never.tflite")
+    assert done.returncode == 1
+    *stages, error = done.stderr.splitlines()
+    assert all(stage.endswith(" ...") for stage in stages)
+    assert error.startswith("Error: ")
+    assert reason in error
+    assert done.stdout == ""
+    assert not [path for path in folder.iterdir() if "never" in path.name]
+
+
+def test_an_output_that_cannot_be_written_is_said_before_any_slow_step(folder):
+    done = run("convert", folder / "good.keras", "-o", folder / "nowhere" / "good.tflite")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: cannot write")
+
+
+@pytest.mark.parametrize("args", [["inspect", "absent.tflite"], ["inspect", "text.keras"]])
+def test_inspect_refuses_what_is_no_tflite_file(folder, args):
+    done = run(args[0], folder / args[1])
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+
+
+def test_wrong_usage_is_exit_code_2(folder):
+    assert run("convert", folder / "good.keras").returncode == 2
+    assert run("convert", folder / "good.keras", "-o", "x", "--batch-size", "0").returncode == 2
+    assert run("frobnicate").returncode == 2

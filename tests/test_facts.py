@@ -1,0 +1,118 @@
+"""The facts about the released wheels that the code relies on: a new release that changes one turns these red."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+
+import lstm_toolkit
+from lstm_toolkit import annotation, graft
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.conversion import run_converter
+from lstm_toolkit.errors import ConversionError
+
+from .keras_models import RESOLVERS, randomized
+
+
+def model_of(time=7, batch=1):
+    return randomized(keras.Sequential([keras.Input((time, 5), batch_size=batch), keras.layers.LSTM(6)]))
+
+
+def stock(model):
+    return run_converter(tf.lite.TFLiteConverter.from_keras_model(model))
+
+
+def test_the_stock_converter_lowers_a_keras_3_lstm_to_a_loop():
+    ops = lstm_toolkit.inspect(stock(model_of())).ops
+    assert ops["WHILE"] == 1
+    assert "UNIDIRECTIONAL_SEQUENCE_LSTM" not in ops
+
+
+def test_the_stock_converter_fails_where_the_batch_is_open():
+    with pytest.raises(ConversionError, match="TensorListReserve"):
+        stock(model_of(batch=None))
+
+
+def marked(own_variables):
+    kernel, recurrent_kernel, bias = (tf.Variable(w) for w in model_of().get_weights())
+    module = tf.Module()
+    if own_variables:
+        module.variables_of_model = [kernel, recurrent_kernel, bias]
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 7, 5])], autograph=False)
+    def call(x):
+        zero = tf.zeros([1, 6])
+        weights = [tf.convert_to_tensor(variable) for variable in (kernel, recurrent_kernel, bias)]
+        return annotation.lstm(x, zero, zero, *weights, layer='a "quoted" name', activation="tanh")[0]
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([call.get_concrete_function()], module)
+    converter.allow_custom_ops = True
+    return tf_file.read_model(converter.convert())
+
+
+def test_a_marked_function_reaches_the_file_as_one_custom_op_with_constant_weights():
+    model = marked(own_variables=True)
+    (op,) = [op for op in model.subgraphs[0].operators if tf_file.operator_name(model, op) == graft.COMPOSITE_NAME]
+    assert len(op.inputs) == 6
+    assert len(op.outputs) == 3
+    constants = [tf_file.constant(model, model.subgraphs[0].tensors[index]) for index in op.inputs[1:]]
+    assert [array.shape for array in constants] == [(1, 6), (1, 6), (5, 24), (6, 24), (24,)]
+    assert graft.graft_lstms(model) == {'a "quoted" name': graft.FUSED_OP}
+
+
+def test_without_ownership_of_the_variables_the_marked_function_is_inlined():
+    assert graft.COMPOSITE_NAME not in tf_file.count_operators(marked(own_variables=False))
+
+
+def test_the_op_has_no_linear_activation():
+    """With `NONE` the kernel computes with an unwritten buffer: neither linear nor any other activation comes out."""
+    model = model_of()
+    parsed = tf_file.read_model(lstm_toolkit.convert(model).tflite)
+    (op,) = [op for op in parsed.subgraphs[0].operators if tf_file.operator_name(parsed, op) == graft.FUSED_OP]
+    op.builtinOptions.fusedActivationFunction = schema.ActivationFunctionType.NONE
+    x = np.random.default_rng(1).normal(size=(1, 7, 5)).astype(np.float32)
+    model.layers[0].cell.activation = keras.activations.linear
+    assert np.abs(lstm_toolkit.Runner(tf_file.write_model(parsed))(x) - np.asarray(model(x))).max() > 0.01
+
+
+def with_state_cleared_by(change):
+    """Two calls of a fused LSTM whose states are cleared in another way; True if the second call starts from zero."""
+    model = model_of()
+    parsed = tf_file.read_model(lstm_toolkit.convert(model).tflite)
+    change(parsed, parsed.subgraphs[0])
+    tflite = tf_file.write_model(parsed)
+    x, outcome = np.ones((1, 7, 5), np.float32), []
+    for resolver in RESOLVERS:
+        interpreter = Interpreter(model_content=tflite, experimental_op_resolver_type=resolver)
+        run = interpreter.get_signature_runner("serving_default")
+        first, second = (run(**dict.fromkeys(run.get_input_details(), x))["output_0"] for _ in range(2))
+        np.testing.assert_allclose(first, model(x), atol=1e-6)
+        outcome.append(np.allclose(first, second, atol=1e-6))
+    return outcome
+
+
+def test_zeros_like_clears_the_state_at_every_call():
+    assert with_state_cleared_by(lambda model, graph: None) == [True, True]
+
+
+def test_without_a_reset_the_state_leaks_into_the_next_call():
+    def drop_resets(model, graph):
+        graph.operators = [op for op in graph.operators if tf_file.operator_name(model, op) != "ZEROS_LIKE"]
+
+    assert with_state_cleared_by(drop_resets) == [False, False]
+
+
+def test_a_constant_copied_into_the_state_clears_it_only_once():
+    def multiply_zeros(model, graph):
+        code = tf_file.operator_code(model, schema.BuiltinOperator.MUL)
+        for op in graph.operators[:2]:
+            shape = graph.tensors[op.outputs[0]].shape
+            zero = tf_file.add_constant(model, graph, "zero", np.zeros(shape, np.float32))
+            op.opcodeIndex, op.inputs = code, [zero, zero]
+            op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
+
+    assert with_state_cleared_by(multiply_zeros)[1] is False
