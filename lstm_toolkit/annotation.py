@@ -1,8 +1,8 @@
-"""Marks an LSTM inside a TensorFlow graph, so that the converter carries it whole into the file.
+"""Marks recurrent layers inside a TensorFlow graph, so that the converter carries them whole into the file.
 
 A `tf.function` whose `experimental_implements` names it and sets `tfl_fusable_op` reaches the `.tflite` file as one
 CUSTOM op with the function's arguments as operands and the other attributes as a flexbuffer. `graft` turns that op
-into the fused one. The function's body is a plain LSTM, so the marked graph also runs in TensorFlow.
+into the fused one. The bodies are plain TensorFlow, so a marked graph also runs there.
 """
 
 from __future__ import annotations
@@ -13,20 +13,31 @@ from typing import Any
 
 import tensorflow as tf
 
-from .graft import COMPOSITE_NAME
+from .contract import LSTM_COMPOSITE, SHUT_GATE, SIMPLE_RNN_COMPOSITE
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "tanh": tf.tanh,
     "relu": tf.nn.relu,
     "relu6": tf.nn.relu6,
     "hard_tanh": lambda x: tf.clip_by_value(x, -1.0, 1.0),
+    "linear": tf.identity,
 }
-"""The cell activations of the fused op as TensorFlow functions."""
+"""The activations of the fused ops as TensorFlow functions."""
 
 
 def lstm(
-    sequence: Any, h0: Any, c0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *, layer: str, activation: str
-) -> tuple[Any, Any, Any]:
+    sequence: Any,
+    h0: Any,
+    c0: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
+    *,
+    layer: str,
+    activation: str,
+    masked: bool = False,
+    carry: bool = False,
+) -> tuple[Any, Any]:
     """Calls an LSTM that the converter keeps as one op.
 
     Args:
@@ -36,36 +47,71 @@ def lstm(
         recurrent_kernel: [units, 4 * units], in the same order.
         bias: [4 * units], in the same order.
         layer: name of the call, unique in the model.
-        activation: of the cell, a key of `ACTIVATIONS`.
+        activation: of the cell.
+        masked: `sequence` has one channel more than `kernel` has rows, last, which is 1 where a step is padded and
+            0 elsewhere; at a padded step c stays exactly as it is.
+        carry: in the file, a call starts where the last one ended; `h0` and `c0` are zeros and only the first start.
 
     Returns:
-        The outputs [batch, time, units], and the last h and c [batch, units].
+        The outputs [batch, time, units], and the last c [batch, units]. The last h is the last output.
     """
     act = ACTIVATIONS[activation]
 
-    def body(x: Any, h: Any, c: Any, w: Any, r: Any, b: Any) -> tuple[Any, Any, Any]:
+    def body(x: Any, h: Any, c: Any, w: Any, r: Any, b: Any) -> tuple[Any, Any]:
+        if masked:
+            shut = tf.repeat(tf.constant([[-SHUT_GATE, SHUT_GATE, 0.0, 0.0]]), r.shape[0], axis=1)
+            w = tf.concat([w, shut], axis=0)
+
         def step(state: tuple[Any, Any], x_t: Any) -> tuple[Any, Any]:
             i, f, g, o = tf.split(tf.matmul(x_t, w) + tf.matmul(state[0], r) + b, 4, axis=1)
             cell = tf.sigmoid(f) * state[1] + tf.sigmoid(i) * act(g)
             return tf.sigmoid(o) * act(cell), cell
 
         hs, cs = tf.scan(step, tf.transpose(x, [1, 0, 2]), initializer=(h, c))
-        return tf.transpose(hs, [1, 0, 2]), hs[-1], cs[-1]
+        return tf.transpose(hs, [1, 0, 2]), cs[-1]
 
-    body.__name__ = "lstm_" + re.sub(r"\W", "_", layer, flags=re.ASCII)
-    marked = tf.function(body, experimental_implements=_implements(layer=layer, activation=activation), autograph=False)
-    outputs, h, c = marked(sequence, h0, c0, kernel, recurrent_kernel, bias)
-    units = recurrent_kernel.shape[0]
-    return (
-        tf.ensure_shape(outputs, [*sequence.shape[:2], units]),
-        tf.ensure_shape(h, h0.shape),
-        tf.ensure_shape(c, c0.shape),
-    )
+    marked = _marked(body, LSTM_COMPOSITE, layer, activation=activation, masked=masked, carry=carry)
+    outputs, c = marked(sequence, h0, c0, kernel, recurrent_kernel, bias)
+    return tf.ensure_shape(outputs, [*sequence.shape[:2], recurrent_kernel.shape[0]]), tf.ensure_shape(c, c0.shape)
 
 
-def _implements(**attributes: str) -> str:
-    function = tf.compat.v1.NameAttrList(name=COMPOSITE_NAME)
+def simple_rnn(
+    sequence: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *, layer: str, activation: str, carry: bool
+) -> Any:
+    """Calls a simple recurrent layer, h = activation(x W + h U + b), that the converter keeps as one op.
+
+    Args:
+        sequence: [batch, time, input_size], float32.
+        h0: the state to start from, [batch, units].
+        kernel: [input_size, units].
+        recurrent_kernel: [units, units].
+        bias: [units].
+        layer, activation, carry: as for `lstm`.
+
+    Returns:
+        The outputs [batch, time, units].
+    """
+    act = ACTIVATIONS[activation]
+
+    def body(x: Any, h: Any, w: Any, r: Any, b: Any) -> Any:
+        def step(state: Any, x_t: Any) -> Any:
+            return act(tf.matmul(x_t, w) + tf.matmul(state, r) + b)
+
+        return tf.transpose(tf.scan(step, tf.transpose(x, [1, 0, 2]), initializer=h), [1, 0, 2])
+
+    marked = _marked(body, SIMPLE_RNN_COMPOSITE, layer, activation=activation, carry=carry)
+    outputs = marked(sequence, h0, kernel, recurrent_kernel, bias)
+    return tf.ensure_shape(outputs, [*sequence.shape[:2], recurrent_kernel.shape[0]])
+
+
+def _marked(body: Callable[..., Any], composite: str, layer: str, **attributes: str | bool) -> Callable[..., Any]:
+    function = tf.compat.v1.NameAttrList(name=composite)
     function.attr["tfl_fusable_op"].b = True
+    function.attr["layer"].s = layer.encode()
     for name, value in attributes.items():
-        function.attr[name].s = value.encode()
-    return str(function)
+        if isinstance(value, bool):
+            function.attr[name].b = value
+        else:
+            function.attr[name].s = value.encode()
+    body.__name__ = "recurrent_" + re.sub(r"\W", "_", layer, flags=re.ASCII)
+    return tf.function(body, experimental_implements=str(function), autograph=False)

@@ -45,3 +45,42 @@ WEIGHT_OPERANDS = tuple(name for name in OPERANDS if name not in ("input", *STAT
 
 ABSENT = -1
 """The tensor index that stands for an operand that is not there."""
+
+BIDIRECTIONAL_OPERANDS = (
+    "input",
+    *(f"{direction}_{name}" for direction in ("forward", "backward") for name in OPERANDS[1:18]),
+    *(f"{direction}_{name}" for direction in ("forward", "backward") for name in STATES),
+    "auxiliary_input",
+    *(f"{direction}_auxiliary_{name}" for direction in ("forward", "backward") for name in INPUT_WEIGHTS),
+)
+"""Operand names of `BIDIRECTIONAL_SEQUENCE_LSTM` by index, 0 to 47 (`bidirectional_sequence_lstm.cc`)."""
+
+RNN_OPERANDS = ("input", "weights", "recurrent_weights", "bias", "output_state")
+"""Operand names of `UNIDIRECTIONAL_SEQUENCE_RNN`: weights [units, n_input], recurrent_weights [units, units], bias
+[units], state [batch, units] (`unidirectional_sequence_rnn.cc`)."""
+
+BIDIRECTIONAL_RNN_OPERANDS = (
+    "input",
+    *(f"{direction}_{name}" for direction in ("forward", "backward") for name in RNN_OPERANDS[1:]),
+    "auxiliary_input",
+    "forward_auxiliary_weights",
+    "backward_auxiliary_weights",
+)
+"""Operand names of `BIDIRECTIONAL_SEQUENCE_RNN` by index, 0 to 11 (`bidirectional_sequence_rnn.cc`)."""
+
+OPERANDS_OF = {
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": OPERANDS,
+    "BIDIRECTIONAL_SEQUENCE_LSTM": BIDIRECTIONAL_OPERANDS,
+    "UNIDIRECTIONAL_SEQUENCE_RNN": RNN_OPERANDS,
+    "BIDIRECTIONAL_SEQUENCE_RNN": BIDIRECTIONAL_RNN_OPERANDS,
+}
+"""Operand names of each fused op."""
+
+LSTM_COMPOSITE = "lstm_toolkit.LSTM"
+"""Name of the CUSTOM op that stands for an LSTM between tracing and grafting."""
+
+SIMPLE_RNN_COMPOSITE = "lstm_toolkit.SimpleRNN"
+"""The same of a simple recurrent layer."""
+
+SHUT_GATE = 1e4
+"""Added to a gate's sum it opens the gate exactly, subtracted it shuts it: the sigmoid is 1 or 0 in float32."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import logging
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import graft, parity, reset
+from . import bidirectional as bidirectional_pass
+from . import graft, layout, parity, reset
 from . import tflite_file as tf_file
-from .errors import ConversionError
+from .errors import ConversionError, InvalidModelError
 from .report import Conversion, ConversionReport
 
 if TYPE_CHECKING:
-    from .keras_source import TracedModel
+    from .traced import TracedModel
 
 logger = logging.getLogger("lstm_toolkit")
 
@@ -24,81 +27,117 @@ logger = logging.getLogger("lstm_toolkit")
 def convert(
     model: Any,
     *,
+    input_signature: Any = None,
     batch_size: int | None = None,
     time_steps: int | None = None,
+    state: str = "auto",
+    bidirectional: str = "fused",
+    time_major: bool = False,
     on_unsupported: str = "raise",
     verify: bool = True,
 ) -> Conversion:
-    """Converts a Keras 3 model to a `.tflite` file in which every LSTM is one fused op.
+    """Converts a model to a `.tflite` file in which every LSTM is a fused op.
 
     Args:
-        model: a sequential or functional Keras 3 model, or the path of a `.keras` file, which is loaded in Keras's
-            safe mode.
-        batch_size: None keeps the model's own, and 1 where that is None; a fused LSTM needs a fixed batch.
+        model: a Keras 3 model or layer, or the path of a `.keras` or `.h5` file, which is loaded in Keras's safe mode.
+        input_signature: `tf.TensorSpec`s in the structure of the model's input, for a model that does not know its
+            own (a subclassed model, a layer). Their names become the names of the inputs.
+        batch_size: None keeps the model's own, and 1 where that is None; a fused op needs a fixed batch.
         time_steps: None keeps the model's own; dynamic time stays dynamic.
+        state: "reset": every call of the file starts from zero, as a stateless Keras layer does. "carry": a call starts
+            where the last one ended, as with stateful=True; `Runner.reset` starts anew. "explicit": h and c are
+            inputs and outputs of the file, `NAME_h` and `NAME_c` of each layer. "auto": what each layer says.
+            Layers that get an initial_state start from that in any case.
+        bidirectional: "fused": both directions of a bidirectional layer are one op; "split": they are two.
+        time_major: the file's sequence inputs and outputs are [time, batch, ...]. Sequences are inputs of rank 3 and
+            more, integer or boolean inputs of rank 2, and outputs of rank 3 and more.
         on_unsupported: "raise", or "keep": the stock lowering stands for a recurrent layer that cannot be fused
             exactly, and the report says so.
         verify: whether to compare the file with the source model, on random inputs, several calls in a row.
 
     Returns:
-        The file and the report. Inputs and outputs are float32 as in the model, their names are the model's own
-        (outputs without names are `output_0`, `output_1`, ...), and every call starts from a zero state.
+        The file and the report. Input and output names are the model's own (outputs without names are `output_0`,
+        `output_1`, ...). Layers in mixed precision compute in float32, as their weights are.
 
     Raises:
         ConversionError: if something cannot be converted exactly; names the layer, the reason and the remedy.
         InvalidModelError: if the path is not a Keras model.
         ParityError: if the file computes something else than the model.
     """
-    _check_options(batch_size, time_steps, on_unsupported)
+    _check_options(batch_size, time_steps, state=state, bidirectional=bidirectional, on_unsupported=on_unsupported)
     logger.info("loading TensorFlow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from . import keras_source
 
     if isinstance(model, (str, os.PathLike)):
-        logger.info("loading %s", os.fspath(model))
-        model = keras_source.load(Path(model))
+        path = Path(model)
+        if not path.exists():
+            raise InvalidModelError(f"there is no file {str(path)!r}")
+        logger.info("loading %s", path)
+        model = keras_source.load(path)
     logger.info("tracing")
-    traced = keras_source.trace(model, batch_size=batch_size, time_steps=time_steps, on_unsupported=on_unsupported)
+    traced = keras_source.trace(
+        model,
+        input_signature=input_signature,
+        batch_size=batch_size,
+        time_steps=time_steps,
+        time_major=time_major,
+        state=state,
+        on_unsupported=on_unsupported,
+    )
     if not traced.layers:
         raise ConversionError(
-            f"model {model.name!r} calls no LSTM, so there is nothing to fuse; convert it with "
+            f"model {traced.name!r} calls no LSTM, so there is nothing to fuse; convert it with "
             "tf.lite.TFLiteConverter.from_keras_model"
         )
     logger.info("converting")
-    tflite, ops = _lowered(traced)
-    error = None
+    tflite, report = _lowered(traced, merge=bidirectional == "fused")
     if verify:
         logger.info("verifying")
-        dtypes = [spec.dtype.as_numpy_dtype for spec in traced.function.inputs[: len(traced.input_names)]]
-        error = parity.verify(tflite, traced.source, traced.input_names, dtypes, integer_bound=traced.integer_bound)
-    return Conversion(tflite, ConversionReport(traced.layers, ops, error))
+        report = dataclasses.replace(report, max_abs_error=parity.verify(tflite, traced))
+    return Conversion(tflite, report)
 
 
-def _check_options(batch_size: int | None, time_steps: int | None, on_unsupported: str) -> None:
+_CHOICES = {
+    "state": ("auto", "reset", "carry", "explicit"),
+    "bidirectional": ("fused", "split"),
+    "on_unsupported": ("raise", "keep"),
+}
+
+
+def _check_options(batch_size: int | None, time_steps: int | None, **choices: str) -> None:
     for name, value in (("batch_size", batch_size), ("time_steps", time_steps)):
         if value is not None and (type(value) is not int or value < 1):
             raise ValueError(f"{name} must be a positive integer or None, got {value!r}")
-    if on_unsupported not in ("raise", "keep"):
-        raise ValueError(f'on_unsupported must be "raise" or "keep", got {on_unsupported!r}')
+    for name, choice in choices.items():
+        if choice not in _CHOICES[name]:
+            raise ValueError(f"{name} must be one of {', '.join(_CHOICES[name])}, got {choice!r}")
 
 
-def _lowered(traced: TracedModel) -> tuple[bytes, Any]:
-    """Runs TensorFlow's converter on the traced model and grafts the fused ops."""
+def _lowered(traced: TracedModel, *, merge: bool) -> tuple[bytes, ConversionReport]:
+    """Runs TensorFlow's converter on the traced model, and the passes on the file that it gives."""
     model = tf_file.read_model(_stock_conversion(traced))
-    grafted = graft.graft_lstms(model)
-    missing = [layer.name for layer in traced.layers if layer.reason is None and layer.name not in grafted]
+    grafted = graft.graft(model)
+    missing = [each.name for each in traced.layers if not each.reason and not _parts(each.name, grafted.ops)]
     if missing:
-        raise ConversionError(f"layers {missing} did not reach the file: their outputs do not depend on the inputs")
-    reset.reset_states(model)
+        raise ConversionError(f"layers {missing} did not reach the file: no output depends on theirs")
+    layout.sink_transposes(model)
+    merged = bidirectional_pass.merge_bidirectional(model) if merge else {}
+    reset.reset_states(model, keep=grafted.carried)
     _name_inputs(model, traced.input_names)
     ops = tf_file.count_operators(model)
-    builtin = set(vars(tf_file.schema.BuiltinOperator))
-    foreign = sorted(set(ops) - builtin)
+    foreign = sorted(set(ops) - set(vars(tf_file.schema.BuiltinOperator)))
     if foreign:
         raise ConversionError(
             f"TensorFlow Lite has no op for {foreign}, which other layers of the model use; replace these layers"
         )
-    return tf_file.write_model(model), ops
+    layers = tuple(dataclasses.replace(each, op=merged.get(each.name, each.op)) for each in traced.layers)
+    return tf_file.write_model(model), ConversionReport(layers, ops, None)
+
+
+def _parts(layer: str, ops: Mapping[str, str]) -> list[str]:
+    """The ops of a layer: one under its own name, or one for each of its stacked cells."""
+    return [name for name in ops if name == layer or re.fullmatch(re.escape(layer) + r"_cell\d+", name)]
 
 
 def _stock_conversion(traced: TracedModel) -> bytes:

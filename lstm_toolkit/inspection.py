@@ -13,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from . import reset
 from . import tflite_file as tf_file
-from .contract import ABSENT, OPERANDS, STATES, WEIGHT_OPERANDS
+from .contract import ABSENT, OPERANDS_OF, STATES, WEIGHT_OPERANDS
 from .errors import InvalidModelError
 from .gates import GateWeights
 from .graft import ACTIVATIONS
@@ -44,8 +44,11 @@ class LstmNode:
         layout: "batch_major" ([batch, time, ...]) or "time_major" ([time, batch, ...]).
         activation: of the cell; the gates are always sigmoid.
         cell_clip, proj_clip: bounds of the cell state and of the projected output; 0 for none.
-        state: "reset" if every call starts from zero, "carry" if a call starts where the last one ended.
-        weights: the weights by gate, dequantized where they are stored quantized.
+        state: "reset" if every call starts from zero, "explicit" if the file sets it at each call, "carry" if a call
+            starts where the last one ended.
+        weights: the weights by gate, dequantized where they are stored quantized; of a bidirectional op, the forward
+            ones.
+        backward_weights: those of the backward half of a bidirectional op, else None.
     """
 
     name: str
@@ -57,11 +60,15 @@ class LstmNode:
     proj_clip: float
     state: str
     weights: GateWeights
+    backward_weights: GateWeights | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The node as values that JSON can hold; of the weights, the shapes."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "weights"}
-        return fields | {"weights": {name: list(array.shape) for name, array in self.weights.operands()}}
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if "weights" not in f.name}
+        for name, weights in (("weights", self.weights), ("backward_weights", self.backward_weights)):
+            if weights is not None:
+                fields[name] = {operand: list(array.shape) for operand, array in weights.operands()}
+        return fields
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -161,15 +168,19 @@ def _interface(model: Any) -> tuple[tuple[TensorSummary, ...], tuple[TensorSumma
     return inputs, outputs
 
 
+_DIRECTIONS = {"UNIDIRECTIONAL_SEQUENCE_LSTM": ("",), "BIDIRECTIONAL_SEQUENCE_LSTM": ("forward_", "backward_")}
+
+
 def _lstm_nodes(model: Any, subgraph: Any) -> list[LstmNode]:
-    cleared = reset.reset_tensors(model, subgraph)
+    ways_of_setting = reset.set_states(model, subgraph)
     nodes = []
     for op in subgraph.operators:
         name = tf_file.operator_name(model, op)
-        if name != "UNIDIRECTIONAL_SEQUENCE_LSTM":
+        if name not in _DIRECTIONS:
             continue
         states, options = reset.state_tensors(model, op), op.builtinOptions
-        weights = _weights(model, subgraph, op)
+        ways = {ways_of_setting.get(index, "carry") for index in states}
+        weights, *backward = (_weights(model, subgraph, op, prefix) for prefix in _DIRECTIONS[name])
         nodes.append(
             LstmNode(
                 name=tf_file.text(subgraph.tensors[states[0]].name).removesuffix(f"/{STATES[0]}"),
@@ -179,19 +190,21 @@ def _lstm_nodes(model: Any, subgraph: Any) -> list[LstmNode]:
                 activation=_ACTIVATION_NAMES.get(options.fusedActivationFunction, "unknown"),
                 cell_clip=float(options.cellClip),
                 proj_clip=float(options.projClip),
-                state="reset" if set(states) <= cleared else "carry",
+                state=ways.pop() if len(ways) == 1 else "carry",
                 weights=weights,
+                backward_weights=backward[0] if backward else None,
             )
         )
     return nodes
 
 
-def _weights(model: Any, subgraph: Any, operator: Any) -> GateWeights:
-    producers = {index: op for op in subgraph.operators for index in op.outputs}
-    arrays = {}
-    for name, index in zip(OPERANDS, operator.inputs, strict=False):
-        if name in WEIGHT_OPERANDS and index != ABSENT:
-            arrays[name] = _dequantized(model, subgraph, producers, index, name)
+def _weights(model: Any, subgraph: Any, operator: Any, prefix: str) -> GateWeights:
+    producers, arrays = tf_file.producers(subgraph), {}
+    operands = OPERANDS_OF[tf_file.operator_name(model, operator)]
+    for operand, index in zip(operands, operator.inputs, strict=False):
+        name = operand.removeprefix(prefix)
+        if operand.startswith(prefix) and name in WEIGHT_OPERANDS and index != ABSENT:
+            arrays[name] = _dequantized(model, subgraph, producers, index, operand)
     try:
         return GateWeights.from_operands(arrays)
     except ValueError as error:

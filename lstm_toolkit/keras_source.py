@@ -1,11 +1,10 @@
-"""Traces a Keras 3 model into a TensorFlow function in which every LSTM is marked for fusing."""
+"""Traces a Keras 3 model into a TensorFlow function in which every recurrent layer is marked for fusing."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import re
-import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,78 +14,65 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from . import annotation
 from .errors import ConversionError, InvalidModelError
-from .graft import FUSED_OP
+from .keras_layers import RecurrentCalls, recurrent_calls
 from .report import LayerReport
-
-_ACTIVATION_NAMES: dict[Any, str] = {
-    function: name
-    for name in annotation.ACTIVATIONS
-    for function in (getattr(keras.activations, name), getattr(keras.ops, name, None), annotation.ACTIVATIONS[name])
-    if function is not None
-}
-_SIGMOIDS = (keras.activations.sigmoid, keras.ops.sigmoid, tf.sigmoid)
-
-_patch_lock = threading.Lock()
-
-
-@dataclasses.dataclass(frozen=True)
-class TracedModel:
-    """A model that is ready for the converter.
-
-    Attributes:
-        function: the concrete function; its LSTMs are marked composite ops.
-        trackable: holds the variables that the function reads; the converter freezes only those.
-        input_names: the model's own input names, in the order of the function's arguments.
-        layers: the recurrent layers, in the order in which they were called.
-        source: calls the model as its author made it, on one array per input, and returns {output name: array}.
-        integer_bound: integer inputs must stay below it.
-    """
-
-    function: Any
-    trackable: Any
-    input_names: tuple[str, ...]
-    layers: tuple[LayerReport, ...]
-    source: Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]
-    integer_bound: int
+from .traced import RandomInputs, TracedModel
 
 
 def load(path: Path) -> Any:
-    """Loads a `.keras` file in Keras's safe mode, which runs no code out of the file.
+    """Loads a `.keras` or `.h5` file in Keras's safe mode, which runs no code out of the file.
 
     Raises:
         InvalidModelError: if there is no such file, or it is not a Keras model.
         ConversionError: if it needs code that the file alone cannot give (a Lambda layer or a custom class).
     """
-    if not path.is_file():
-        raise InvalidModelError(f"there is no file {str(path)!r}")
-    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+    is_archive = path.suffix == ".keras" and zipfile.is_zipfile(path)
+    is_legacy = path.suffix in (".h5", ".hdf5") and path.read_bytes()[:8] == b"\x89HDF\r\n\x1a\n"
+    if not (is_archive or is_legacy):
         raise InvalidModelError(
-            f"{str(path)!r} is not a .keras file (a zip archive named *.keras); load the model yourself and pass it"
+            f"{str(path)!r} is not a Keras model: neither a .keras file (a zip archive), nor a .h5 file (HDF5), nor "
+            "the folder of a SavedModel; load the model yourself and pass it"
         )
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras passes on what its layers, zipfile, json and h5py raise
         text = str(error)
-        code = re.search(r"Could not locate class '[^']+'|a `Lambda` layer", text)
+        code = re.search(r"Could not locate class '[^']+'|a `Lambda` layer|Unknown layer: '?\w+", text)
         if code:
             raise ConversionError(
                 f"{str(path)!r} needs code that is not in the file, or that would have to be run out of it "
                 f"({code[0]}); load the model yourself, with custom_objects or safe_mode=False if you trust the file, "
                 "and pass the object"
             ) from error
-        raise InvalidModelError(f"{str(path)!r} is not a model that Keras can load: {_first_line(text)}") from error
+        if "time_major" in text:
+            raise ConversionError(
+                f"{str(path)!r} was written by Keras 2, which Keras 3 cannot read; load it with tf_keras (the extra "
+                "`legacy`) and pass the object"
+            ) from error
+        raise InvalidModelError(f"{str(path)!r} is not a model that Keras can load: {first_line(text)}") from error
 
 
-def trace(model: Any, *, batch_size: int | None, time_steps: int | None, on_unsupported: str) -> TracedModel:
-    """Traces a model in inference mode, with every LSTM marked.
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """How a model is called: its input names, and how tensors in that order become its one argument."""
 
-    Args:
-        model: a Keras 3 model that knows its inputs.
-        batch_size: None keeps the model's own, and 1 where that is None.
-        time_steps: size of axis 1 of the inputs where the model leaves it open; None leaves it dynamic.
-        on_unsupported: "raise", or "keep" for the stock lowering of a recurrent layer that cannot be fused.
+    names: tuple[str, ...]
+    specs: tuple[Any, ...]
+    packed: Callable[[Sequence[Any]], Any]
+
+
+def trace(
+    model: Any,
+    *,
+    input_signature: Any = None,
+    batch_size: int | None = None,
+    time_steps: int | None = None,
+    time_major: bool = False,
+    state: str = "auto",
+    on_unsupported: str = "raise",
+) -> TracedModel:
+    """Traces a model in inference mode, with every recurrent layer marked. Arguments as for `convert`.
 
     Raises:
         ConversionError: naming the layer and the reason.
@@ -96,180 +82,164 @@ def trace(model: Any, *, batch_size: int | None, time_steps: int | None, on_unsu
             f"Keras runs on {keras.backend.backend()!r} here, and only its TensorFlow backend can be converted; set "
             "the environment variable KERAS_BACKEND=tensorflow before Keras is imported"
         )
-    if not isinstance(model, keras.Model):
-        raise ConversionError(f"expected a Keras 3 model or the path of a .keras file, got {type(model).__name__}")
-    inputs = getattr(model, "inputs", None)
-    if not inputs:
-        raise ConversionError(
-            f"model {model.name!r} does not know its inputs; make it a Sequential model with an Input, or a "
-            "functional model"
-        )
-    specs = [
-        tf.TensorSpec(_shape(tensor, batch_size, time_steps), tensor.dtype, name=f"input_{number:04d}")
-        for number, tensor in enumerate(inputs)
-    ]
+    inputs = _inputs_of(model, input_signature, batch_size, time_steps)
+    is_sequence = [_is_sequence(spec) for spec in inputs.specs]
+    layers = list(model._flatten_layers())
+    paired = frozenset(id(each.forward_layer) for each in layers if isinstance(each, keras.layers.Bidirectional))
 
-    def call(*tensors: Any) -> Any:
-        return model(_packed(model, tensors), training=False)
+    def call(tensors: Sequence[Any], calls: RecurrentCalls) -> dict[str, Any]:
+        """The model's outputs and new states by name, from batch-major inputs and the states in `calls`."""
+        with recurrent_calls(calls), _in_float32(layers):
+            return named(model(inputs.packed(tensors), training=False))
 
-    with _marking_lstms() as layers:
+    def traced(marking: bool, state_specs: dict[str, Any]) -> tuple[Any, RecurrentCalls]:
+        calls = RecurrentCalls(marking=marking, state=state, paired=paired)
+
+        def function(*tensors: Any) -> dict[str, Any]:
+            calls.states = dict(zip(state_specs, tensors[len(inputs.specs) :], strict=True))
+            given = [_swapped(t) if time_major and s else t for t, s in zip(tensors, is_sequence, strict=False)]
+            outputs = call(given, calls)
+            if time_major:
+                outputs = {name: _swapped(t) if len(t.shape) > 2 else t for name, t in outputs.items()}
+            return outputs | (calls.new_states if state == "explicit" else {})
+
+        specs = [
+            _time_major(spec) if time_major and s else spec for spec, s in zip(inputs.specs, is_sequence, strict=True)
+        ]
+        specs = [
+            tf.TensorSpec(spec.shape, spec.dtype, name=f"input_{number:04d}")
+            for number, spec in enumerate([*specs, *state_specs.values()])
+        ]
         try:
-            function = tf.function(call, autograph=False).get_concrete_function(*specs)
+            return tf.function(function, autograph=False).get_concrete_function(*specs), calls
         except Exception as error:  # whatever the layers of a model raise when they are called
-            _refuse_unfused(layers, on_unsupported)
-            raise ConversionError(f"model {model.name!r} cannot be traced: {_first_line(str(error))}") from error
-    _refuse_unfused(layers, on_unsupported)
+            refuse_unfused(calls.layers, on_unsupported)
+            raise ConversionError(f"model {model.name!r} cannot be traced: {first_line(str(error))}") from error
+
+    state_specs: dict[str, Any] = {}
+    if state == "explicit":
+        # Which states there are, and how large, only a first call can tell.
+        state_specs = {name: tf.TensorSpec(shape) for name, shape in traced(False, {})[1].state_shapes.items()}
+    function, calls = traced(True, state_specs)
+    refuse_unfused(calls.layers, on_unsupported)
     holder = tf.Module()
     holder.variables_of_model = [variable.value for variable in model.variables]
-    embeddings = [layer.input_dim for layer in _sublayers(model) if isinstance(layer, keras.layers.Embedding)]
+    names = (*inputs.names, *state_specs)
+    carried: dict[str, Any] = {}
 
     def source(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        return _named(call(*(tf.convert_to_tensor(array) for array in arrays)))
+        tensors = [tf.convert_to_tensor(array) for array in arrays]
+        given = [_swapped(t) if time_major and s else t for t, s in zip(tensors, is_sequence, strict=False)]
+        explicit = dict(zip(state_specs, tensors[len(inputs.specs) :], strict=True))
+        run = RecurrentCalls(marking=False, state=state, states=explicit or carried)
+        outputs = call(given, run)
+        carried.update(run.new_states)
+        if time_major:
+            outputs = {name: _swapped(t) if len(t.shape) > 2 else t for name, t in outputs.items()}
+        return {name: np.asarray(t) for name, t in (outputs | (run.new_states if explicit else {})).items()}
 
     return TracedModel(
+        name=model.name,
         function=function,
         trackable=holder,
-        input_names=tuple(tensor.name for tensor in inputs),
-        layers=tuple(layers),
+        input_names=names,
+        layers=tuple(calls.layers),
         source=source,
-        integer_bound=min(embeddings, default=2),
+        random_inputs=RandomInputs(
+            integer_bound=min(
+                (each.input_dim for each in layers if isinstance(each, keras.layers.Embedding)), default=2
+            ),
+            padded=calls.has_mask,
+            mask_value=next((each.mask_value for each in layers if isinstance(each, keras.layers.Masking)), None),
+            time_axes=tuple((0 if time_major else 1) if s else None for s in is_sequence) + (None,) * len(state_specs),
+        ),
     )
 
 
-def _refuse_unfused(layers: Sequence[LayerReport], on_unsupported: str) -> None:
+def _inputs_of(model: Any, input_signature: Any, batch_size: int | None, time_steps: int | None) -> _Inputs:
+    if not isinstance(model, keras.layers.Layer):
+        raise ConversionError(f"expected a Keras model or layer, or the path of one, got {type(model).__name__}")
+    if input_signature is not None:
+        flat = [tf.TensorSpec.from_spec(spec) for spec in keras.tree.flatten(input_signature)]
+        names = tuple(spec.name or f"input_{number}" for number, spec in enumerate(flat))
+
+        def packed(tensors: Sequence[Any]) -> Any:
+            return keras.tree.pack_sequence_as(input_signature, list(tensors))
+    elif getattr(model, "inputs", None):
+        flat, names = list(model.inputs), tuple(tensor.name for tensor in model.inputs)
+        structure = getattr(model, "_inputs_struct", None)
+
+        def packed(tensors: Sequence[Any]) -> Any:
+            if structure is None:
+                return tensors[0] if len(tensors) == 1 else list(tensors)
+            return keras.tree.pack_sequence_as(structure, list(tensors))
+    else:
+        raise ConversionError(
+            f"model {model.name!r} does not know its inputs; pass input_signature, one tf.TensorSpec an input"
+        )
+    if len(set(names)) < len(names):
+        raise ConversionError(
+            f"the inputs {list(names)} share a name; give each tf.TensorSpec of input_signature its own"
+        )
+    specs = tuple(
+        tf.TensorSpec(_shape(name, list(tensor.shape), batch_size, time_steps), tensor.dtype)
+        for name, tensor in zip(names, flat, strict=True)
+    )
+    return _Inputs(names, specs, packed)
+
+
+def _shape(name: str, shape: list[int | None], batch_size: int | None, time_steps: int | None) -> list[int | None]:
+    batch, *rest = shape
+    if batch_size is not None and batch not in (None, batch_size):
+        raise ConversionError(f"input {name!r} has the fixed batch {batch}; batch_size={batch_size} is not it")
+    if rest and time_steps is not None:
+        if rest[0] not in (None, time_steps) and len(rest) > 1:
+            raise ConversionError(f"input {name!r} has {rest[0]} time steps; time_steps={time_steps} is not it")
+        rest[0] = rest[0] or time_steps
+    return [batch_size or batch or 1, *rest]
+
+
+def _is_sequence(spec: Any) -> bool:
+    """Whether axis 1 is time: [batch, time, ...], or integer tokens [batch, time]."""
+    return len(spec.shape) > 2 or (len(spec.shape) == 2 and (spec.dtype.is_integer or spec.dtype.is_bool))
+
+
+def _swapped(tensor: Any) -> Any:
+    return tf.transpose(tensor, [1, 0, *range(2, len(tensor.shape))])
+
+
+def _time_major(spec: Any) -> Any:
+    batch, time, *rest = spec.shape
+    return tf.TensorSpec([time, batch, *rest], spec.dtype)
+
+
+def named(outputs: Any) -> dict[str, Any]:
+    """Names a model's outputs as the saved signature does: dict keys, or output_0, output_1, ..."""
+    if isinstance(outputs, dict) and not any(keras.tree.is_nested(value) for value in outputs.values()):
+        return dict(outputs)
+    return {f"output_{number}": value for number, value in enumerate(keras.tree.flatten(outputs))}
+
+
+@contextlib.contextmanager
+def _in_float32(layers: Sequence[Any]) -> Iterator[None]:
+    """While it is open, layers with float32 weights and half-precision arithmetic compute in float32."""
+    with contextlib.ExitStack() as undo:
+        for layer in layers:
+            if layer.compute_dtype != layer.variable_dtype and layer.variable_dtype == "float32":
+                undo.callback(setattr, layer, "dtype_policy", layer.dtype_policy)
+                layer.dtype_policy = "float32"
+        yield
+
+
+def refuse_unfused(layers: Sequence[LayerReport], on_unsupported: str) -> None:
+    """Raises for every layer at once that cannot be fused, unless these are to be kept."""
     refused = [f"layer {each.name!r} ({each.layer_class}): {each.reason}" for each in layers if each.reason]
     if refused and on_unsupported == "raise":
         remedy = 'or pass on_unsupported="keep" for the stock lowering of what cannot be fused'
         raise ConversionError(f"{'; '.join(refused)}; {remedy}")
 
 
-def _shape(tensor: Any, batch_size: int | None, time_steps: int | None) -> list[int | None]:
-    batch, *rest = tensor.shape
-    if batch_size is not None and batch not in (None, batch_size):
-        raise ConversionError(f"input {tensor.name!r} has the fixed batch {batch}; batch_size={batch_size} is not it")
-    if rest and time_steps is not None:
-        if rest[0] not in (None, time_steps) and len(rest) > 1:
-            raise ConversionError(f"input {tensor.name!r} has {rest[0]} time steps; time_steps={time_steps} is not it")
-        rest[0] = rest[0] or time_steps
-    return [batch_size or batch or 1, *rest]
-
-
-def _packed(model: Any, tensors: Sequence[Any]) -> Any:
-    structure = getattr(model, "_inputs_struct", None)
-    if structure is None:
-        return tensors[0] if len(tensors) == 1 else list(tensors)
-    return keras.tree.pack_sequence_as(structure, list(tensors))
-
-
-def _named(outputs: Any) -> dict[str, np.ndarray]:
-    """Names a model's outputs as the saved signature does: dict keys, or output_0, output_1, ..."""
-    if isinstance(outputs, dict):
-        return {name: np.asarray(value) for name, value in outputs.items()}
-    return {f"output_{number}": np.asarray(value) for number, value in enumerate(keras.tree.flatten(outputs))}
-
-
-def _sublayers(model: Any) -> list[Any]:
-    return list(model._flatten_layers())
-
-
-@contextlib.contextmanager
-def _marking_lstms() -> Iterator[list[LayerReport]]:
-    """While it is open, each recurrent layer that is called marks itself for fusing and is listed.
-
-    Every class that has an `inner_loop` of its own gets the same wrapper: at that point of the layer's call, dropout,
-    masks and initial states are settled, and models of every kind (nested, subclassed, wrapped) come through it.
-    """
-    layers: list[LayerReport] = []
-    base = keras.layers.RNN
-    with _patch_lock, contextlib.ExitStack() as undo:
-        # A dropout mask draws on a seed variable, even when the layer is not training; it must not reach the file.
-        _replace_attribute(undo, base, "_maybe_config_dropout_masks", lambda *_: None)
-        for cls in _with_subclasses(base):
-            if "inner_loop" in vars(cls):
-                _replace_attribute(undo, cls, "inner_loop", _wrapped(vars(cls)["inner_loop"], layers))
-        yield layers
-
-
-def _replace_attribute(undo: contextlib.ExitStack, owner: type, name: str, value: Any) -> None:
-    undo.callback(setattr, owner, name, vars(owner)[name])
-    setattr(owner, name, value)
-
-
-def _with_subclasses(cls: type) -> set[type]:
-    subclasses: list[type] = cls.__subclasses__()
-    return {cls}.union(*map(_with_subclasses, subclasses))
-
-
-_ORIGINAL_LSTM_LOOP = keras.layers.LSTM.inner_loop
-
-
-def _wrapped(original: Callable[..., Any], layers: list[LayerReport]) -> Callable[..., Any]:
-    def inner_loop(self: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
-        if getattr(_inside_original, "depth", 0):
-            return original(self, sequences, initial_state, mask, training=training)
-        name = _unique(self.name, layers)
-        reason = _why_not(self, original, mask)
-        if reason is None:
-            layers.append(LayerReport(name, type(self).__name__, FUSED_OP))
-            return _marked_loop(self, sequences, initial_state, name)
-        layers.append(LayerReport(name, type(self).__name__, "stock lowering", reason))
-        _inside_original.depth = 1
-        try:
-            return original(self, sequences, initial_state, mask, training=training)
-        finally:
-            _inside_original.depth = 0
-
-    return inner_loop
-
-
-_inside_original = threading.local()
-
-
-def _unique(name: str, layers: list[LayerReport]) -> str:
-    taken = {layer.name for layer in layers}
-    return next(each for each in (name, *(f"{name}_call{n}" for n in range(1, len(taken) + 1))) if each not in taken)
-
-
-def _why_not(layer: Any, original: Callable[..., Any], mask: Any) -> str | None:
-    """Why a recurrent layer cannot be fused exactly, and what to use instead; None if it can."""
-    if not isinstance(layer, keras.layers.LSTM):
-        return "it is not an LSTM, and there is no fused op for it; use keras.layers.LSTM"
-    if original is not _ORIGINAL_LSTM_LOOP or type(layer.cell) is not keras.layers.LSTMCell:
-        return "it overrides the computation of keras.layers.LSTM; use that class itself"
-    if layer.recurrent_activation not in _SIGMOIDS:
-        name = keras.activations.serialize(layer.recurrent_activation)
-        return f"its recurrent activation is {name!r}, and the gates of the fused op are sigmoid; use 'sigmoid'"
-    if layer.activation not in _ACTIVATION_NAMES:
-        name = keras.activations.serialize(layer.activation)
-        return f"its activation is {name!r}, and the fused op has only {', '.join(annotation.ACTIVATIONS)}; use one"
-    if layer.stateful:
-        return "it is stateful, and every call of the file starts from zero; build it with stateful=False"
-    if layer.compute_dtype != "float32":
-        return f"it computes in {layer.compute_dtype}, and the fused op in float32; use dtype='float32'"
-    if mask is not None:
-        return "it gets a mask, and the fused op takes none; remove what makes the mask (mask_zero, Masking)"
-    return None
-
-
-def _marked_loop(layer: Any, sequences: Any, initial_state: Any, name: str) -> tuple[Any, Any, list[Any]]:
-    cell = layer.cell
-    if layer.go_backwards:
-        sequences = tf.reverse(sequences, axis=[1])
-    h0, c0 = initial_state
-    outputs, h, c = annotation.lstm(
-        sequences,
-        h0,
-        c0,
-        tf.convert_to_tensor(cell.kernel),
-        tf.convert_to_tensor(cell.recurrent_kernel),
-        tf.convert_to_tensor(cell.bias) if cell.use_bias else tf.zeros([4 * cell.units]),
-        layer=name,
-        activation=_ACTIVATION_NAMES[cell.activation],
-    )
-    return outputs[:, -1], outputs, [h, c]
-
-
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
     """The line of a message of Keras that says what is wrong, without its frame and colors."""
     lines = [re.sub(r"\x1b\[\d+m", "", line).strip() for line in text.splitlines()]
     telling = (line for line in lines if line and not line.startswith("Exception encountered when calling"))

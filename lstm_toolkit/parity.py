@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import ConversionError, ParityError
 from .runner import Runner
+from .traced import TracedModel
 
 TOLERANCE = 1e-5
 """Largest allowed absolute error, relative to the largest absolute output where that is above 1.
@@ -20,22 +21,12 @@ DYNAMIC_SIZES = (16, 23, 11)
 """Sizes that dynamic dimensions take, call by call."""
 
 
-def verify(
-    tflite: bytes,
-    source: Callable[[Sequence[npt.NDArray]], Mapping[str, npt.NDArray]],
-    input_names: Sequence[str],
-    dtypes: Sequence[npt.DTypeLike],
-    *,
-    integer_bound: int = 2,
-    seed: int = 0,
-) -> float:
+def verify(tflite: bytes, traced: TracedModel, *, seed: int = 0) -> float:
     """Runs file and source side by side, three calls in a row without a reset in between.
 
     Args:
         tflite: the converted model.
-        source: the source model, on one array per input, returning arrays by output name.
-        input_names: the inputs in the order in which `source` takes them.
-        dtypes: their dtypes. Floats are drawn from the standard normal distribution, integers below `integer_bound`.
+        traced: its source.
         seed: of the random inputs.
 
     Returns:
@@ -46,22 +37,19 @@ def verify(
         ConversionError: if the source itself cannot run on the random inputs.
     """
     random, runner, largest = np.random.default_rng(seed), Runner(tflite), 0.0
+    names = traced.input_names
+    dtypes = [spec.dtype.as_numpy_dtype for spec in traced.function.inputs[: len(names)]]
     for call, dynamic_size in enumerate(DYNAMIC_SIZES, start=1):
-        arrays = [
-            _random(
-                random, [dynamic_size if size < 0 else size for size in runner.input_shapes[name]], dtype, integer_bound
-            )
-            for name, dtype in zip(input_names, dtypes, strict=True)
-        ]
+        shapes = [[dynamic_size if size < 0 else size for size in runner.input_shapes[name]] for name in names]
+        arrays = traced.random_inputs.draw(random, shapes, dtypes)
         try:
-            expected = source(arrays)
+            expected = traced.source(arrays)
         except Exception as error:  # whatever the source's own layers raise
-            shapes = [list(array.shape) for array in arrays]
             raise ConversionError(
                 f"the source model cannot run on random inputs of shape {shapes} ({type(error).__name__}: {error}); "
                 "fix the dynamic dimensions (time_steps), or pass verify=False"
             ) from error
-        given = runner(**dict(zip(input_names, arrays, strict=True)))
+        given = runner(**dict(zip(names, arrays, strict=True)))
         actual = given if isinstance(given, dict) else {runner.output_names[0]: given}
         largest = max(largest, compare(expected, actual, call=call))
     return largest
@@ -99,14 +87,3 @@ def compare(expected: Mapping[str, npt.NDArray], actual: Mapping[str, npt.NDArra
             )
         largest = max(largest, error)
     return largest
-
-
-def _random(random: np.random.Generator, shape: Sequence[int], dtype: npt.DTypeLike, integer_bound: int) -> npt.NDArray:
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        return random.standard_normal(shape).astype(kind)
-    if kind.kind in "iu":
-        return random.integers(0, integer_bound, shape).astype(kind)
-    if kind.kind == "b":
-        return random.random(shape) < 0.5
-    raise ConversionError(f"inputs of type {kind} cannot be drawn at random; pass verify=False")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from . import reset
+from . import tflite_file as tf_file
+from .contract import STATES
 from .errors import InvalidModelError
-from .tflite_file import read_bytes
 
 Outputs = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]
+
+_KINDS = dict(zip(STATES, ("h", "c"), strict=True))
 
 
 class Runner:
@@ -29,15 +35,17 @@ class Runner:
     A call takes one array for a model with one input, or keyword arguments by input name, and returns one array for
     a model with one output, or a dict by output name. Names are those of the file's signature. Arrays are converted
     to the input's dtype where nothing is lost by kind (float64 to float32, integer to float).
+
+    A file with carried state starts a call where the last one ended, also where the number of time steps changes from
+    call to call; `reset` starts anew, and `state` reads and sets what is carried.
     """
 
     def __init__(self, model: bytes | str | os.PathLike[str], *, num_threads: int = 1, xnnpack: bool = True) -> None:
         resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        self._data = tf_file.read_bytes(model)
         try:
             self._interpreter = Interpreter(
-                model_content=read_bytes(model),
-                num_threads=num_threads,
-                experimental_op_resolver_type=resolver,
+                model_content=self._data, num_threads=num_threads, experimental_op_resolver_type=resolver
             )
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
@@ -72,10 +80,7 @@ class Runner:
         values = self._checked(args, inputs)
         shapes = {name: value.shape for name, value in values.items()}
         if shapes != self._allocated:
-            for name, shape in shapes.items():
-                self._interpreter.resize_tensor_input(self._inputs[name]["index"], shape)
-            self._interpreter.allocate_tensors()
-            self._allocated = shapes
+            self._resize(shapes)
         for name, value in values.items():
             self._interpreter.set_tensor(self._inputs[name]["index"], value)
         self._interpreter.invoke()
@@ -83,8 +88,55 @@ class Runner:
         return next(iter(results.values())) if len(results) == 1 else results
 
     def reset(self) -> None:
-        """Sets every variable tensor to zero, so that the next call starts a new sequence."""
+        """Sets every carried state to zero, so that the next call starts a new sequence."""
         self._interpreter.reset_all_variables()
+
+    @property
+    def state(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The carried states by name, as copies; empty for a file that carries none.
+
+        In files that lstm_toolkit wrote they are `NAME_h` and `NAME_c` of each layer, [batch, units]; in others they
+        have the names of their tensors. Assigning a dict with some or all of them sets these.
+
+        Raises:
+            ValueError: on assigning, for an unknown name or a wrong shape; the message has expected and actual.
+        """
+        return {name: self._interpreter.get_tensor(index) for name, index in self._state_tensors.items()}
+
+    @state.setter
+    def state(self, values: Mapping[str, npt.ArrayLike]) -> None:
+        current = self.state
+        unknown = sorted(set(values) - set(current))
+        if unknown:
+            raise ValueError(f"the model carries the states {list(current)}, got {unknown}")
+        arrays = {name: np.asarray(value, np.float32) for name, value in values.items()}
+        for name, array in arrays.items():
+            if array.shape != current[name].shape:
+                raise ValueError(f"state {name!r} has shape {list(current[name].shape)}, got {list(array.shape)}")
+        for name, array in arrays.items():
+            self._interpreter.set_tensor(self._state_tensors[name], array)
+
+    @cached_property
+    def _state_tensors(self) -> dict[str, int]:
+        """Index of each state that nothing in the file sets, by name."""
+        model = tf_file.read_model(self._data)
+        main = model.subgraphs[0]
+        settled = reset.set_states(model, main)
+        carried = [index for op in main.operators for index in reset.state_tensors(model, op) if index not in settled]
+        named = {}
+        for index in carried:
+            layer, _, kind = tf_file.text(main.tensors[index].name).rpartition("/")
+            named[f"{layer}_{_KINDS[kind]}" if kind in _KINDS else tf_file.text(main.tensors[index].name)] = index
+        return named
+
+    def _resize(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        # Allocation sets every variable tensor to zero, which would lose what is carried.
+        carried = self.state
+        for name, shape in shapes.items():
+            self._interpreter.resize_tensor_input(self._inputs[name]["index"], shape)
+        self._interpreter.allocate_tensors()
+        self.state = carried
+        self._allocated = shapes
 
     def _checked(self, args: tuple[npt.ArrayLike, ...], inputs: dict[str, npt.ArrayLike]) -> dict[str, Any]:
         expected = list(self._inputs)

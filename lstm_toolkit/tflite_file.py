@@ -5,10 +5,12 @@ The codec is `ai_edge_litert.tools.flatbuffer_utils`; the objects are those of `
 
 from __future__ import annotations
 
+import heapq
 import os
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +187,49 @@ def operator_code(model: Any, builtin: int, version: int = 1) -> int:
     code.deprecatedBuiltinCode = min(builtin, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1
+
+
+def producers(subgraph: Any) -> dict[int, Any]:
+    """The operator that computes each tensor; for a state, the last one that writes it."""
+    return {index: op for op in subgraph.operators for index in op.outputs}
+
+
+def consumed(subgraph: Any) -> set[int]:
+    """Indices of the tensors that an operator takes or that are outputs."""
+    return {index for op in subgraph.operators for index in op.inputs} | set(subgraph.outputs)
+
+
+def redirect(subgraph: Any, old: int, new: int) -> None:
+    """Lets every operator that takes one tensor take another."""
+    for op in subgraph.operators:
+        op.inputs = [new if index == old else index for index in op.inputs]
+
+
+def sort_operators(subgraph: Any) -> None:
+    """Puts the operators into an order in which they can run, as close to the present one as possible.
+
+    Operators that touch the same variable tensor keep their order among themselves.
+    """
+    operators, position = subgraph.operators, {id(op): number for number, op in enumerate(subgraph.operators)}
+    made_by = {index: op for op in operators for index in op.outputs if not subgraph.tensors[index].isVariable}
+    needs: dict[int, set[int]] = {number: set() for number in range(len(operators))}
+    last_touch: dict[int, int] = {}
+    for number, op in enumerate(operators):
+        needs[number] |= {position[id(made_by[index])] for index in op.inputs if index in made_by}
+        for index in {*op.inputs, *op.outputs} - {ABSENT}:
+            if subgraph.tensors[index].isVariable:
+                needs[number] |= {last_touch[index]} if index in last_touch else set()
+                last_touch[index] = number
+    sorter = TopologicalSorter(needs)
+    sorter.prepare()
+    ready = list(sorter.get_ready())
+    subgraph.operators = []
+    while ready:
+        number = heapq.heappop(ready)
+        subgraph.operators.append(operators[number])
+        sorter.done(number)
+        for freed in sorter.get_ready():
+            heapq.heappush(ready, freed)
 
 
 def prune(model: Any) -> None:

@@ -57,7 +57,7 @@ def test_json_is_for_programs(folder):
     ("model", "reason"),
     [
         ("absent.keras", "there is no file"),
-        ("text.keras", "is not a .keras file"),
+        ("text.keras", "is not a Keras model"),
         ("gru.keras", "layer 'g' (GRU): it is not an LSTM"),
     ],
 )

@@ -12,10 +12,13 @@ from ai_edge_litert.interpreter import Interpreter
 import lstm_toolkit
 from lstm_toolkit import annotation, graft
 from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import LSTM_COMPOSITE
 from lstm_toolkit.conversion import run_converter
 from lstm_toolkit.errors import ConversionError
 
 from .keras_models import RESOLVERS, randomized
+
+FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 
 
 def model_of(time=7, batch=1):
@@ -56,23 +59,23 @@ def marked(own_variables):
 
 def test_a_marked_function_reaches_the_file_as_one_custom_op_with_constant_weights():
     model = marked(own_variables=True)
-    (op,) = [op for op in model.subgraphs[0].operators if tf_file.operator_name(model, op) == graft.COMPOSITE_NAME]
+    (op,) = [op for op in model.subgraphs[0].operators if tf_file.operator_name(model, op) == LSTM_COMPOSITE]
     assert len(op.inputs) == 6
-    assert len(op.outputs) == 3
+    assert len(op.outputs) == 2
     constants = [tf_file.constant(model, model.subgraphs[0].tensors[index]) for index in op.inputs[1:]]
     assert [array.shape for array in constants] == [(1, 6), (1, 6), (5, 24), (6, 24), (24,)]
-    assert graft.graft_lstms(model) == {'a "quoted" name': graft.FUSED_OP}
+    assert graft.graft(model).ops == {'a "quoted" name': FUSED}
 
 
 def test_without_ownership_of_the_variables_the_marked_function_is_inlined():
-    assert graft.COMPOSITE_NAME not in tf_file.count_operators(marked(own_variables=False))
+    assert LSTM_COMPOSITE not in tf_file.count_operators(marked(own_variables=False))
 
 
 def test_the_op_has_no_linear_activation():
     """With `NONE` the kernel computes with an unwritten buffer: neither linear nor any other activation comes out."""
     model = model_of()
     parsed = tf_file.read_model(lstm_toolkit.convert(model).tflite)
-    (op,) = [op for op in parsed.subgraphs[0].operators if tf_file.operator_name(parsed, op) == graft.FUSED_OP]
+    (op,) = [op for op in parsed.subgraphs[0].operators if tf_file.operator_name(parsed, op) == FUSED]
     op.builtinOptions.fusedActivationFunction = schema.ActivationFunctionType.NONE
     x = np.random.default_rng(1).normal(size=(1, 7, 5)).astype(np.float32)
     model.layers[0].cell.activation = keras.activations.linear

@@ -1,0 +1,187 @@
+"""Pass: transposes between batch-major and time-major move behind what works in either layout, and cancel.
+
+    before  [TRANSPOSE: x -> t] [LSTM, batch-major: t -> y] [TRANSPOSE: y -> z]
+    after   [LSTM, time-major: x -> z]
+
+A transpose that swaps the first two axes is moved behind recurrent ops (which have a flag for the layout), element-wise
+ops, dense layers, and what picks or reduces the time axis, until it meets its inverse. The pass is undone where it
+would not lower the number of transposes.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from . import tflite_file as tf_file
+from .contract import OPERANDS_OF
+
+_UNARY = {"ABS", "CAST", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "NEG", "RELU", "RELU6"}
+_UNARY |= {"RELU_N1_TO_1", "RSQRT", "SOFTMAX", "SQRT", "SQUARE", "TANH"}
+_BINARY = {"ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "SQUARED_DIFFERENCE", "SUB"}
+_REDUCING = {"MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM"}
+
+
+def sink_transposes(model: Any) -> int:
+    """Moves and cancels transposes of the first two axes, in place.
+
+    Returns:
+        By how many there are fewer now.
+    """
+    saved = 0
+    for number, subgraph in enumerate(model.subgraphs):
+        before, snapshot = _count(model, subgraph), copy.deepcopy(subgraph)
+        if not before:
+            continue
+        while _move_one(model, subgraph):
+            pass
+        after = _count(model, subgraph)
+        if after < before:
+            tf_file.sort_operators(subgraph)
+            saved += before - after
+        else:
+            model.subgraphs[number] = snapshot
+    return saved
+
+
+def _count(model: Any, subgraph: Any) -> int:
+    return sum(tf_file.operator_name(model, op) == "TRANSPOSE" for op in subgraph.operators)
+
+
+def _move_one(model: Any, subgraph: Any) -> bool:
+    swaps = {op.outputs[0]: op for op in subgraph.operators if _swaps_first_axes(model, subgraph, op)}
+    consumed = tf_file.consumed(subgraph)
+    for index, swap in swaps.items():
+        if index not in consumed:
+            subgraph.operators.remove(swap)
+            return True
+    return any(swaps.keys() & set(op.inputs) and _move(model, subgraph, op, swaps) for op in subgraph.operators)
+
+
+def _swaps_first_axes(model: Any, subgraph: Any, op: Any) -> bool:
+    if tf_file.operator_name(model, op) != "TRANSPOSE":
+        return False
+    permutation = tf_file.constant(model, subgraph.tensors[op.inputs[1]])
+    return permutation is not None and list(permutation) == [1, 0, *range(2, len(permutation))]
+
+
+def _move(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
+    """Moves the transposes before an operator behind it, if it works in either layout."""
+    name = tf_file.operator_name(model, op)
+    if name == "TRANSPOSE":
+        return _cancel(model, subgraph, op, swaps)
+    if name == "STRIDED_SLICE":
+        return _slice(model, subgraph, op, swaps)
+    if name in _REDUCING:
+        return _reduce(model, subgraph, op, swaps)
+    if name in OPERANDS_OF:
+        # Bidirectional ops keep their layout: how they may join their outputs depends on it.
+        if op.inputs[0] not in swaps or name.startswith("BIDIRECTIONAL"):
+            return False
+        op.builtinOptions.timeMajor = not op.builtinOptions.timeMajor
+    elif name == "REVERSE_V2":
+        if not _swap_axis(model, subgraph, op):
+            return False
+    elif not _is_indifferent(model, subgraph, name, op, swaps):
+        return False
+    op.inputs = [swaps[index].inputs[0] if index in swaps else index for index in op.inputs]
+    _transpose_outputs(model, subgraph, op)
+    return True
+
+
+def _is_indifferent(model: Any, subgraph: Any, name: str, op: Any, swaps: dict[int, Any]) -> bool:
+    """Whether an operator treats the first two axes alike, for the inputs that it has."""
+    rank = len(tf_file.shape_of(subgraph.tensors[op.outputs[0]]))
+    if name in _UNARY:
+        return rank > 2
+    if name == "FULLY_CONNECTED":
+        return op.builtinOptions.keepNumDims and rank > 2 and op.inputs[0] in swaps
+    others = [index for index in op.inputs if index not in swaps]
+    if name == "CONCATENATION":
+        return not others and op.builtinOptions.axis % rank >= 2
+    if name in _BINARY:
+        return all(len(tf_file.shape_of(subgraph.tensors[index])) <= 1 for index in others)
+    return False
+
+
+def _transpose_outputs(model: Any, subgraph: Any, op: Any) -> None:
+    """Lets an operator compute into tensors with the first axes swapped, and transposes these back."""
+    for place, index in enumerate(op.outputs):
+        old = subgraph.tensors[index]
+        new = copy.copy(old)
+        new.name = tf_file.text(old.name).encode() + b"/swapped"
+        new.shape = _swapped(old.shape)
+        new.shapeSignature = _swapped(old.shapeSignature)
+        subgraph.tensors.append(new)
+        op.outputs[place] = len(subgraph.tensors) - 1
+        permutation = np.array([1, 0, *range(2, len(old.shape))], np.int32)
+        transpose = schema.OperatorT()
+        transpose.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.TRANSPOSE)
+        transpose.builtinOptionsType = schema.BuiltinOptions.TransposeOptions
+        transpose.builtinOptions = schema.TransposeOptionsT()
+        transpose.inputs = [op.outputs[place], tf_file.add_constant(model, subgraph, "permutation", permutation)]
+        transpose.outputs = [index]
+        subgraph.operators.insert(subgraph.operators.index(op) + 1, transpose)
+
+
+def _swapped(shape: Any) -> Any:
+    return None if shape is None else [shape[1], shape[0], *shape[2:]]
+
+
+def _cancel(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
+    if not _swaps_first_axes(model, subgraph, op) or op.inputs[0] not in swaps:
+        return False
+    source, target = swaps[op.inputs[0]].inputs[0], op.outputs[0]
+    producer = tf_file.producers(subgraph).get(source)
+    if target not in subgraph.outputs:
+        tf_file.redirect(subgraph, target, source)
+    elif producer is not None and source not in subgraph.outputs:
+        # The model's output keeps its tensor, and what made the source makes it now.
+        producer.outputs = [target if index == source else index for index in producer.outputs]
+        tf_file.redirect(subgraph, source, target)
+    else:
+        return False
+    subgraph.operators.remove(op)
+    return True
+
+
+def _slice(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
+    """A slice that picks one step of the time axis gives the same in either layout."""
+    options = op.builtinOptions
+    bounds = [tf_file.constant(model, subgraph.tensors[index]) for index in op.inputs[1:]]
+    if options.shrinkAxisMask != 0b10 or not options.beginMask & options.endMask & 0b1 or options.ellipsisMask:
+        return False
+    if options.newAxisMask or any(bound is None or len(bound) < 2 for bound in bounds):
+        return False
+    swapped = [np.array([bound[1], bound[0], *bound[2:]], bound.dtype) for bound in bounds if bound is not None]
+    op.inputs = [
+        swaps[op.inputs[0]].inputs[0],
+        *(tf_file.add_constant(model, subgraph, "bounds", bound) for bound in swapped),
+    ]
+    op.builtinOptions = options = copy.copy(options)
+    options.shrinkAxisMask = 0b01
+    options.beginMask, options.endMask = _swap_bits(options.beginMask), _swap_bits(options.endMask)
+    return True
+
+
+def _swap_bits(mask: int) -> int:
+    return (mask & ~0b11) | (mask & 0b1) << 1 | (mask & 0b10) >> 1
+
+
+def _reduce(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
+    if op.builtinOptions.keepDims or not _swap_axis(model, subgraph, op):
+        return False
+    op.inputs = [swaps[op.inputs[0]].inputs[0], *op.inputs[1:]]
+    return True
+
+
+def _swap_axis(model: Any, subgraph: Any, op: Any) -> bool:
+    """Lets an operator over the time axis, which is axis 1, work on axis 0 instead."""
+    axis = tf_file.constant(model, subgraph.tensors[op.inputs[1]])
+    if axis is None or [int(each) for each in axis.reshape(-1)] != [1]:
+        return False
+    op.inputs = [op.inputs[0], tf_file.add_constant(model, subgraph, "time", np.zeros_like(axis)), *op.inputs[2:]]
+    return True
