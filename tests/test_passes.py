@@ -16,7 +16,7 @@ def outputs(tflite, *, time_major=False, seed=0):
     (shape,) = runner.input_shapes.values()
     random = np.random.default_rng(seed)
     result = [runner(random.normal(size=[9 if size < 0 else size for size in shape])) for _ in range(3)]
-    return [each if isinstance(each, np.ndarray) else list(each.values())[0] for each in result]
+    return [each if isinstance(each, np.ndarray) else next(iter(each.values())) for each in result]
 
 
 def operators(tflite):

@@ -50,6 +50,7 @@ def test_public_names():
         "Runner",
         "convert",
         "errors",
+        "fusable_lstms",
         "inspect",
     ]
     for name in lstm_toolkit.__all__:
