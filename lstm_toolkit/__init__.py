@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import errors as errors
+    from . import lingvo as lingvo
     from .conversion import convert as convert
     from .gates import GateWeights as GateWeights
     from .inspection import LstmNode as LstmNode
@@ -32,12 +33,14 @@ _MODULES = {
     "inspect": "inspection",
 }
 
-__all__ = [*_MODULES, "errors"]
+_SUBMODULES = ("errors", "lingvo")
+
+__all__ = [*_MODULES, *_SUBMODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "errors":
-        return importlib.import_module(".errors", __name__)
+    if name in _SUBMODULES:
+        return importlib.import_module(f".{name}", __name__)
     if name in _MODULES:
         return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -51,6 +51,7 @@ def test_public_names():
         "convert",
         "errors",
         "inspect",
+        "lingvo",
     ]
     for name in lstm_toolkit.__all__:
         value = getattr(lstm_toolkit, name)
