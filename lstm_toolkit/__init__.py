@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from . import errors as errors
     from . import lingvo as lingvo
     from .conversion import convert as convert
+    from .function_source import fusable_lstms as fusable_lstms
     from .gates import GateWeights as GateWeights
     from .inspection import LstmNode as LstmNode
     from .inspection import ModelSummary as ModelSummary
@@ -30,6 +31,7 @@ _MODULES = {
     "ModelSummary": "inspection",
     "Runner": "runner",
     "convert": "conversion",
+    "fusable_lstms": "function_source",
     "inspect": "inspection",
 }
 

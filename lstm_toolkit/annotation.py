@@ -8,7 +8,7 @@ into the fused one. The bodies are plain TensorFlow, so a marked graph also runs
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -27,8 +27,7 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 
 def lstm(
     sequence: Any,
-    h0: Any,
-    c0: Any,
+    start: Sequence[Any],
     kernel: Any,
     recurrent_kernel: Any,
     bias: Any,
@@ -42,24 +41,24 @@ def lstm(
 
     Args:
         sequence: [batch, time, input_size], float32.
-        h0, c0: the states to start from, [batch, units].
+        start: h and c to start from, each [batch, units]; empty for zeros.
         kernel: [input_size, 4 * units], columns in the order input, forget, cell, output.
         recurrent_kernel: [units, 4 * units], in the same order.
         bias: [4 * units], in the same order.
-        layer: name of the call, unique in the model.
+        layer: name of the layer; where it is called more than once, `graft` numbers the calls.
         activation: of the cell.
         masked: `sequence` has one channel more than `kernel` has rows, last, which is 1 where a step is padded and
             0 elsewhere; at a padded step c stays exactly as it is.
-        carry: in the file, a call starts where the last one ended; `h0` and `c0` are zeros and only the first start.
+        carry: in the file, a call starts where the last one ended, and the first one from zero.
 
     Returns:
         The outputs [batch, time, units], and the last c [batch, units]. The last h is the last output.
     """
-    act = ACTIVATIONS[activation]
+    act, units = ACTIVATIONS[activation], recurrent_kernel.shape[0]
 
-    def body(x: Any, h: Any, c: Any, w: Any, r: Any, b: Any) -> tuple[Any, Any]:
+    def body(x: Any, w: Any, r: Any, b: Any, *states: Any) -> tuple[Any, Any]:
         if masked:
-            shut = tf.repeat(tf.constant([[-SHUT_GATE, SHUT_GATE, 0.0, 0.0]]), r.shape[0], axis=1)
+            shut = tf.repeat(tf.constant([[-SHUT_GATE, SHUT_GATE, 0.0, 0.0]]), units, axis=1)
             w = tf.concat([w, shut], axis=0)
 
         def step(state: tuple[Any, Any], x_t: Any) -> tuple[Any, Any]:
@@ -67,22 +66,32 @@ def lstm(
             cell = tf.sigmoid(f) * state[1] + tf.sigmoid(i) * act(g)
             return tf.sigmoid(o) * act(cell), cell
 
-        hs, cs = tf.scan(step, tf.transpose(x, [1, 0, 2]), initializer=(h, c))
+        first = states or (tf.zeros([tf.shape(x)[0], units]),) * 2
+        hs, cs = tf.scan(step, tf.transpose(x, [1, 0, 2]), initializer=tuple(first))
         return tf.transpose(hs, [1, 0, 2]), cs[-1]
 
     marked = _marked(body, LSTM_COMPOSITE, layer, activation=activation, masked=masked, carry=carry)
-    outputs, c = marked(sequence, h0, c0, kernel, recurrent_kernel, bias)
-    return tf.ensure_shape(outputs, [*sequence.shape[:2], recurrent_kernel.shape[0]]), tf.ensure_shape(c, c0.shape)
+    outputs, c = marked(sequence, kernel, recurrent_kernel, bias, *start)
+    batch, time = sequence.shape[:2]
+    return tf.ensure_shape(outputs, [batch, time, units]), tf.ensure_shape(c, [batch, units])
 
 
 def simple_rnn(
-    sequence: Any, h0: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *, layer: str, activation: str, carry: bool
+    sequence: Any,
+    start: Sequence[Any],
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
+    *,
+    layer: str,
+    activation: str,
+    carry: bool = False,
 ) -> Any:
     """Calls a simple recurrent layer, h = activation(x W + h U + b), that the converter keeps as one op.
 
     Args:
         sequence: [batch, time, input_size], float32.
-        h0: the state to start from, [batch, units].
+        start: h to start from, [batch, units]; empty for zeros.
         kernel: [input_size, units].
         recurrent_kernel: [units, units].
         bias: [units].
@@ -91,17 +100,18 @@ def simple_rnn(
     Returns:
         The outputs [batch, time, units].
     """
-    act = ACTIVATIONS[activation]
+    act, units = ACTIVATIONS[activation], recurrent_kernel.shape[0]
 
-    def body(x: Any, h: Any, w: Any, r: Any, b: Any) -> Any:
+    def body(x: Any, w: Any, r: Any, b: Any, *states: Any) -> Any:
         def step(state: Any, x_t: Any) -> Any:
             return act(tf.matmul(x_t, w) + tf.matmul(state, r) + b)
 
-        return tf.transpose(tf.scan(step, tf.transpose(x, [1, 0, 2]), initializer=h), [1, 0, 2])
+        first = states[0] if states else tf.zeros([tf.shape(x)[0], units])
+        return tf.transpose(tf.scan(step, tf.transpose(x, [1, 0, 2]), initializer=first), [1, 0, 2])
 
     marked = _marked(body, SIMPLE_RNN_COMPOSITE, layer, activation=activation, carry=carry)
-    outputs = marked(sequence, h0, kernel, recurrent_kernel, bias)
-    return tf.ensure_shape(outputs, [*sequence.shape[:2], recurrent_kernel.shape[0]])
+    outputs = marked(sequence, kernel, recurrent_kernel, bias, *start)
+    return tf.ensure_shape(outputs, [*sequence.shape[:2], units])
 
 
 def _marked(body: Callable[..., Any], composite: str, layer: str, **attributes: str | bool) -> Callable[..., Any]:

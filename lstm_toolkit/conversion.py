@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import annotated_lstm, graft, layout, parity, reset
 from . import bidirectional as bidirectional_pass
-from . import graft, layout, parity, reset
 from . import tflite_file as tf_file
 from .errors import ConversionError, InvalidModelError
-from .report import Conversion, ConversionReport
+from .report import Conversion, ConversionReport, LayerReport
 
 if TYPE_CHECKING:
     from .traced import TracedModel
@@ -39,7 +39,9 @@ def convert(
     """Converts a model to a `.tflite` file in which every LSTM is a fused op.
 
     Args:
-        model: a Keras 3 model or layer, or the path of a `.keras` or `.h5` file, which is loaded in Keras's safe mode.
+        model: a Keras 3 or tf_keras model or layer; the path of a `.keras` or `.h5` file, which is loaded in Keras's
+            safe mode; the folder of a SavedModel, or a concrete function, that was traced under `fusable_lstms` or by
+            tf_keras.
         input_signature: `tf.TensorSpec`s in the structure of the model's input, for a model that does not know its
             own (a subclassed model, a layer). Their names become the names of the inputs.
         batch_size: None keeps the model's own, and 1 where that is None; a fused op needs a fixed batch.
@@ -67,16 +69,7 @@ def convert(
     _check_options(batch_size, time_steps, state=state, bidirectional=bidirectional, on_unsupported=on_unsupported)
     logger.info("loading TensorFlow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from . import keras_source
-
-    if isinstance(model, (str, os.PathLike)):
-        path = Path(model)
-        if not path.exists():
-            raise InvalidModelError(f"there is no file {str(path)!r}")
-        logger.info("loading %s", path)
-        model = keras_source.load(path)
-    logger.info("tracing")
-    traced = keras_source.trace(
+    traced = _traced(
         model,
         input_signature=input_signature,
         batch_size=batch_size,
@@ -85,17 +78,41 @@ def convert(
         state=state,
         on_unsupported=on_unsupported,
     )
-    if not traced.layers:
-        raise ConversionError(
-            f"model {traced.name!r} calls no LSTM, so there is nothing to fuse; convert it with "
-            "tf.lite.TFLiteConverter.from_keras_model"
-        )
     logger.info("converting")
     tflite, report = _lowered(traced, merge=bidirectional == "fused")
+    if not report.layers:
+        raise ConversionError(
+            f"model {traced.name!r} calls no LSTM, so there is nothing to fuse; convert it with tf.lite.TFLiteConverter"
+        )
     if verify:
         logger.info("verifying")
         report = dataclasses.replace(report, max_abs_error=parity.verify(tflite, traced))
     return Conversion(tflite, report)
+
+
+def _traced(model: Any, **options: Any) -> TracedModel:
+    """Takes the model as the kind of source that it is."""
+    import tensorflow as tf
+
+    from . import function_source, keras_source
+
+    if isinstance(model, (str, os.PathLike)):
+        path = Path(model)
+        if not path.exists():
+            raise InvalidModelError(f"there is no file {str(path)!r}")
+        logger.info("loading %s", path)
+        model = function_source.load_saved_model(path) if path.is_dir() else keras_source.load(path)
+    logger.info("tracing")
+    if not isinstance(model, tf.types.experimental.ConcreteFunction):
+        return keras_source.trace(model, **options)
+    fixed = {"input_signature": None, "state": "auto", "time_major": False}
+    changed = [name for name, value in fixed.items() if options[name] != value]
+    if changed:
+        raise ConversionError(
+            f"{', '.join(changed)} must be settled when a function is traced; convert the Keras model itself, or pass "
+            "state to fusable_lstms"
+        )
+    return function_source.trace(model, batch_size=options["batch_size"], time_steps=options["time_steps"])
 
 
 _CHOICES = {
@@ -116,9 +133,19 @@ def _check_options(batch_size: int | None, time_steps: int | None, **choices: st
 
 def _lowered(traced: TracedModel, *, merge: bool) -> tuple[bytes, ConversionReport]:
     """Runs TensorFlow's converter on the traced model, and the passes on the file that it gives."""
-    model = tf_file.read_model(_stock_conversion(traced))
-    grafted = graft.graft(model)
-    missing = [each.name for each in traced.layers if not each.reason and not _parts(each.name, grafted.ops)]
+    try:
+        model = tf_file.read_model(_stock_conversion(traced))
+    except ConversionError as error:
+        if traced.layers is None and "TensorList" in str(error):
+            raise ConversionError(
+                f"the function holds its recurrent layers as loops over an open batch, {_LOOPS}"
+            ) from error
+        raise
+    annotated_lstm.remove_clip(model)
+    annotated_lstm.unshare_states(model)
+    annotated_lstm.name_states(model)
+    grafted = graft.graft(model, batch=traced.batch)
+    missing = [each.name for each in traced.layers or () if not each.reason and not _parts(each.name, grafted.ops)]
     if missing:
         raise ConversionError(f"layers {missing} did not reach the file: no output depends on theirs")
     layout.sink_transposes(model)
@@ -131,8 +158,45 @@ def _lowered(traced: TracedModel, *, merge: bool) -> tuple[bytes, ConversionRepo
         raise ConversionError(
             f"TensorFlow Lite has no op for {foreign}, which other layers of the model use; replace these layers"
         )
-    layers = tuple(dataclasses.replace(each, op=merged.get(each.name, each.op)) for each in traced.layers)
+    if traced.layers is None:
+        layers = _layers_of(model)
+        _settle_batch(model, traced.batch)
+    else:
+        layers = tuple(dataclasses.replace(each, op=merged.get(each.name, each.op)) for each in traced.layers)
     return tf_file.write_model(model), ConversionReport(layers, ops, None)
+
+
+def _layers_of(model: Any) -> tuple[LayerReport, ...]:
+    """The fused layers of a file that was made of a function.
+
+    Raises:
+        ConversionError: if there is none, but a loop.
+    """
+    names: list[str] = []
+    layers = []
+    for subgraph in model.subgraphs:
+        for op in subgraph.operators:
+            for state in reset.state_tensors(model, op)[:1]:
+                op_name = tf_file.operator_name(model, op)
+                names.append(reset.layer_of(subgraph.tensors[state]))
+                layers.append(LayerReport(names[-1], "LSTM" if "LSTM" in op_name else "SimpleRNN", op_name))
+    if not layers and tf_file.count_operators(model)["WHILE"]:
+        raise ConversionError(f"the function holds its recurrent layers as loops, {_LOOPS}")
+    return tuple(layers)
+
+
+_LOOPS = (
+    "so that they cannot be recognized any more; trace or export it again inside `with lstm_toolkit.fusable_lstms():`, "
+    "or convert the Keras model itself (a function that tf_keras traced needs a fixed batch from the start)"
+)
+
+
+def _settle_batch(model: Any, batch: int | None) -> None:
+    """Writes the batch into the shapes of the outputs, where the function had left it open."""
+    main = model.subgraphs[0]
+    for tensor in (main.tensors[index] for index in main.outputs):
+        if batch is not None and tensor.shapeSignature is not None and tensor.shapeSignature[0] < 0:
+            tensor.shape[0] = tensor.shapeSignature[0] = batch
 
 
 def _parts(layer: str, ops: Mapping[str, str]) -> list[str]:

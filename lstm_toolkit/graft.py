@@ -1,9 +1,9 @@
 """Pass: the composite ops of traced recurrent layers become fused ops.
 
-    before  [lstm_toolkit.LSTM (CUSTOM): input, h0, c0, packed weights -> sequence, c]
+    before  [lstm_toolkit.LSTM (CUSTOM): input, packed weights, perhaps h0, c0 -> sequence, c]
     after   [UNIDIRECTIONAL_SEQUENCE_LSTM: input, weights by gate, states -> sequence]
 
-    before  [lstm_toolkit.SimpleRNN (CUSTOM): input, h0, weights -> sequence]
+    before  [lstm_toolkit.SimpleRNN (CUSTOM): input, weights, perhaps h0 -> sequence]
     after   [UNIDIRECTIONAL_SEQUENCE_RNN: input, weights, state -> sequence]
 
 Where a layer starts from given states, [ADD_N: h0, 0 -> h] stands before the op; where its last c is used,
@@ -14,7 +14,7 @@ variable tensors, so that none of them can share memory with a weight.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -68,20 +68,28 @@ class _Match:
     op: str
     options: Any
     weights: Mapping[str, npt.NDArray[np.float32]]
-    weight_operands: tuple[int, ...]
-    start: tuple[tuple[str, int, npt.NDArray[np.float32] | None], ...]
+    state_sizes: Mapping[str, int]
     batch: int
     carry: bool
 
 
-def graft(model: Any) -> Grafted:
+_WEIGHTS = slice(1, 4)
+"""Operands of a composite op that hold kernel, recurrent_kernel and bias, behind the input; then come given states."""
+
+
+def graft(model: Any, *, batch: int | None = None) -> Grafted:
     """Replaces every composite op of a `ModelT` in place.
+
+    Args:
+        model: the file.
+        batch: of the model's inputs, for ops whose own batch the converter did not work out.
 
     Raises:
         ConversionError: if a composite op uses what the fused op does not have; nothing is changed then.
     """
+    taken: set[str] = set()
     matches = [
-        _match(model, subgraph, op)
+        _match(model, subgraph, op, batch, taken)
         for subgraph in model.subgraphs
         for op in subgraph.operators
         if tf_file.operator_name(model, op) in FUSED_OPS
@@ -95,23 +103,22 @@ def graft(model: Any) -> Grafted:
     )
 
 
-def _match(model: Any, subgraph: Any, operator: Any) -> _Match:
+def _match(model: Any, subgraph: Any, operator: Any, batch: int | None, taken: set[str]) -> _Match:
     composite = tf_file.operator_name(model, operator)
     attributes = flexbuffers.Loads(bytes(operator.customOptions))
-    layer, is_lstm = attributes["layer"], composite == LSTM_COMPOSITE
-    constants = [tf_file.constant(model, subgraph.tensors[index]) for index in operator.inputs]
-    states = STATES if is_lstm else STATES[:1]
-    packed = constants[1 + len(states) :]
+    layer = numbered(attributes["layer"], taken)
+    taken.add(layer)
+    packed = [tf_file.constant(model, subgraph.tensors[index]) for index in operator.inputs[_WEIGHTS]]
     if any(array is None for array in packed):
         raise ConversionError(f"layer {layer!r}: its weights are not constants, so they cannot go into the fused op")
-    batch = tf_file.shape_of(subgraph.tensors[operator.outputs[0]])[0]
-    if batch < 1:
+    own_batch = tf_file.shape_of(subgraph.tensors[operator.outputs[0]])[0]
+    if own_batch < 1 and batch is None:
         raise ConversionError(
             f"layer {layer!r}: the batch is open, and a fused op needs a fixed one; pass batch_size, and do not fold "
             "an open axis into the batch"
         )
-    read = _lstm if is_lstm else _simple_rnn
-    weights, options = read(packed, attributes)
+    read = _lstm if composite == LSTM_COMPOSITE else _simple_rnn
+    weights, options, state_sizes = read(packed, attributes)
     return _Match(
         subgraph=subgraph,
         operator=operator,
@@ -119,14 +126,18 @@ def _match(model: Any, subgraph: Any, operator: Any) -> _Match:
         op=FUSED_OPS[composite],
         options=options,
         weights=weights,
-        weight_operands=tuple(operator.inputs[1 + len(states) :]),
-        start=tuple(zip(states, operator.inputs[1:], constants[1:], strict=False)),
-        batch=batch,
+        state_sizes=state_sizes,
+        batch=own_batch if own_batch > 0 else batch or 0,
         carry=bool(attributes["carry"]),
     )
 
 
-def _lstm(packed: list[Any], attributes: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+def numbered(name: str, taken: Collection[str]) -> str:
+    """The name, with a number appended if it is taken, as from a layer's second call on."""
+    return next(each for each in (name, *(f"{name}_call{n}" for n in range(1, len(taken) + 1))) if each not in taken)
+
+
+def _lstm(packed: list[Any], attributes: Mapping[str, Any]) -> tuple[dict[str, Any], Any, dict[str, int]]:
     weights = GateWeights.from_keras(packed)
     if attributes["masked"]:
         weights = _with_mask_channel(weights)
@@ -134,7 +145,8 @@ def _lstm(packed: list[Any], attributes: Mapping[str, Any]) -> tuple[dict[str, A
     options = schema.UnidirectionalSequenceLSTMOptionsT()
     options.fusedActivationFunction = ACTIVATIONS[attributes["activation"]]
     options.cellClip = options.projClip = 0.0
-    return dict.fromkeys(required_biases, np.zeros(weights.units, np.float32)) | dict(weights.operands()), options
+    by_name = dict.fromkeys(required_biases, np.zeros(weights.units, np.float32)) | dict(weights.operands())
+    return by_name, options, dict(zip(STATES, (weights.output_size, weights.units), strict=True))
 
 
 def _with_mask_channel(weights: GateWeights) -> GateWeights:
@@ -147,33 +159,34 @@ def _with_mask_channel(weights: GateWeights) -> GateWeights:
     return dataclasses.replace(weights, **columns)
 
 
-def _simple_rnn(packed: list[Any], attributes: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+def _simple_rnn(packed: list[Any], attributes: Mapping[str, Any]) -> tuple[dict[str, Any], Any, dict[str, int]]:
     kernel, recurrent_kernel, bias = packed
     options = schema.SequenceRNNOptionsT()
     options.fusedActivationFunction = RNN_ACTIVATIONS[attributes["activation"]]
-    return {"weights": kernel.T, "recurrent_weights": recurrent_kernel.T, "bias": bias}, options
+    weights = {"weights": kernel.T, "recurrent_weights": recurrent_kernel.T, "bias": bias}
+    return weights, options, {STATES[0]: len(recurrent_kernel)}
 
 
 def _replace(model: Any, match: _Match, shared: dict[tuple[int, ...], dict[str, int]]) -> None:
     subgraph, operator = match.subgraph, match.operator
-    if match.weight_operands not in shared:
-        shared[match.weight_operands] = {
+    packed, given = tuple(operator.inputs[_WEIGHTS]), operator.inputs[_WEIGHTS.stop :]
+    if packed not in shared:
+        shared[packed] = {
             name: tf_file.add_constant(model, subgraph, f"{match.layer}/{name}", array)
             for name, array in match.weights.items()
         }
-    before, after = [], []
-    states = {}
-    for name, start, values in match.start:
-        shape = tf_file.shape_of(subgraph.tensors[start])
-        states[name] = tf_file.add_tensor(subgraph, f"{match.layer}/{name}", shape, variable=True)
-        if values is None or values.any():
-            before.append(_copy(model, subgraph, start, states[name]))
+    states = {
+        name: tf_file.add_tensor(subgraph, f"{match.layer}/{name}", (match.batch, size), variable=True)
+        for name, size in match.state_sizes.items()
+    }
+    before = [_copy(model, subgraph, start, state) for start, state in zip(given, states.values(), strict=False)]
+    after = []
     last_c = operator.outputs[1] if len(operator.outputs) > 1 else None
     if last_c is not None and last_c in tf_file.consumed(subgraph):
         after.append(_copy(model, subgraph, states["cell_state"], last_c))
 
     operands = OPERANDS_OF[match.op]
-    indices = dict.fromkeys(operands, ABSENT) | {"input": operator.inputs[0]} | shared[match.weight_operands] | states
+    indices = dict.fromkeys(operands, ABSENT) | {"input": operator.inputs[0]} | shared[packed] | states
     operator.opcodeIndex = tf_file.operator_code(model, getattr(schema.BuiltinOperator, match.op))
     operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(match.options).__name__.removesuffix("T"))
     operator.builtinOptions = match.options

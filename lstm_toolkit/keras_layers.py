@@ -1,8 +1,10 @@
 """What happens at the calls of Keras's recurrent layers while a model is traced, or run as the source.
 
-While `recurrent_calls` is open, every recurrent layer of every model goes through `_Calls`: traced, it marks itself for
-fusing; run as the source, it computes what Keras computes. In both cases the states come from and go to the same
-places, so that a converted file can be compared with its source under every way of handling state.
+While `recurrent_calls` is open, every recurrent layer of every model comes through `_wrapped_call`: traced, it marks
+itself for fusing; run as the source, it computes what Keras computes. In both cases the states come from and go to the
+same places, so that a converted file can be compared with its source under every way of handling state.
+
+It works for Keras 3 and for tf_keras (Keras 2), whose layers have the same attributes.
 """
 
 from __future__ import annotations
@@ -14,25 +16,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from . import annotation
 from .contract import LSTM_COMPOSITE, SIMPLE_RNN_COMPOSITE
-from .graft import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS
+from .graft import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS, numbered
 from .report import LayerReport
-
-_ACTIVATION_NAMES: dict[Any, str] = {
-    function: name
-    for name, of_tensorflow in annotation.ACTIVATIONS.items()
-    for function in (getattr(keras.activations, name), getattr(keras.ops, name, None), of_tensorflow)
-    if function is not None
-}
-_SIGMOIDS = (keras.activations.sigmoid, keras.ops.sigmoid, tf.sigmoid)
-_ORIGINAL_LOOPS = {cls: vars(cls)["inner_loop"] for cls in (keras.layers.RNN, keras.layers.LSTM)}
-_ORIGINAL_CALL = keras.layers.RNN.call
-_ORIGINAL_TIME_DISTRIBUTED = keras.layers.TimeDistributed.call
 
 States = dict[str, Any]
 """States by name: `NAME_h`, and for an LSTM `NAME_c`, each [batch, units]."""
@@ -40,26 +30,31 @@ States = dict[str, Any]
 
 @dataclasses.dataclass
 class RecurrentCalls:
-    """What was seen of, and what is to happen at, the calls of recurrent layers.
+    """What is to happen at the calls of recurrent layers, and what was seen of them.
 
     Attributes:
+        library: the module `keras`, or `tf_keras`.
         marking: whether layers mark themselves for fusing; otherwise Keras computes them.
         state: "reset", "carry" or "explicit"; "auto" is what each layer says.
         states: where layers with carried or explicit states find them, by name; absent ones are zeros.
+        paired: ids of the layers that are forward halves of bidirectional ones.
         layers: every call, in order.
         new_states: what the states are after the calls.
-        state_shapes: shape of each state that starts from zero or is carried.
+        state_shapes: shape of each carried or explicit state.
         has_mask: whether any layer got a mask.
+        numbering: whether the calls of one layer are numbered; not where a model is traced more than once.
     """
 
+    library: Any
     marking: bool
-    state: str
+    state: str = "auto"
     states: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     paired: frozenset[int] = frozenset()
     layers: list[LayerReport] = dataclasses.field(default_factory=list)
     new_states: States = dataclasses.field(default_factory=dict)
     state_shapes: dict[str, list[int | None]] = dataclasses.field(default_factory=dict)
     has_mask: bool = False
+    numbering: bool = True
 
 
 _lock = threading.RLock()
@@ -68,17 +63,16 @@ _lock = threading.RLock()
 @contextlib.contextmanager
 def recurrent_calls(calls: RecurrentCalls) -> Iterator[RecurrentCalls]:
     """While it is open, the calls of recurrent layers in this process go the way that `calls` says."""
-    base = keras.layers.RNN
-    current: list[_Call] = []
+    layers = calls.library.layers
     with _lock, contextlib.ExitStack() as undo:
-        # A dropout mask draws on a seed variable, even when the layer is not training; it must not reach the file.
-        _replace_attribute(undo, base, "_maybe_config_dropout_masks", lambda *_: None)
-        _replace_attribute(undo, base, "call", _wrapped_call(calls, current))
-        _replace_attribute(undo, keras.layers.TimeDistributed, "call", _time_distributed_call)
-        _replace_attribute(undo, keras.layers.Bidirectional, "_can_attempt_fused_lstm", lambda *_: False)
-        for cls in _with_subclasses(base):
-            if "inner_loop" in vars(cls):
-                _replace_attribute(undo, cls, "inner_loop", _wrapped_loop(vars(cls)["inner_loop"], calls, current))
+        for cls in (layers.RNN, layers.LSTM, layers.GRU):
+            # In Keras 3 they all call their base class, in Keras 2 these do not.
+            if "inner_loop" not in vars(cls) or cls is layers.RNN:
+                _replace_attribute(undo, cls, "call", _wrapped_call(vars(cls)["call"], calls))
+        if hasattr(layers.RNN, "_maybe_config_dropout_masks"):
+            _replace_attribute(undo, layers.TimeDistributed, "call", _wrapped_time_distributed(layers))
+            # A dropout mask draws on a seed variable, even when the layer is not training.
+            _replace_attribute(undo, layers.RNN, "_maybe_config_dropout_masks", lambda *_: None)
         yield calls
 
 
@@ -87,191 +81,193 @@ def _replace_attribute(undo: contextlib.ExitStack, owner: type, name: str, value
     setattr(owner, name, value)
 
 
-def _with_subclasses(cls: type) -> set[type]:
-    subclasses: list[type] = cls.__subclasses__()
-    return {cls}.union(*map(_with_subclasses, subclasses))
-
-
-@dataclasses.dataclass
-class _Call:
-    """One call of one layer: its name in the file, and its state: "reset", "carry", "explicit", or "given"."""
-
-    name: str
-    state: str
-
-
-def _wrapped_call(calls: RecurrentCalls, current: list[_Call]) -> Callable[..., Any]:
-    def call(layer: Any, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
-        name = _unique(layer.name, calls.layers)
+def _wrapped_call(original: Callable[..., Any], calls: RecurrentCalls) -> Callable[..., Any]:
+    def call(
+        layer: Any, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = False, **others: Any
+    ) -> Any:
+        recurrent = _Recurrent(layer, calls.library)
+        name = numbered(layer.name, {each.name for each in calls.layers} if calls.numbering else ())
         state = "carry" if layer.stateful else "reset"
         state = "given" if initial_state is not None else state if calls.state == "auto" else calls.state
-        reason = _why_not(layer, mask, state)
+        reason = recurrent.why_not(mask, state)
         calls.has_mask |= mask is not None
-        calls.layers.append(_report(layer, name, reason))
+        calls.layers.append(
+            LayerReport(name, type(layer).__name__, "stock lowering" if reason else recurrent.op, reason)
+        )
         if reason:
-            return _ORIGINAL_CALL(layer, sequences, initial_state, mask, training)
+            return original(layer, sequences, initial_state=initial_state, mask=mask, training=training, **others)
+        state_names = recurrent.state_names(name)
         if state in ("carry", "explicit"):
-            initial_state = _initial_state(layer, name, sequences, calls)
-        current.append(_Call(name, state))
-        stateful = layer.stateful
-        layer.stateful = False
-        try:
-            return _ORIGINAL_CALL(layer, sequences, initial_state, mask, training)
-        finally:
-            layer.stateful = stateful
-            current.pop()
+            zeros = recurrent.zeros(sequences)
+            calls.state_shapes |= {key: list(zero.shape) for key, zero in zip(state_names, zeros, strict=True)}
+            start = [calls.states.get(key, zero) for key, zero in zip(state_names, zeros, strict=True)]
+        else:
+            start = [] if initial_state is None else list(tf.nest.flatten(initial_state))
+        if calls.marking:
+            output, states = recurrent.marked(sequences, start, mask, name, state, paired=id(layer) in calls.paired)
+        else:
+            output, states = recurrent.computed(original, sequences, start, mask)
+        if state in ("carry", "explicit"):
+            calls.new_states |= zip(state_names, states, strict=True)
+        return [output, *recurrent.nested(states)] if layer.return_state else output
 
     return call
 
 
-def _report(layer: Any, name: str, reason: str | None) -> LayerReport:
-    composite = SIMPLE_RNN_COMPOSITE if _is_simple_rnn(layer) else LSTM_COMPOSITE
-    return LayerReport(name, type(layer).__name__, "stock lowering" if reason else FUSED_OPS[composite], reason)
+@dataclasses.dataclass(frozen=True)
+class _Recurrent:
+    """A recurrent layer of either library: its cells, its states, and how it is marked or computed."""
 
+    layer: Any
+    library: Any
 
-def _unique(name: str, layers: list[LayerReport]) -> str:
-    taken = {layer.name for layer in layers}
-    return next(each for each in (name, *(f"{name}_call{n}" for n in range(1, len(taken) + 1))) if each not in taken)
+    @property
+    def is_stacked(self) -> bool:
+        return isinstance(self.layer.cell, self.library.layers.StackedRNNCells)
 
+    @property
+    def cells(self) -> list[Any]:
+        return list(self.layer.cell.cells) if self.is_stacked else [self.layer.cell]
 
-def _cells(layer: Any) -> list[Any]:
-    return list(layer.cell.cells) if isinstance(layer.cell, keras.layers.StackedRNNCells) else [layer.cell]
+    @property
+    def is_simple(self) -> bool:
+        return isinstance(self.cells[0], self.library.layers.SimpleRNNCell)
 
+    @property
+    def op(self) -> str:
+        return FUSED_OPS[SIMPLE_RNN_COMPOSITE if self.is_simple else LSTM_COMPOSITE]
 
-def _part_names(layer: Any, name: str) -> list[str]:
-    """Names of a layer's cells in the file: the layer's own for one, numbered for stacked ones."""
-    cells = _cells(layer)
-    return [name] if len(cells) == 1 else [f"{name}_cell{number}" for number in range(len(cells))]
+    def part_names(self, name: str) -> list[str]:
+        """Names of the cells in the file: the layer's own for one, numbered for stacked ones."""
+        return [f"{name}_cell{number}" for number in range(len(self.cells))] if self.is_stacked else [name]
 
+    def state_names(self, name: str) -> list[str]:
+        return [f"{part}_{kind}" for part in self.part_names(name) for kind in ("h" if self.is_simple else "hc")]
 
-def _nested(layer: Any, flat: list[Any]) -> list[Any]:
-    """States as the layer takes them: [h, c], or a list of these for stacked cells."""
-    if not isinstance(layer.cell, keras.layers.StackedRNNCells):
-        return flat
-    sizes = [len(keras.tree.flatten(cell.state_size)) for cell in _cells(layer)]
-    return [flat[start:stop] for start, stop in itertools.pairwise(np.cumsum([0, *sizes]))]
+    def zeros(self, sequences: Any) -> list[Any]:
+        batch = sequences.shape[1 if getattr(self.layer, "time_major", False) else 0]
+        sizes = [size for cell in self.cells for size in tf.nest.flatten(cell.state_size)]
+        return [tf.zeros([tf.shape(sequences)[0] if batch is None else batch, int(size)]) for size in sizes]
 
+    def nested(self, states: list[Any]) -> list[Any]:
+        """States as the layer takes and returns them: [h, c], or a list of these for stacked cells."""
+        if not self.is_stacked:
+            return states
+        sizes = [len(tf.nest.flatten(cell.state_size)) for cell in self.cells]
+        return [states[start:stop] for start, stop in itertools.pairwise(np.cumsum([0, *sizes]))]
 
-def _state_names(layer: Any, name: str) -> list[str]:
-    kinds = "h" if _is_simple_rnn(layer) else "hc"
-    return [f"{part}_{kind}" for part in _part_names(layer, name) for kind in kinds]
+    def computed(
+        self, original: Callable[..., Any], sequences: Any, start: list[Any], mask: Any
+    ) -> tuple[Any, list[Any]]:
+        """Lets Keras compute the layer from given states; its own, if it is stateful, are left alone."""
+        layer = self.layer
+        before = layer.stateful, layer.return_state
+        layer.stateful, layer.return_state = False, True
+        try:
+            initial_state = self.nested(start) if start else None
+            output, *states = original(layer, sequences, initial_state=initial_state, mask=mask, training=False)
+        finally:
+            layer.stateful, layer.return_state = before
+        return output, tf.nest.flatten(states)
 
+    def why_not(self, mask: Any, state: str) -> str | None:
+        """Why the layer cannot be fused exactly, and what to use instead; None if it can."""
+        layer, cells, layers = self.layer, self.cells, self.library.layers
+        known = (layers.LSTMCell, layers.SimpleRNNCell)
+        own_cells = [cell for cell in cells if type(cell).call not in [cls.call for cls in known]]
+        if not isinstance(cells[0], known):
+            return f"it is not an LSTM, and there is no fused op for a {type(cells[0]).__name__}; use an LSTM layer"
+        loops = [getattr(cls, "inner_loop", None) for cls in (layers.RNN, layers.LSTM)]
+        if own_cells or getattr(type(layer), "inner_loop", None) not in loops:
+            classes = ", ".join(type(each).__name__ for each in (layer, *cells))
+            return f"it overrides the computation of Keras's own layer ({classes}); use Keras's own"
+        if len({type(cell) for cell in cells}) > 1 or (self.is_stacked and self.is_simple):
+            return "it stacks cells other than LSTMCell; stack layers instead"
+        for cell in cells:
+            reason = self._why_not_cell(cell)
+            if reason:
+                return reason
+        return None if mask is None else self._why_not_masked(mask, state)
 
-def _initial_state(layer: Any, name: str, sequences: Any, calls: RecurrentCalls) -> list[Any]:
-    zeros = keras.tree.flatten(layer.get_initial_state(batch_size=keras.ops.shape(sequences)[0]))
-    states = []
-    for state_name, zero in zip(_state_names(layer, name), zeros, strict=True):
-        calls.state_shapes[state_name] = list(zero.shape)
-        states.append(calls.states.get(state_name, zero))
-    return _nested(layer, states)
+    def _why_not_cell(self, cell: Any) -> str | None:
+        serialize = self.library.activations.serialize
+        if not self.is_simple and self._activation_name(cell.recurrent_activation) != "sigmoid":
+            name = serialize(cell.recurrent_activation)
+            return f"its recurrent activation is {name!r}, and the gates of the fused op are sigmoid; use 'sigmoid'"
+        allowed = RNN_ACTIVATIONS if self.is_simple else ACTIVATIONS
+        if self._activation_name(cell.activation) not in allowed:
+            name = serialize(cell.activation)
+            return f"its activation is {name!r}, and the fused op has only {', '.join(allowed)}; use one of them"
+        if cell.variable_dtype != "float32" or cell.compute_dtype != "float32":
+            dtype = cell.compute_dtype if cell.variable_dtype == "float32" else cell.variable_dtype
+            return f"its weights are {dtype}, and the fused op's float32; use float32"
+        return None
 
+    def _activation_name(self, function: Any) -> str | None:
+        for name, of_tensorflow in (annotation.ACTIVATIONS | {"sigmoid": tf.sigmoid}).items():
+            places = (self.library.activations, getattr(self.library, "ops", None), tf.nn)
+            if function is of_tensorflow or function in [getattr(place, name, None) for place in places]:
+                return name
+        return None
 
-def _is_simple_rnn(layer: Any) -> bool:
-    return isinstance(layer.cell, keras.layers.SimpleRNNCell)
-
-
-def _why_not(layer: Any, mask: Any, state: str) -> str | None:
-    """Why a recurrent layer cannot be fused exactly, and what to use instead; None if it can."""
-    loop = next(vars(cls)["inner_loop"] for cls in type(layer).__mro__ if "inner_loop" in vars(cls))
-    original = getattr(loop, "original", loop)
-    cells = _cells(layer)
-    known = (keras.layers.LSTMCell, keras.layers.SimpleRNNCell)
-    if not isinstance(cells[0], known):
-        return f"it is not an LSTM, and there is no fused op for a {type(cells[0]).__name__}; use keras.layers.LSTM"
-    if original not in _ORIGINAL_LOOPS.values() or any(type(cell) not in known for cell in cells):
-        return f"it overrides the computation of Keras's own layer ({type(layer).__name__}, {type(cells[0]).__name__})"
-    if len({type(cell) for cell in cells}) > 1 or (len(cells) > 1 and _is_simple_rnn(layer)):
-        return "it stacks cells other than LSTMCell; stack layers instead"
-    for cell in cells:
-        reason = _why_not_cell(cell)
-        if reason:
-            return reason
-    if mask is not None:
-        if layer.go_backwards and state != "reset":
+    def _why_not_masked(self, mask: Any, state: str) -> str | None:
+        if self.layer.go_backwards and state != "reset":
             return (
                 f"it runs backwards over a mask from a {state} state, which the padding would change; drop one of them"
             )
         if state == "carry":
             return 'it carries its state past the padding of a mask; pass state="reset" or state="explicit"'
-        if layer.go_backwards and _is_simple_rnn(layer):
-            return "it runs backwards over a mask, and a simple RNN cannot stand still; use keras.layers.LSTM"
-        return _why_not_mask(mask)
-    return None
+        if self.layer.go_backwards and self.is_simple:
+            return "it runs backwards over a mask, and a simple RNN cannot stand still; use an LSTM layer"
+        known = tf.get_static_value(_mask_tensor(mask))
+        if known is not None and (np.diff(known.astype(int), axis=1) > 0).any():
+            return "its mask has padding before a valid step; only padding on the right can be converted"
+        return None
+
+    def marked(
+        self, sequences: Any, start: list[Any], mask: Any, name: str, state: str, *, paired: bool
+    ) -> tuple[Any, list[Any]]:
+        """Marks the layer; returns its output, and the last states of its cells in a flat list."""
+        layer = self.layer
+        time_major = getattr(layer, "time_major", False)
+        sequence = _swapped(sequences) if time_major else sequences
+        valid = None if mask is None else _swapped(_mask_tensor(mask)) if time_major else _mask_tensor(mask)
+        padding = None
+        # Only these need the states to stand still over the padding; for the others it is enough to look away.
+        stands_still = layer.go_backwards or layer.return_state or state == "explicit" or paired
+        if valid is not None and stands_still and not self.is_simple:
+            padding = 1.0 - tf.cast(valid, tf.float32)[:, :, tf.newaxis]
+        sequence = _with_channel(sequence, padding)
+        if layer.go_backwards:
+            sequence = tf.reverse(sequence, axis=[1])
+            padding, valid = (None if padding is None else tf.reverse(padding, axis=[1])), None
+
+        outputs: Any = None
+        states: list[Any] = []
+        carry = state == "carry"
+        # What a carried state starts from is in the file's own memory.
+        starts = [[] for _ in self.cells] if carry or not start else self.nested(start) if self.is_stacked else [start]
+        for number, (cell, part) in enumerate(zip(self.cells, self.part_names(name), strict=True)):
+            if outputs is not None:
+                sequence = _with_channel(outputs, padding)
+            first = starts[number]
+            flags = {"simple": self.is_simple, "masked": padding is not None, "carry": carry}
+            activation = self._activation_name(cell.activation) or ""
+            outputs, others = _marked_cell(cell, activation, sequence, first, part, **flags)
+            otherwise = first[0] if first else tf.zeros_like(outputs[:, 0])
+            states += [outputs[:, -1] if valid is None else _last_valid(outputs, valid, otherwise), *others]
+        last, outputs = (outputs[:, -1], outputs) if valid is None else _padded_outputs(layer, outputs, valid)
+        if not layer.return_sequences:
+            return last, states
+        return (_swapped(outputs) if time_major else outputs), states
 
 
-def _why_not_cell(cell: Any) -> str | None:
-    is_lstm = isinstance(cell, keras.layers.LSTMCell)
-    if is_lstm and cell.recurrent_activation not in _SIGMOIDS:
-        name = keras.activations.serialize(cell.recurrent_activation)
-        return f"its recurrent activation is {name!r}, and the gates of the fused op are sigmoid; use 'sigmoid'"
-    allowed = ACTIVATIONS if is_lstm else RNN_ACTIVATIONS
-    if _ACTIVATION_NAMES.get(cell.activation) not in allowed:
-        name = keras.activations.serialize(cell.activation)
-        return f"its activation is {name!r}, and the fused op has only {', '.join(allowed)}; use one of them"
-    if cell.variable_dtype != "float32":
-        return f"its weights are {cell.variable_dtype}, and the fused op's float32; use float32 or mixed precision"
-    return None
-
-
-def _why_not_mask(mask: Any) -> str | None:
-    """Refuses a mask that is known while tracing and is not padding on the right."""
-    known = tf.get_static_value(_mask_tensor(mask))
-    if known is not None and (np.diff(known.astype(int), axis=1) > 0).any():
-        return "its mask has padding before a valid step; only padding on the right can be converted"
-    return None
+def _swapped(tensor: Any) -> Any:
+    return tf.transpose(tensor, [1, 0, *range(2, len(tensor.shape))])
 
 
 def _mask_tensor(mask: Any) -> Any:
-    return tf.cast(keras.tree.flatten(mask)[0], tf.bool)
-
-
-def _wrapped_loop(original: Callable[..., Any], calls: RecurrentCalls, current: list[_Call]) -> Callable[..., Any]:
-    def inner_loop(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
-        if not current:
-            return original(layer, sequences, initial_state, mask, training=training)
-        call = current[-1]
-        if calls.marking:
-            last, outputs, states = _marked_loop(layer, sequences, initial_state, mask, call, calls)
-        else:
-            last, outputs, states = _ORIGINAL_LOOPS[keras.layers.RNN](layer, sequences, initial_state, mask)
-        if call.state in ("carry", "explicit"):
-            names = _state_names(layer, call.name)
-            calls.new_states |= zip(names, keras.tree.flatten(states), strict=True)
-        return last, outputs, states
-
-    inner_loop.original = original  # type: ignore[attr-defined]
-    return inner_loop
-
-
-def _marked_loop(
-    layer: Any, sequences: Any, initial_state: Any, mask: Any, call: _Call, calls: RecurrentCalls
-) -> tuple[Any, Any, list[Any]]:
-    valid = None if mask is None else _mask_tensor(mask)
-    padding = None
-    # Only these need the states to stand still over the padding; for the others it is enough to look away.
-    stands_still = layer.go_backwards or layer.return_state or call.state == "explicit" or id(layer) in calls.paired
-    if valid is not None and stands_still and not _is_simple_rnn(layer):
-        padding = 1.0 - tf.cast(valid, tf.float32)[:, :, tf.newaxis]
-    sequence = _with_channel(sequences, padding)
-    if layer.go_backwards:
-        sequence = tf.reverse(sequence, axis=[1])
-        padding, valid = (None if padding is None else tf.reverse(padding, axis=[1])), None
-
-    outputs: Any = None
-    states: list[Any] = []
-    starts = initial_state if isinstance(layer.cell, keras.layers.StackedRNNCells) else [initial_state]
-    for cell, part, start in zip(_cells(layer), _part_names(layer, call.name), starts, strict=True):
-        if outputs is not None:
-            sequence = _with_channel(outputs, padding)
-        carry = call.state == "carry"
-        # What a carried state starts from is zero in the file; what it is now is between the caller and the source.
-        start = [tf.zeros_like(each) for each in start] if carry else start
-        outputs, others = _marked_cell(cell, sequence, start, part, masked=padding is not None, carry=carry)
-        h = outputs[:, -1] if valid is None else _last_valid(outputs, valid, start[0])
-        states += [h, *others]
-    if valid is None:
-        return outputs[:, -1], outputs, _nested(layer, states)
-    return *_padded_outputs(layer, outputs, valid), _nested(layer, states)
+    return tf.cast(tf.nest.flatten(mask)[0], tf.bool)
 
 
 def _with_channel(sequence: Any, padding: Any) -> Any:
@@ -279,18 +275,16 @@ def _with_channel(sequence: Any, padding: Any) -> Any:
 
 
 def _marked_cell(
-    cell: Any, sequence: Any, start: list[Any], name: str, *, masked: bool, carry: bool
+    cell: Any, activation: str, sequence: Any, start: list[Any], name: str, *, simple: bool, masked: bool, carry: bool
 ) -> tuple[Any, list[Any]]:
     """Marks one cell over a sequence; returns its outputs and, for an LSTM, its last c."""
     kernel, recurrent_kernel = tf.convert_to_tensor(cell.kernel), tf.convert_to_tensor(cell.recurrent_kernel)
     bias = tf.convert_to_tensor(cell.bias) if cell.use_bias else tf.zeros(kernel.shape[-1:])
-    weights, activation = (kernel, recurrent_kernel, bias), _ACTIVATION_NAMES[cell.activation]
-    if isinstance(cell, keras.layers.SimpleRNNCell):
-        (h0,) = start
-        return annotation.simple_rnn(sequence, h0, *weights, layer=name, activation=activation, carry=carry), []
-    h0, c0 = start
+    weights = (kernel, recurrent_kernel, bias)
+    if simple:
+        return annotation.simple_rnn(sequence, start, *weights, layer=name, activation=activation, carry=carry), []
     outputs, c = annotation.lstm(
-        sequence, h0, c0, *weights, layer=name, activation=activation, masked=masked, carry=carry
+        sequence, start, *weights, layer=name, activation=activation, masked=masked, carry=carry
     )
     return outputs, [c]
 
@@ -311,12 +305,16 @@ def _padded_outputs(layer: Any, outputs: Any, valid: Any) -> tuple[Any, Any]:
     return (outputs[:, -1] if layer.zero_output_for_mask else last), outputs
 
 
-def _time_distributed_call(wrapper: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-    """Calls a recurrent layer once, on [batch * steps, ...], where Keras calls it step by step."""
-    recurrent = isinstance(wrapper.layer, (keras.layers.RNN, keras.layers.Bidirectional))
-    if not recurrent or mask is not None or wrapper.layer.stateful:
-        return _ORIGINAL_TIME_DISTRIBUTED(wrapper, inputs, training=training, mask=mask)
-    batch, steps = keras.ops.shape(inputs)[:2]
-    folded = keras.ops.reshape(inputs, (-1 if None in inputs.shape[:2] else batch * steps, *inputs.shape[2:]))
-    outputs = wrapper.layer.call(folded, training=training)
-    return keras.tree.map_structure(lambda each: keras.ops.reshape(each, (batch, steps, *each.shape[1:])), outputs)
+def _wrapped_time_distributed(layers: Any) -> Callable[..., Any]:
+    """Calls a recurrent layer once, on [batch * steps, ...], where Keras 3 calls it step by step."""
+    original = layers.TimeDistributed.call
+
+    def call(wrapper: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        if not isinstance(wrapper.layer, (layers.RNN, layers.Bidirectional)) or mask is not None:
+            return original(wrapper, inputs, training=training, mask=mask)
+        batch, steps = (tf.shape(inputs)[n] if size is None else size for n, size in enumerate(inputs.shape[:2]))
+        folded = tf.reshape(inputs, [batch * steps, *inputs.shape[2:]])
+        outputs = wrapper.layer.call(folded, training=training)
+        return tf.nest.map_structure(lambda each: tf.reshape(each, [batch, steps, *each.shape[1:]]), outputs)
+
+    return call

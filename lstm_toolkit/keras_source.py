@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -77,15 +78,18 @@ def trace(
     Raises:
         ConversionError: naming the layer and the reason.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise ConversionError(
-            f"Keras runs on {keras.backend.backend()!r} here, and only its TensorFlow backend can be converted; set "
-            "the environment variable KERAS_BACKEND=tensorflow before Keras is imported"
-        )
+    library = _library_of(model)
+    layer_classes = library.layers
     inputs = _inputs_of(model, input_signature, batch_size, time_steps)
-    is_sequence = [_is_sequence(spec) for spec in inputs.specs]
     layers = list(model._flatten_layers())
-    paired = frozenset(id(each.forward_layer) for each in layers if isinstance(each, keras.layers.Bidirectional))
+    embeddings = [each for each in layers if isinstance(each, layer_classes.Embedding)]
+    # An embedding takes integers, and a model may well give it a floating-point input.
+    are_tokens = [len(spec.shape) == 2 and (spec.dtype.is_integer or bool(embeddings)) for spec in inputs.specs]
+    is_sequence = [
+        len(spec.shape) > 2 or tokens or (len(spec.shape) == 2 and spec.dtype.is_bool)
+        for spec, tokens in zip(inputs.specs, are_tokens, strict=True)
+    ]
+    paired = frozenset(id(each.forward_layer) for each in layers if isinstance(each, layer_classes.Bidirectional))
 
     def call(tensors: Sequence[Any], calls: RecurrentCalls) -> dict[str, Any]:
         """The model's outputs and new states by name, from batch-major inputs and the states in `calls`."""
@@ -93,7 +97,7 @@ def trace(
             return named(model(inputs.packed(tensors), training=False))
 
     def traced(marking: bool, state_specs: dict[str, Any]) -> tuple[Any, RecurrentCalls]:
-        calls = RecurrentCalls(marking=marking, state=state, paired=paired)
+        calls = RecurrentCalls(library, marking=marking, state=state, paired=paired)
 
         def function(*tensors: Any) -> dict[str, Any]:
             calls.states = dict(zip(state_specs, tensors[len(inputs.specs) :], strict=True))
@@ -123,7 +127,7 @@ def trace(
     function, calls = traced(True, state_specs)
     refuse_unfused(calls.layers, on_unsupported)
     holder = tf.Module()
-    holder.variables_of_model = [variable.value for variable in model.variables]
+    holder.variables_of_model = [getattr(variable, "_value", variable) for variable in model.variables]
     names = (*inputs.names, *state_specs)
     carried: dict[str, Any] = {}
 
@@ -131,7 +135,7 @@ def trace(
         tensors = [tf.convert_to_tensor(array) for array in arrays]
         given = [_swapped(t) if time_major and s else t for t, s in zip(tensors, is_sequence, strict=False)]
         explicit = dict(zip(state_specs, tensors[len(inputs.specs) :], strict=True))
-        run = RecurrentCalls(marking=False, state=state, states=explicit or carried)
+        run = RecurrentCalls(library, marking=False, state=state, states=explicit or carried)
         outputs = call(given, run)
         carried.update(run.new_states)
         if time_major:
@@ -140,25 +144,38 @@ def trace(
 
     return TracedModel(
         name=model.name,
+        batch=next((spec.shape[0] for spec in inputs.specs), None),
         function=function,
         trackable=holder,
         input_names=names,
         layers=tuple(calls.layers),
         source=source,
         random_inputs=RandomInputs(
-            integer_bound=min(
-                (each.input_dim for each in layers if isinstance(each, keras.layers.Embedding)), default=2
-            ),
+            integer_bound=min((each.input_dim for each in embeddings), default=2),
+            tokens=tuple(are_tokens),
             padded=calls.has_mask,
-            mask_value=next((each.mask_value for each in layers if isinstance(each, keras.layers.Masking)), None),
+            mask_value=next((each.mask_value for each in layers if isinstance(each, layer_classes.Masking)), None),
             time_axes=tuple((0 if time_major else 1) if s else None for s in is_sequence) + (None,) * len(state_specs),
         ),
     )
 
 
-def _inputs_of(model: Any, input_signature: Any, batch_size: int | None, time_steps: int | None) -> _Inputs:
+def _library_of(model: Any) -> Any:
+    """The module `keras` or `tf_keras`, whichever the model is made of."""
+    tf_keras = sys.modules.get("tf_keras")
+    if tf_keras is not None and isinstance(model, tf_keras.layers.Layer):
+        return tf_keras
     if not isinstance(model, keras.layers.Layer):
         raise ConversionError(f"expected a Keras model or layer, or the path of one, got {type(model).__name__}")
+    if keras.backend.backend() != "tensorflow":
+        raise ConversionError(
+            f"Keras runs on {keras.backend.backend()!r} here, and only its TensorFlow backend can be converted; set "
+            "the environment variable KERAS_BACKEND=tensorflow before Keras is imported"
+        )
+    return keras
+
+
+def _inputs_of(model: Any, input_signature: Any, batch_size: int | None, time_steps: int | None) -> _Inputs:
     if input_signature is not None:
         flat = [tf.TensorSpec.from_spec(spec) for spec in keras.tree.flatten(input_signature)]
         names = tuple(spec.name or f"input_{number}" for number, spec in enumerate(flat))
@@ -167,7 +184,7 @@ def _inputs_of(model: Any, input_signature: Any, batch_size: int | None, time_st
             return keras.tree.pack_sequence_as(input_signature, list(tensors))
     elif getattr(model, "inputs", None):
         flat, names = list(model.inputs), tuple(tensor.name for tensor in model.inputs)
-        structure = getattr(model, "_inputs_struct", None)
+        structure = getattr(model, "_inputs_struct", getattr(model, "_nested_inputs", None))
 
         def packed(tensors: Sequence[Any]) -> Any:
             if structure is None:
@@ -182,13 +199,14 @@ def _inputs_of(model: Any, input_signature: Any, batch_size: int | None, time_st
             f"the inputs {list(names)} share a name; give each tf.TensorSpec of input_signature its own"
         )
     specs = tuple(
-        tf.TensorSpec(_shape(name, list(tensor.shape), batch_size, time_steps), tensor.dtype)
+        tf.TensorSpec(fixed_shape(name, list(tensor.shape), batch_size, time_steps), tensor.dtype)
         for name, tensor in zip(names, flat, strict=True)
     )
     return _Inputs(names, specs, packed)
 
 
-def _shape(name: str, shape: list[int | None], batch_size: int | None, time_steps: int | None) -> list[int | None]:
+def fixed_shape(name: str, shape: list[int | None], batch_size: int | None, time_steps: int | None) -> list[int | None]:
+    """The shape of an input with its batch, and if asked for its time, fixed."""
     batch, *rest = shape
     if batch_size is not None and batch not in (None, batch_size):
         raise ConversionError(f"input {name!r} has the fixed batch {batch}; batch_size={batch_size} is not it")
@@ -197,11 +215,6 @@ def _shape(name: str, shape: list[int | None], batch_size: int | None, time_step
             raise ConversionError(f"input {name!r} has {rest[0]} time steps; time_steps={time_steps} is not it")
         rest[0] = rest[0] or time_steps
     return [batch_size or batch or 1, *rest]
-
-
-def _is_sequence(spec: Any) -> bool:
-    """Whether axis 1 is time: [batch, time, ...], or integer tokens [batch, time]."""
-    return len(spec.shape) > 2 or (len(spec.shape) == 2 and (spec.dtype.is_integer or spec.dtype.is_bool))
 
 
 def _swapped(tensor: Any) -> Any:
@@ -225,7 +238,7 @@ def _in_float32(layers: Sequence[Any]) -> Iterator[None]:
     """While it is open, layers with float32 weights and half-precision arithmetic compute in float32."""
     with contextlib.ExitStack() as undo:
         for layer in layers:
-            if layer.compute_dtype != layer.variable_dtype and layer.variable_dtype == "float32":
+            if layer.compute_dtype != layer.variable_dtype and isinstance(layer, keras.layers.Layer):
                 undo.callback(setattr, layer, "dtype_policy", layer.dtype_policy)
                 layer.dtype_policy = "float32"
         yield

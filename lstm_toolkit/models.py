@@ -34,7 +34,7 @@ def stacked(
     batch_size: int | None = None,
     seed: int = 0,
 ) -> Any:
-    """LSTMs one on the other, one for each entry of `units`: to [batch, time_steps, units[-1]], or [batch, units[-1]]."""
+    """LSTMs one on the other, one an entry of `units`: to [batch, time_steps, units[-1]] or [batch, units[-1]]."""
     inputs = x = keras.Input((time_steps, input_size), batch_size=batch_size, name="sequence")
     for number, size in enumerate(units):
         is_last = number == len(units) - 1
@@ -52,7 +52,7 @@ def bidirectional(
     batch_size: int | None = None,
     seed: int = 0,
 ) -> Any:
-    """A bidirectional LSTM: to [batch, time_steps, 2 * units] with merge mode "concat", else [batch, time_steps, units]."""
+    """A bidirectional LSTM: to [batch, time_steps, 2 * units] with merge mode "concat", else [..., units]."""
     inputs = keras.Input((time_steps, input_size), batch_size=batch_size, name="sequence")
     layer = keras.layers.Bidirectional(
         _lstm(units, seed, return_sequences=return_sequences),

@@ -19,6 +19,7 @@ class RandomInputs:
 
     Attributes:
         integer_bound: integers are drawn below it.
+        tokens: for each input, whether it takes integers even if its dtype is a float.
         padded: whether rows are padded on the right, to random lengths from nothing to all.
         mask_value: what floating-point steps are padded with; None leaves them as they are. Integers are padded with 0
             (and are drawn from 1 on), booleans with False.
@@ -26,6 +27,7 @@ class RandomInputs:
     """
 
     integer_bound: int = 2
+    tokens: tuple[bool, ...] = ()
     padded: bool = False
     mask_value: float | None = None
     time_axes: tuple[int | None, ...] = ()
@@ -34,24 +36,30 @@ class RandomInputs:
         self, random: np.random.Generator, shapes: Sequence[Sequence[int]], dtypes: Sequence[npt.DTypeLike]
     ) -> list[npt.NDArray[Any]]:
         """Draws one array an input: floats from the standard normal distribution."""
-        arrays = [self._one(random, shape, np.dtype(dtype)) for shape, dtype in zip(shapes, dtypes, strict=True)]
+        tokens = [*self.tokens, *[False] * (len(shapes) - len(self.tokens))]
+        arrays = [
+            self._one(random, shape, np.dtype(dtype), are_tokens)
+            for shape, dtype, are_tokens in zip(shapes, dtypes, tokens, strict=True)
+        ]
         if self.padded:
-            for array, axis in zip(arrays, self.time_axes, strict=False):
+            for array, axis, are_tokens in zip(arrays, self.time_axes, tokens, strict=False):
                 if axis is not None:
-                    self._pad(random, array if axis == 1 else array.swapaxes(0, 1))
+                    self._pad(random, array if axis == 1 else array.swapaxes(0, 1), are_tokens)
         return arrays
 
-    def _one(self, random: np.random.Generator, shape: Sequence[int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    def _one(
+        self, random: np.random.Generator, shape: Sequence[int], dtype: np.dtype[Any], tokens: bool
+    ) -> npt.NDArray[Any]:
+        if dtype.kind in "iu" or tokens:
+            return random.integers(int(self.padded), max(self.integer_bound, 2), shape).astype(dtype)
         if dtype.kind == "f":
             return random.standard_normal(shape).astype(dtype)
-        if dtype.kind in "iu":
-            return random.integers(int(self.padded), max(self.integer_bound, 2), shape).astype(dtype)
         if dtype.kind == "b":
             return np.ones(shape, dtype) if self.padded else random.random(shape) < 0.5
         raise ConversionError(f"inputs of type {dtype} cannot be drawn at random; pass verify=False")
 
-    def _pad(self, random: np.random.Generator, batch_major: npt.NDArray[Any]) -> None:
-        padding = 0 if batch_major.dtype.kind in "iub" else self.mask_value
+    def _pad(self, random: np.random.Generator, batch_major: npt.NDArray[Any], tokens: bool) -> None:
+        padding = 0 if tokens or batch_major.dtype.kind in "iub" else self.mask_value
         if padding is None:
             return
         for row in batch_major:
@@ -64,20 +72,22 @@ class TracedModel:
 
     Attributes:
         name: of the model, for messages.
+        batch: of its inputs.
         function: the concrete function, its arguments named input_0000, input_0001, ...; its recurrent layers are
             marked composite ops.
         trackable: holds the variables that the function reads; the converter freezes only those.
         input_names: the model's own input names, in the order of the function's arguments.
-        layers: the recurrent layers, in the order in which they were called.
+        layers: the recurrent layers, in the order in which they were called; None if only the file can tell.
         source: calls the model as its author made it, on one array an input, and returns arrays by output name. With
             carried state a call starts where the last one ended.
         random_inputs: what to compare file and source on.
     """
 
     name: str
+    batch: int | None
     function: Any
     trackable: Any
     input_names: tuple[str, ...]
-    layers: tuple[LayerReport, ...]
+    layers: tuple[LayerReport, ...] | None
     source: Callable[[Sequence[npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]
     random_inputs: RandomInputs

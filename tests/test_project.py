@@ -32,7 +32,7 @@ def test_environment_yml_equals_pyproject():
     entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     (pip,) = [entry["pip"] for entry in entries if isinstance(entry, dict)]
     extras = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *extras["codelabs"], *extras["test"]]
+    wanted = [*PROJECT["dependencies"], *extras["codelabs"], *extras["legacy"], *extras["test"]]
     wanted = [each for each in wanted if not each.startswith("lstm_toolkit[")]
     assert sorted(pip) == sorted([*wanted, "-e ."])
     (version,) = [entry.removeprefix("python=") for entry in entries if str(entry).startswith("python=")]
@@ -50,6 +50,7 @@ def test_public_names():
         "Runner",
         "convert",
         "errors",
+        "fusable_lstms",
         "inspect",
         "lingvo",
     ]

@@ -1,0 +1,114 @@
+"""Takes TensorFlow functions as sources: concrete functions, and the signatures of SavedModels.
+
+Such a function can be converted if its recurrent layers were marked when it was traced: by `fusable_lstms`, or by
+tf_keras, which leaves an annotation of its own that the stock converter knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .errors import ConversionError, InvalidModelError
+from .traced import RandomInputs, TracedModel
+
+
+@contextlib.contextmanager
+def fusable_lstms(*, state: str = "auto") -> Iterator[None]:
+    """While it is open, exported Keras models carry the marks by which `convert` fuses their LSTMs.
+
+    Wrap `model.export(path)`, `tf.saved_model.save(model, path)` or the tracing of a function of your own. What is
+    exported runs in TensorFlow as before, and `convert(path)` can fuse it later and elsewhere. Layers that cannot be
+    fused are exported as usual.
+
+    Args:
+        state: "auto", "reset" or "carry", as for `convert`.
+    """
+    import keras
+
+    from .keras_layers import RecurrentCalls, recurrent_calls
+
+    if state not in ("auto", "reset", "carry"):
+        raise ValueError(f"state must be one of auto, reset, carry, got {state!r}")
+    with recurrent_calls(RecurrentCalls(keras, marking=True, state=state, numbering=False)):
+        yield
+
+
+def load_saved_model(path: Path) -> Any:
+    """Loads the serving signature of a SavedModel.
+
+    Raises:
+        InvalidModelError: if the folder is no SavedModel, or has no signature.
+    """
+    if not (path / "saved_model.pb").is_file():
+        raise InvalidModelError(f"{str(path)!r} is not the folder of a SavedModel: it has no saved_model.pb")
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except Exception as error:  # a damaged folder: TensorFlow passes on what its protobuf and file readers raise
+        raise InvalidModelError(f"{str(path)!r} is not a SavedModel that TensorFlow can load: {error}") from error
+    names = list(loaded.signatures)
+    if not names:
+        raise InvalidModelError(f"{str(path)!r} has no signature to convert; save it with signatures=")
+    function = loaded.signatures["serving_default" if "serving_default" in names else names[0]]
+    function.loaded = loaded  # its variables live as long as the object that was loaded
+    return function
+
+
+def trace(function: Any, *, batch_size: int | None, time_steps: int | None) -> TracedModel:
+    """Fixes the batch of a concrete function.
+
+    Args:
+        function: a `tf.types.experimental.ConcreteFunction`.
+        batch_size, time_steps: as for `convert`.
+
+    Raises:
+        ConversionError: if its arguments are no tensors, or are of another batch or time.
+    """
+    positional, named = function.structured_input_signature
+    own = [*tf.nest.flatten(positional), *named.values()]
+    if not own or not all(isinstance(spec, tf.TensorSpec) and spec.shape.rank for spec in own):
+        raise ConversionError("the function must take tensors, each with a batch, and nothing else")
+    names = tuple((spec.name or f"input_{number}") for number, spec in enumerate(own))
+    from .keras_source import fixed_shape
+
+    specs = [
+        tf.TensorSpec(
+            fixed_shape(name, spec.shape.as_list(), batch_size, time_steps), spec.dtype, name=f"input_{number:04d}"
+        )
+        for number, (name, spec) in enumerate(zip(names, own, strict=True))
+    ]
+
+    def call(*tensors: Any) -> dict[str, Any]:
+        count = len(tf.nest.flatten(positional))
+        arguments = tf.nest.pack_sequence_as(positional, list(tensors[:count]))
+        outputs = function(*arguments, **dict(zip(named, tensors[count:], strict=True)))
+        if isinstance(outputs, dict):
+            return outputs
+        return {f"output_{number}": value for number, value in enumerate(tf.nest.flatten(outputs))}
+
+    try:
+        fixed = tf.function(call, autograph=False).get_concrete_function(*specs)
+    except Exception as error:  # whatever does not fit the function's own arguments
+        raise ConversionError(f"the function cannot be called with {specs}: {error}") from error
+    holder = tf.Module()
+    holder.variables_of_model = list(function.variables)
+    holder.loaded = getattr(function, "loaded", None)
+
+    def source(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in call(*(tf.convert_to_tensor(array) for array in arrays)).items()}
+
+    return TracedModel(
+        name="function",
+        batch=specs[0].shape[0],
+        function=fixed,
+        trackable=holder,
+        input_names=names,
+        layers=None,
+        source=source,
+        random_inputs=RandomInputs(tokens=tuple(spec.dtype.is_integer for spec in specs)),
+    )
