@@ -34,6 +34,117 @@ LINGVO_COUPLED_GATES = ("cell", "forget", "output")
 THETA = ("wm", "b", "w_proj", "ln_scale")
 """Names of all arrays that a theta may have; only `wm` is always there."""
 
+LINGVO_KINDS = dict(zip(THETA, ("joint_kernel", "bias", "projection", "layer_norm"), strict=True))
+"""What the arrays of a theta are in the words of `split_packed`."""
+
+PACKED_KINDS = {
+    "kernel": ("inputs", "gates * units"),
+    "recurrent_kernel": ("outputs", "gates * units"),
+    "joint_kernel": ("inputs + outputs", "gates * units"),
+    "recurrent_diagonal": ("gates * units",),
+    "peephole": ("gates but cell * units",),
+    "bias": ("gates * units",),
+    "layer_norm": ("gates * units",),
+    "projection": ("units", "outputs"),
+    "projection_bias": ("outputs",),
+}
+"""What `split_packed` splits: for each kind of packed weights the sizes of its axes, with gates in the last one."""
+
+_OPERAND_OF_KIND = {
+    "kernel": "input_to_{}_weights",
+    "recurrent_kernel": "recurrent_to_{}_weights",
+    "recurrent_diagonal": "recurrent_to_{}_weights",
+    "peephole": "cell_to_{}_weights",
+    "bias": "{}_gate_bias",
+    "layer_norm": "{}_layer_norm_coefficients",
+}
+
+
+def split_packed(
+    packed: Mapping[str, npt.NDArray[Any]],
+    *,
+    gates: Sequence[str],
+    gate_axis: int = -1,
+    inputs: int | None = None,
+    forget_gate_bias: float = 0.0,
+) -> dict[str, Array]:
+    """Splits weights that are packed in any order of gates.
+
+    Args:
+        packed: arrays by kind, a key of `PACKED_KINDS`, or by the name of an operand of the op, which stays as it is.
+        gates: the order of the gates in every packed array; without "input" for a coupled input gate.
+        gate_axis: axis of the matrices along which the gates are packed: -1, or 0 where matrices are transposed.
+        inputs: the input size, where no kernel tells it.
+        forget_gate_bias: added to the bias of the forget gate.
+
+    Raises:
+        ValueError: for shapes that do not fit together; the message has expected and actual.
+    """
+    check_packed({kind: array.shape for kind, array in packed.items()}, gates=gates, gate_axis=gate_axis)
+    by_row = {
+        kind: array.T if gate_axis == -1 and array.ndim == 2 and kind in PACKED_KINDS else array
+        for kind, array in packed.items()
+    }
+    if "joint_kernel" in by_row:
+        joint = by_row.pop("joint_kernel")
+        outputs = by_row["projection"].shape[0] if "projection" in by_row else joint.shape[0] // len(gates)
+        inputs = joint.shape[1] - outputs if inputs is None else inputs
+        by_row["kernel"], by_row["recurrent_kernel"] = joint[:, :inputs], joint[:, inputs:]
+    parts: dict[str, Array] = {}
+    for kind, array in by_row.items():
+        if kind in _OPERAND_OF_KIND:
+            order = [gate for gate in gates if gate != "cell"] if kind == "peephole" else gates
+            parts |= _split(_OPERAND_OF_KIND[kind], array, order)
+        else:
+            parts[{"projection": "projection_weights"}.get(kind, kind)] = array
+    if forget_gate_bias:
+        # The key is the op's operand, an array; the number of the same name is an option of cells.
+        parts["forget_gate_bias"] = parts["forget_gate_bias"] + np.float32(forget_gate_bias)
+    return parts
+
+
+def check_packed(
+    shapes: Mapping[str, Sequence[int]],
+    *,
+    gates: Sequence[str],
+    gate_axis: int = -1,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Checks that the shapes of packed weights fit together.
+
+    Args:
+        shapes, gates, gate_axis: as for `split_packed`.
+        names: what to call each kind in a message.
+
+    Raises:
+        ValueError: naming what does not fit, with expected and actual shape.
+    """
+    names, count = names or {}, len(gates)
+    own = {
+        kind: list(shape)[:: 1 if gate_axis == -1 or kind not in PACKED_KINDS else -1] for kind, shape in shapes.items()
+    }
+    for kind, shape in own.items():
+        if kind in PACKED_KINDS and len(shape) != len(PACKED_KINDS[kind]):
+            raise ValueError(
+                f"{names.get(kind, kind)} must be {list(PACKED_KINDS[kind])}, got shape {list(shapes[kind])}"
+            )
+    columns = [own[kind][-1] for kind in ("joint_kernel", "kernel", "recurrent_diagonal", "bias") if kind in own]
+    units = own["projection"][0] if "projection" in own else None
+    units = own["recurrent_kernel"][0] if units is None and "recurrent_kernel" in own else units
+    units = columns[0] // count if units is None and columns else units
+    if units is None:
+        return
+    outputs = own["projection"][1] if "projection" in own else units
+    inputs = own["kernel"][0] if "kernel" in own else own["joint_kernel"][0] - outputs if "joint_kernel" in own else 0
+    sizes = {"inputs": inputs, "outputs": outputs, "inputs + outputs": inputs + outputs, "units": units}
+    sizes |= {"gates * units": count * units, "gates but cell * units": (count - 1) * units}
+    for kind, shape in own.items():
+        expected = [sizes[axis] for axis in PACKED_KINDS.get(kind, ())]
+        if expected and shape != expected:
+            what = f"{names.get(kind, kind)} ({kind}, {count} gates)" if names else kind
+            turned = expected[:: 1 if gate_axis == -1 else -1]
+            raise ValueError(f"{what} must have shape {turned}, got {list(shapes[kind])}")
+
 
 def split_keras(layer: Any) -> dict[str, Array]:
     """Source: points 3 and 4 of the guide's contract, "kernel and recurrent_kernel are transposed", "split along
@@ -46,11 +157,7 @@ def split_keras(layer: Any) -> dict[str, Array]:
             f"got {len(packed)} array(s); a layer that was never called has no weights yet"
         )
     arrays = dict(zip(("kernel", "recurrent_kernel", "bias"), map(np.asarray, packed), strict=False))
-    inputs, units = arrays["kernel"].shape[0], arrays["recurrent_kernel"].shape[0]
-    _check_shapes(arrays, {"kernel": (inputs, 4 * units), "recurrent_kernel": (units, 4 * units), "bias": (4 * units,)})
-    parts = _split("input_to_{}_weights", arrays["kernel"].T, KERAS_GATES)
-    parts |= _split("recurrent_to_{}_weights", arrays["recurrent_kernel"].T, KERAS_GATES)
-    return parts | (_split("{}_gate_bias", arrays["bias"], KERAS_GATES) if "bias" in arrays else {})
+    return split_packed(arrays, gates=KERAS_GATES)
 
 
 def pack_keras(weights: GateWeights) -> list[Array]:
@@ -91,16 +198,10 @@ def split_lingvo(
     theta = {name: np.asarray(array, np.float32) for name, array in cell_or_theta.items()}
     gates, inputs = _check_theta(theta, num_input_nodes, couple_input_forget_gates)
 
-    by_row = theta["wm"].T
-    parts = _split("input_to_{}_weights", by_row[:, :inputs], gates)
-    parts |= _split("recurrent_to_{}_weights", by_row[:, inputs:], gates)
-    if "b" in theta or forget_gate_bias:
-        parts |= _split("{}_gate_bias", theta.get("b", np.zeros(len(by_row), np.float32)), gates)
-        # The key is the op's operand, an array; the number of the same name is Lingvo's option.
-        parts["forget_gate_bias"] = parts["forget_gate_bias"] + np.float32(forget_gate_bias or 0.0)
-    if "ln_scale" in theta:
-        parts |= _split("{}_layer_norm_coefficients", theta["ln_scale"], gates)
-    return parts | ({"projection_weights": theta["w_proj"].T} if "w_proj" in theta else {})
+    if forget_gate_bias and "b" not in theta:
+        theta["b"] = np.zeros(theta["wm"].shape[1], np.float32)
+    packed = {LINGVO_KINDS[name]: array for name, array in theta.items()}
+    return split_packed(packed, gates=gates, inputs=inputs, forget_gate_bias=forget_gate_bias or 0.0)
 
 
 def _check_theta(theta: Mapping[str, Array], inputs: int | None, coupled: bool | None) -> tuple[tuple[str, ...], int]:
@@ -169,11 +270,12 @@ def split_torch(module_or_state_dict: Any, *, layer: int, reverse: bool) -> dict
     expected |= {i_h: (4 * units, inputs), h_h: (4 * units, outputs), h_r: (outputs, units)}
     _check_shapes(arrays, expected)
 
-    parts = _split("input_to_{}_weights", arrays[i_h], TORCH_GATES)
-    parts |= _split("recurrent_to_{}_weights", arrays[h_h], TORCH_GATES)
+    packed = {"kernel": arrays[i_h], "recurrent_kernel": arrays[h_h]}
     if b_i in arrays:
-        parts |= _split("{}_gate_bias", arrays[b_i] + arrays[b_h], TORCH_GATES)
-    return parts | ({"projection_weights": arrays[h_r]} if h_r in arrays else {})
+        packed["bias"] = arrays[b_i] + arrays[b_h]
+    if h_r in arrays:
+        packed["projection"] = arrays[h_r]
+    return split_packed(packed, gates=TORCH_GATES, gate_axis=0)
 
 
 def pack_torch(weights: GateWeights, *, layer: int, reverse: bool) -> dict[str, Array]:

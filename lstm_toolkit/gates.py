@@ -30,7 +30,7 @@ class GateWeights:
     `units` cells, `input_size` numbers a step in and `output_size` out (`units` unless there is a projection):
 
         input_to_*_weights         [units, input_size]
-        recurrent_to_*_weights     [units, output_size]
+        recurrent_to_*_weights     [units, output_size], or all [units]: the diagonals of an IndyLSTM's matrices
         cell_to_*_weights          [units], peephole; all three, or two without an input gate, or none
         *_gate_bias                [units], all or none
         projection_weights         [output_size, units], or None
@@ -101,7 +101,7 @@ class GateWeights:
         units, outputs = self.units, self.output_size
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(WEIGHT_OPERANDS, (units,))
         shapes |= dict.fromkeys(INPUT_WEIGHTS, (units, self.input_size))
-        shapes |= dict.fromkeys(RECURRENT_WEIGHTS, (units, outputs))
+        shapes |= dict.fromkeys(RECURRENT_WEIGHTS, (units,) if self.has_diagonal_recurrence else (units, outputs))
         return shapes | {"projection_weights": (outputs, units), "projection_bias": (outputs,)}
 
     @property
@@ -123,6 +123,11 @@ class GateWeights:
     def has_input_gate(self) -> bool:
         """False where the input gate is coupled to the forget gate (CIFG)."""
         return self.input_to_input_weights is not None
+
+    @property
+    def has_diagonal_recurrence(self) -> bool:
+        """Whether the recurrent weights are vectors: each cell sees only its own last output (IndyLSTM)."""
+        return self.recurrent_to_forget_weights.ndim == 1
 
     def operands(self) -> Iterator[tuple[str, Array]]:
         """Yields (operand name, array) for what is there, in the order of the op."""
