@@ -48,9 +48,8 @@ def marked(own_variables):
 
     @tf.function(input_signature=[tf.TensorSpec([1, 7, 5])], autograph=False)
     def call(x):
-        zero = tf.zeros([1, 6])
         weights = [tf.convert_to_tensor(variable) for variable in (kernel, recurrent_kernel, bias)]
-        return annotation.lstm(x, zero, zero, *weights, layer='a "quoted" name', activation="tanh")[0]
+        return annotation.lstm(x, [], *weights, layer='a "quoted" name', activation="tanh")[0]
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([call.get_concrete_function()], module)
     converter.allow_custom_ops = True
@@ -60,10 +59,10 @@ def marked(own_variables):
 def test_a_marked_function_reaches_the_file_as_one_custom_op_with_constant_weights():
     model = marked(own_variables=True)
     (op,) = [op for op in model.subgraphs[0].operators if tf_file.operator_name(model, op) == LSTM_COMPOSITE]
-    assert len(op.inputs) == 6
+    assert len(op.inputs) == 4
     assert len(op.outputs) == 2
     constants = [tf_file.constant(model, model.subgraphs[0].tensors[index]) for index in op.inputs[1:]]
-    assert [array.shape for array in constants] == [(1, 6), (1, 6), (5, 24), (6, 24), (24,)]
+    assert [array.shape for array in constants] == [(5, 24), (6, 24), (24,)]
     assert graft.graft(model).ops == {'a "quoted" name': FUSED}
 
 
