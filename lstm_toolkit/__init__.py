@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import errors as errors
     from . import lingvo as lingvo
+    from .composites import composite as composite
     from .conversion import convert as convert
     from .function_source import fusable_lstms as fusable_lstms
     from .gates import GateWeights as GateWeights
@@ -30,6 +31,7 @@ _MODULES = {
     "LstmNode": "inspection",
     "ModelSummary": "inspection",
     "Runner": "runner",
+    "composite": "composites",
     "convert": "conversion",
     "fusable_lstms": "function_source",
     "inspect": "inspection",

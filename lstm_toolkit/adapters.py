@@ -98,6 +98,8 @@ def split_packed(
         else:
             parts[{"projection": "projection_weights"}.get(kind, kind)] = array
     if forget_gate_bias:
+        for gate in gates:
+            parts.setdefault(f"{gate}_gate_bias", np.zeros(len(parts["input_to_forget_weights"]), np.float32))
         # The key is the op's operand, an array; the number of the same name is an option of cells.
         parts["forget_gate_bias"] = parts["forget_gate_bias"] + np.float32(forget_gate_bias)
     return parts
@@ -109,12 +111,15 @@ def check_packed(
     gates: Sequence[str],
     gate_axis: int = -1,
     names: Mapping[str, str] | None = None,
-) -> None:
+) -> dict[str, int]:
     """Checks that the shapes of packed weights fit together.
 
     Args:
         shapes, gates, gate_axis: as for `split_packed`.
         names: what to call each kind in a message.
+
+    Returns:
+        The sizes `units`, `inputs` and `outputs`, as far as the shapes tell them.
 
     Raises:
         ValueError: naming what does not fit, with expected and actual shape.
@@ -133,7 +138,7 @@ def check_packed(
     units = own["recurrent_kernel"][0] if units is None and "recurrent_kernel" in own else units
     units = columns[0] // count if units is None and columns else units
     if units is None:
-        return
+        return {}
     outputs = own["projection"][1] if "projection" in own else units
     inputs = own["kernel"][0] if "kernel" in own else own["joint_kernel"][0] - outputs if "joint_kernel" in own else 0
     sizes = {"inputs": inputs, "outputs": outputs, "inputs + outputs": inputs + outputs, "units": units}
@@ -144,6 +149,8 @@ def check_packed(
             what = f"{names.get(kind, kind)} ({kind}, {count} gates)" if names else kind
             turned = expected[:: 1 if gate_axis == -1 else -1]
             raise ValueError(f"{what} must have shape {turned}, got {list(shapes[kind])}")
+    told = {"units": units, "outputs": outputs}
+    return told | ({"inputs": inputs} if {"kernel", "joint_kernel"} & set(own) else {})
 
 
 def split_keras(layer: Any) -> dict[str, Array]:
@@ -198,8 +205,6 @@ def split_lingvo(
     theta = {name: np.asarray(array, np.float32) for name, array in cell_or_theta.items()}
     gates, inputs = _check_theta(theta, num_input_nodes, couple_input_forget_gates)
 
-    if forget_gate_bias and "b" not in theta:
-        theta["b"] = np.zeros(theta["wm"].shape[1], np.float32)
     packed = {LINGVO_KINDS[name]: array for name, array in theta.items()}
     return split_packed(packed, gates=gates, inputs=inputs, forget_gate_bias=forget_gate_bias or 0.0)
 

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .adapters import LINGVO_COUPLED_GATES, LINGVO_GATES, theta_shapes
+from . import annotation
+from .adapters import LINGVO_COUPLED_GATES, LINGVO_GATES, LINGVO_KINDS, theta_shapes
+from .contract import LSTM_COMPOSITE
 
 __all__ = ["RNN", "LSTMCellSimple", "LayerNormalizedLSTMCellSimple"]
 
@@ -155,8 +157,15 @@ class LSTMCellSimple(tf.Module):
         Returns:
             The new m and c, float32, shapes as before.
         """
-        products = tf.split(tf.matmul(tf.concat([inputs, m], axis=1), self.wm), len(self.gates), axis=1)
-        sums = [product + bias for product, bias in zip(self._normalize(products), self._biases(), strict=True)]
+        return self.step_with(self.theta, m, c, inputs, padding)
+
+    def step_with(
+        self, theta: Mapping[str, Any], m: Any, c: Any, inputs: Any, padding: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same as `step`, with tensors of the names and shapes of `theta` in the place of the variables."""
+        products = tf.split(tf.matmul(tf.concat([inputs, m], axis=1), theta["wm"]), len(self.gates), axis=1)
+        products, biases = self._normalize(theta, products), self._biases(theta)
+        sums = [product + bias for product, bias in zip(products, biases, strict=True)]
         gate = dict(zip(self.gates, sums, strict=True))
         forget = tf.sigmoid(gate["forget"])
         admit = 1.0 - forget if self.couple_input_forget_gates else tf.sigmoid(gate["input"])
@@ -165,20 +174,20 @@ class LSTMCellSimple(tf.Module):
             new_c = tf.clip_by_value(new_c, -self.cell_value_cap, self.cell_value_cap)
         new_m = tf.sigmoid(gate["output"]) * (tf.tanh(new_c) if self.output_nonlinearity else new_c)
         if self.num_hidden_nodes:
-            new_m = tf.matmul(new_m, self.w_proj)
+            new_m = tf.matmul(new_m, theta["w_proj"])
         if padding is None:
             return new_m, new_c
         keep = tf.cast(padding, tf.bool)
         return tf.where(keep, m, new_m), tf.where(keep, c, new_c)
 
-    def _normalize(self, products: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+    def _normalize(self, theta: Mapping[str, Any], products: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
         """What happens to the matrix product of each gate before the bias: here, nothing."""
         return products
 
-    def _biases(self) -> list[tf.Tensor]:
+    def _biases(self, theta: Mapping[str, Any]) -> list[tf.Tensor]:
         """One bias a gate, the forget gate's with `forget_gate_bias`."""
         count = len(self.gates)
-        biases = tf.split(self.b, count) if self.enable_lstm_bias else [tf.zeros([self.hidden_size])] * count
+        biases = tf.split(theta["b"], count) if self.enable_lstm_bias else [tf.zeros([self.hidden_size])] * count
         return [
             b + self.forget_gate_bias if gate == "forget" else b for gate, b in zip(self.gates, biases, strict=True)
         ]
@@ -194,8 +203,8 @@ class LayerNormalizedLSTMCellSimple(LSTMCellSimple):
     def _theta_shapes(self) -> dict[str, tuple[int, ...]]:
         return super()._theta_shapes() | {"ln_scale": (len(self.gates) * self.hidden_size,)}
 
-    def _normalize(self, products: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-        scales = tf.split(self.ln_scale, len(self.gates))
+    def _normalize(self, theta: Mapping[str, Any], products: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+        scales = tf.split(theta["ln_scale"], len(self.gates))
         return [_layer_norm(product) * scale for product, scale in zip(products, scales, strict=True)]
 
 
@@ -240,14 +249,69 @@ class RNN(tf.Module):
         m, c = (tf.convert_to_tensor(value, tf.float32) for value in state)
         _check("m of initial_state", m, [inputs.shape[0], self.cell.output_size])
         _check("c of initial_state", c, [inputs.shape[0], self.cell.hidden_size])
-        steps: Any = (tf.transpose(inputs, [1, 0, 2]),)
         if padding is not None:
-            keep = tf.cast(padding, tf.bool)
-            _check("padding", keep, inputs.shape[:2])
-            steps = (*steps, tf.transpose(keep)[:, :, tf.newaxis])
-        ms, cs = tf.scan(lambda old, now: self.cell.step(*old, *now), steps, initializer=(m, c))
-        outputs = tf.ensure_shape(tf.transpose(ms, [1, 0, 2]), [*inputs.shape[:2], self.cell.output_size])
-        return (outputs, ms[-1], cs[-1]) if return_state else outputs
+            padding = tf.cast(tf.cast(padding, tf.bool), tf.float32)
+            _check("padding", padding, inputs.shape[:2])
+        start = () if initial_state is None else (m, c)
+        # With padding the function is not marked: what the op does with it is right only for padding at the end.
+        outputs, last_c = marked_run(self.cell, inputs, start, padding, mark=padding is None)
+        return (outputs, outputs[:, -1], last_c) if return_state else outputs
+
+
+def marked_run(
+    cell: LSTMCellSimple,
+    inputs: Any,
+    start: Sequence[Any],
+    padding: Any = None,
+    *,
+    mark: bool = True,
+    carry: bool = False,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Runs a cell over a sequence, or one step, as a function that the converter keeps as one op.
+
+    Args:
+        cell: the cell.
+        inputs: [batch, time, num_input_nodes], or [batch, num_input_nodes] for one step.
+        start: m and c to start from; empty for zeros.
+        padding: [batch, time], float, 1 where a step is padded; only for sequences. None for no padding.
+        mark: whether the function is marked.
+        carry: in the file, a call starts where the last one ended.
+
+    Returns:
+        The outputs [batch, time, num_output_nodes] or [batch, num_output_nodes], and the last c [batch, hidden].
+    """
+    theta, is_step = cell.theta, len(inputs.shape) == 2
+
+    def body(x: Any, *tensors: Any) -> tuple[Any, Any]:
+        weights = dict(zip(theta, tensors, strict=False))
+        steps = x[tf.newaxis] if is_step else tf.transpose(x, [1, 0, 2])
+        m_and_c = tensors[len(theta) :] or cell.zero_state(tf.shape(x)[0])
+
+        def step(state: tuple[Any, Any], now: Any) -> tuple[Any, Any]:
+            if padding is None:
+                return cell.step_with(weights, *state, now)
+            return cell.step_with(weights, *state, now[:, :-1], now[:, -1:])
+
+        ms, cs = tf.scan(step, steps, initializer=tuple(m_and_c))
+        return (ms[0] if is_step else tf.transpose(ms, [1, 0, 2])), cs[-1]
+
+    if padding is not None:
+        inputs = tf.concat([inputs, padding[:, :, tf.newaxis]], axis=2)
+    if mark:
+        body = annotation.mark(
+            body,
+            LSTM_COMPOSITE,
+            layer=cell.name,
+            weights=",".join(LINGVO_KINDS[name] for name in theta),
+            gates=",".join(cell.gates),
+            forget_gate_bias=cell.forget_gate_bias,
+            cell_clip=cell.cell_value_cap or 0.0,
+            masked=padding is not None,
+            carry=carry,
+        )
+    outputs, c = body(inputs, *(tf.convert_to_tensor(variable) for variable in theta.values()), *start)
+    shape = [*inputs.shape[:-1], cell.output_size]
+    return tf.ensure_shape(outputs, shape), tf.ensure_shape(c, [inputs.shape[0], cell.hidden_size])
 
 
 def _check(what: str, tensor: tf.Tensor, expected: Sequence[int | None]) -> None:
