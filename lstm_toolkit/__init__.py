@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import errors as errors
+    from . import lingvo as lingvo
+    from .composites import composite as composite
     from .conversion import convert as convert
     from .function_source import fusable_lstms as fusable_lstms
     from .gates import GateWeights as GateWeights
@@ -29,17 +31,20 @@ _MODULES = {
     "LstmNode": "inspection",
     "ModelSummary": "inspection",
     "Runner": "runner",
+    "composite": "composites",
     "convert": "conversion",
     "fusable_lstms": "function_source",
     "inspect": "inspection",
 }
 
-__all__ = [*_MODULES, "errors"]
+_SUBMODULES = ("errors", "lingvo")
+
+__all__ = [*_MODULES, *_SUBMODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "errors":
-        return importlib.import_module(".errors", __name__)
+    if name in _SUBMODULES:
+        return importlib.import_module(f".{name}", __name__)
     if name in _MODULES:
         return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

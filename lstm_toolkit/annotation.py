@@ -13,7 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from .contract import LSTM_COMPOSITE, SHUT_GATE, SIMPLE_RNN_COMPOSITE
+from .contract import GATES, LSTM_COMPOSITE, SHUT_GATE, SIMPLE_RNN_COMPOSITE
+
+KERAS_WEIGHTS = "kernel,recurrent_kernel,bias"
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "tanh": tf.tanh,
@@ -70,7 +72,16 @@ def lstm(
         hs, cs = tf.scan(step, tf.transpose(x, [1, 0, 2]), initializer=tuple(first))
         return tf.transpose(hs, [1, 0, 2]), cs[-1]
 
-    marked = _marked(body, LSTM_COMPOSITE, layer, activation=activation, masked=masked, carry=carry)
+    marked = mark(
+        body,
+        LSTM_COMPOSITE,
+        layer=layer,
+        weights=KERAS_WEIGHTS,
+        gates=",".join(GATES),
+        activation=activation,
+        masked=masked,
+        carry=carry,
+    )
     outputs, c = marked(sequence, kernel, recurrent_kernel, bias, *start)
     batch, time = sequence.shape[:2]
     return tf.ensure_shape(outputs, [batch, time, units]), tf.ensure_shape(c, [batch, units])
@@ -109,18 +120,31 @@ def simple_rnn(
         first = states[0] if states else tf.zeros([tf.shape(x)[0], units])
         return tf.transpose(tf.scan(step, tf.transpose(x, [1, 0, 2]), initializer=first), [1, 0, 2])
 
-    marked = _marked(body, SIMPLE_RNN_COMPOSITE, layer, activation=activation, carry=carry)
+    marked = mark(body, SIMPLE_RNN_COMPOSITE, layer=layer, weights=KERAS_WEIGHTS, activation=activation, carry=carry)
     outputs = marked(sequence, kernel, recurrent_kernel, bias, *start)
     return tf.ensure_shape(outputs, [*sequence.shape[:2], units])
 
 
-def _marked(body: Callable[..., Any], composite: str, layer: str, **attributes: str | bool) -> Callable[..., Any]:
+def mark(body: Callable[..., Any], composite: str, *, layer: str, **attributes: str | bool | int | float) -> Any:
+    """Makes a `tf.function` that the converter keeps as one op.
+
+    Args:
+        body: takes the input, the weights in the order of `weights`, and perhaps the states to start from; returns the
+            outputs and perhaps the last c. It must depend on all of its arguments, or the converter drops them.
+        composite: name of the op.
+        layer: name of the layer.
+        **attributes: what `graft` is to know: `weights`, kinds of `adapters.PACKED_KINDS` or operand names, with
+            commas; `gates`, their order, with commas; and the options of the op.
+    """
     function = tf.compat.v1.NameAttrList(name=composite)
     function.attr["tfl_fusable_op"].b = True
-    function.attr["layer"].s = layer.encode()
-    for name, value in attributes.items():
+    for name, value in (attributes | {"layer": layer}).items():
         if isinstance(value, bool):
             function.attr[name].b = value
+        elif isinstance(value, int):
+            function.attr[name].i = value
+        elif isinstance(value, float):
+            function.attr[name].f = value
         else:
             function.attr[name].s = value.encode()
     body.__name__ = "recurrent_" + re.sub(r"\W", "_", layer, flags=re.ASCII)

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,10 @@ def convert(
 
     Args:
         model: a Keras 3 or tf_keras model or layer; the path of a `.keras` or `.h5` file, which is loaded in Keras's
-            safe mode; the folder of a SavedModel, or a concrete function, that was traced under `fusable_lstms` or by
-            tf_keras.
+            safe mode; an RNN or cell of `lstm_toolkit.lingvo` (a cell gives a file for one step, whose state carries);
+            a function, or a callable `tf.Module`, of TensorFlow ops with Keras layers, `lingvo.RNN`s or functions
+            marked by `composite` in it; the folder of a SavedModel, or a concrete function, that was traced under
+            `fusable_lstms`, by tf_keras, or with such functions.
         input_signature: `tf.TensorSpec`s in the structure of the model's input, for a model that does not know its
             own (a subclassed model, a layer). Their names become the names of the inputs.
         batch_size: None keeps the model's own, and 1 where that is None; a fused op needs a fixed batch.
@@ -92,9 +95,10 @@ def convert(
 
 def _traced(model: Any, **options: Any) -> TracedModel:
     """Takes the model as the kind of source that it is."""
+    import keras
     import tensorflow as tf
 
-    from . import function_source, keras_source
+    from . import function_source, keras_source, lingvo, lingvo_source
 
     if isinstance(model, (str, os.PathLike)):
         path = Path(model)
@@ -103,16 +107,24 @@ def _traced(model: Any, **options: Any) -> TracedModel:
         logger.info("loading %s", path)
         model = function_source.load_saved_model(path) if path.is_dir() else keras_source.load(path)
     logger.info("tracing")
-    if not isinstance(model, tf.types.experimental.ConcreteFunction):
+    if isinstance(model, (lingvo.RNN, lingvo.LSTMCellSimple)):
+        options.pop("on_unsupported")
+        return lingvo_source.trace(model, **options)
+    tf_keras = sys.modules.get("tf_keras")
+    layers = (keras.layers.Layer, *([tf_keras.layers.Layer] if tf_keras else []))
+    if isinstance(model, layers) or not callable(model):
         return keras_source.trace(model, **options)
-    fixed = {"input_signature": None, "state": "auto", "time_major": False}
+    fixed = {"state": "auto", "time_major": False}
     changed = [name for name, value in fixed.items() if options[name] != value]
     if changed:
         raise ConversionError(
             f"{', '.join(changed)} must be settled when a function is traced; convert the Keras model itself, or pass "
             "state to fusable_lstms"
         )
-    return function_source.trace(model, batch_size=options["batch_size"], time_steps=options["time_steps"])
+    sizes = {name: options[name] for name in ("batch_size", "time_steps")}
+    if not isinstance(model, tf.types.experimental.ConcreteFunction):
+        model = function_source.concrete(model, input_signature=options["input_signature"], **sizes)
+    return function_source.trace(model, **sizes)
 
 
 _CHOICES = {

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from .errors import ConversionError, InvalidModelError
-from .traced import RandomInputs, TracedModel
+from .traced import RandomInputs, TracedModel, fixed_shape
 
 
 @contextlib.contextmanager
@@ -59,6 +59,32 @@ def load_saved_model(path: Path) -> Any:
     return function
 
 
+def concrete(function: Any, *, input_signature: Any, batch_size: int | None, time_steps: int | None) -> Any:
+    """Traces a function, or a module that can be called, with its recurrent layers marked.
+
+    Args:
+        function: a `tf.function`, a callable `tf.Module`, or a function of TensorFlow ops.
+        input_signature, batch_size, time_steps: as for `convert`.
+
+    Raises:
+        ConversionError: if it has no signature, or cannot be traced.
+    """
+    signature = input_signature if input_signature is not None else getattr(function, "input_signature", None)
+    if signature is None:
+        raise ConversionError("the function does not know its inputs; pass input_signature, a tf.TensorSpec each")
+    given = tf.nest.flatten(signature)
+    names = [spec.name or f"input_{number}" for number, spec in enumerate(given)]
+    specs = [
+        tf.TensorSpec(fixed_shape(name, spec.shape.as_list(), batch_size, time_steps), spec.dtype, name=name)
+        for name, spec in zip(names, given, strict=True)
+    ]
+    with fusable_lstms():
+        try:
+            return tf.function(lambda *tensors: function(*tensors), autograph=False).get_concrete_function(*specs)
+        except Exception as error:  # whatever the function raises on its arguments
+            raise ConversionError(f"the function cannot be traced: {error}") from error
+
+
 def trace(function: Any, *, batch_size: int | None, time_steps: int | None) -> TracedModel:
     """Fixes the batch of a concrete function.
 
@@ -74,8 +100,6 @@ def trace(function: Any, *, batch_size: int | None, time_steps: int | None) -> T
     if not own or not all(isinstance(spec, tf.TensorSpec) and spec.shape.rank for spec in own):
         raise ConversionError("the function must take tensors, each with a batch, and nothing else")
     names = tuple((spec.name or f"input_{number}") for number, spec in enumerate(own))
-    from .keras_source import fixed_shape
-
     specs = [
         tf.TensorSpec(
             fixed_shape(name, spec.shape.as_list(), batch_size, time_steps), spec.dtype, name=f"input_{number:04d}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from . import adapters
 from .contract import (
     BIASES,
     INPUT_WEIGHTS,
@@ -29,7 +30,7 @@ class GateWeights:
     `units` cells, `input_size` numbers a step in and `output_size` out (`units` unless there is a projection):
 
         input_to_*_weights         [units, input_size]
-        recurrent_to_*_weights     [units, output_size]
+        recurrent_to_*_weights     [units, output_size], or all [units]: the diagonals of an IndyLSTM's matrices
         cell_to_*_weights          [units], peephole; all three, or two without an input gate, or none
         *_gate_bias                [units], all or none
         projection_weights         [output_size, units], or None
@@ -100,7 +101,7 @@ class GateWeights:
         units, outputs = self.units, self.output_size
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(WEIGHT_OPERANDS, (units,))
         shapes |= dict.fromkeys(INPUT_WEIGHTS, (units, self.input_size))
-        shapes |= dict.fromkeys(RECURRENT_WEIGHTS, (units, outputs))
+        shapes |= dict.fromkeys(RECURRENT_WEIGHTS, (units,) if self.has_diagonal_recurrence else (units, outputs))
         return shapes | {"projection_weights": (outputs, units), "projection_bias": (outputs,)}
 
     @property
@@ -122,6 +123,11 @@ class GateWeights:
     def has_input_gate(self) -> bool:
         """False where the input gate is coupled to the forget gate (CIFG)."""
         return self.input_to_input_weights is not None
+
+    @property
+    def has_diagonal_recurrence(self) -> bool:
+        """Whether the recurrent weights are vectors: each cell sees only its own last output (IndyLSTM)."""
+        return self.recurrent_to_forget_weights.ndim == 1
 
     def operands(self) -> Iterator[tuple[str, Array]]:
         """Yields (operand name, array) for what is there, in the order of the op."""
@@ -149,23 +155,7 @@ class GateWeights:
         Source: points 3 and 4 of the guide's contract, "kernel and recurrent_kernel are transposed", "split along
         dimension 0 into input gate, forget gate, cell and output gate".
         """
-        packed = layer.get_weights() if hasattr(layer, "get_weights") else list(layer)
-        if len(packed) not in (2, 3):
-            raise ValueError(
-                "expected kernel, recurrent_kernel and perhaps bias of one built Keras LSTM, "
-                f"got {len(packed)} array(s); a layer that was never called has no weights yet"
-            )
-        kernel, recurrent_kernel = (np.asarray(array) for array in packed[:2])
-        units = recurrent_kernel.shape[0]
-        expected = ([kernel.shape[0], 4 * units], [units, 4 * units], [4 * units])
-        for name, shape, array in zip(("kernel", "recurrent_kernel", "bias"), expected, packed, strict=False):
-            if list(np.shape(array)) != shape:
-                raise ValueError(f"{name} must have shape {shape}, got {list(np.shape(array))}")
-        parts = dict(zip(INPUT_WEIGHTS, np.split(kernel.T, 4), strict=True))
-        parts |= zip(RECURRENT_WEIGHTS, np.split(recurrent_kernel.T, 4), strict=True)
-        if len(packed) == 3:
-            parts |= zip(BIASES, np.split(np.asarray(packed[2]), 4), strict=True)
-        return cls(**parts)
+        return cls(**adapters.split_keras(layer))
 
     def to_keras(self) -> list[Array]:
         """Packs the weights for `set_weights` of a Keras LSTM: [kernel, recurrent_kernel] and, if any, bias.
@@ -176,18 +166,87 @@ class GateWeights:
             ValueError: if there is something that a Keras LSTM does not have (peephole, projection, layer
                 normalization, or a coupled input gate).
         """
-        packable = {*INPUT_WEIGHTS, *RECURRENT_WEIGHTS, *BIASES}
-        extra = [name for name, _ in self.operands() if name not in packable]
-        if extra or not self.has_input_gate:
-            reason = f"there are {extra}" if extra else "the input gate is coupled to the forget gate"
-            raise ValueError(f"a Keras LSTM cannot hold these weights: {reason}")
-        packed = [self._pack(INPUT_WEIGHTS).T.copy(), self._pack(RECURRENT_WEIGHTS).T.copy()]
-        if self.forget_gate_bias is not None:
-            packed.append(self._pack(BIASES))
-        return packed
+        return adapters.pack_keras(self)
 
-    def _pack(self, names: Sequence[str]) -> Array:
-        return np.concatenate([getattr(self, name) for name in names])
+    @classmethod
+    def from_lingvo(
+        cls,
+        cell_or_theta: Any,
+        *,
+        num_input_nodes: int | None = None,
+        forget_gate_bias: float | None = None,
+        couple_input_forget_gates: bool | None = None,
+    ) -> GateWeights:
+        """Splits the packed weights of a Lingvo LSTM by gate.
+
+        Args:
+            cell_or_theta: a cell of `lstm_toolkit.lingvo`, or its theta as a mapping: `wm` [num_input_nodes +
+                num_output_nodes, gates * hidden], and where the cell has them `b` [gates * hidden], `w_proj`
+                [hidden, num_output_nodes] and `ln_scale` [gates * hidden]; columns in the order cell, input, forget,
+                output, or cell, forget, output where the input gate is coupled. `to_lingvo` is the inverse.
+            num_input_nodes, couple_input_forget_gates: for a mapping, what its shapes do not tell; without `w_proj`
+                at least one of them is needed.
+            forget_gate_bias: for a mapping, the option of the cell, 0 where None. The op has no such option, so it
+                is added to the bias of the forget gate, in float32, as the cell does at every step.
+
+        Raises:
+            ValueError: for unknown or missing names, other shapes, and options given beside a cell.
+
+        The cell's `cell_value_cap` is an option of the op, `cell_clip`, and no weight.
+        Source: `lingvo/core/rnn_cell.py`.
+        """
+        return cls(
+            **adapters.split_lingvo(
+                cell_or_theta,
+                num_input_nodes=num_input_nodes,
+                forget_gate_bias=forget_gate_bias,
+                couple_input_forget_gates=couple_input_forget_gates,
+            )
+        )
+
+    def to_lingvo(self, *, forget_gate_bias: float = 0.0) -> dict[str, Array]:
+        """Packs the weights as the theta of a Lingvo cell, for `load_theta`; names and shapes as in `from_lingvo`.
+
+        Args:
+            forget_gate_bias: the option of the cell that will hold them; it is taken off the forget part of `b`. With
+                0.0 the round trip is exact, else exact up to float32 rounding of one addition and one subtraction.
+                A cell without bias but with a forget gate bias comes back with a `b` of zeros.
+
+        Raises:
+            ValueError: if there is something that Lingvo's cells do not have (peephole or projection bias).
+        """
+        return adapters.pack_lingvo(self, forget_gate_bias=forget_gate_bias)
+
+    @classmethod
+    def from_torch(cls, module_or_state_dict: Any, *, layer: int = 0, reverse: bool = False) -> GateWeights:
+        """Splits the packed weights of one layer and direction of a PyTorch LSTM by gate.
+
+        Args:
+            module_or_state_dict: a `torch.nn.LSTM`, or its `state_dict()` as a mapping of tensors or arrays:
+                `weight_ih_l0` [4 * units, input_size], `weight_hh_l0` [4 * units, output_size], with `bias` both
+                `bias_ih_l0` and `bias_hh_l0` [4 * units], with `proj_size` `weight_hr_l0` [output_size, units]; rows
+                in the order i, f, g, o, that is input, forget, cell, output. The op has one bias: the sum of both.
+            layer: the number after `_l` in those names.
+            reverse: takes the backward direction, whose names end in `_reverse`.
+
+        Raises:
+            ValueError: for missing names, and for other shapes, as those of a GRU.
+
+        Source: the section "Variables" of `torch.nn.LSTM`.
+        """
+        return cls(**adapters.split_torch(module_or_state_dict, layer=layer, reverse=reverse))
+
+    def to_torch(self, *, layer: int = 0, reverse: bool = False) -> dict[str, Array]:
+        """Packs the weights as the entries that one layer and direction has in the `state_dict` of a PyTorch LSTM.
+
+        Names, shapes and arguments as in `from_torch`. The bias is in `bias_ih_l0`, and `bias_hh_l0` is zeros, so
+        `from_torch` gives back exactly these weights. The values are arrays: `torch.from_numpy` makes them tensors.
+
+        Raises:
+            ValueError: if there is something that a PyTorch LSTM does not have (peephole, projection bias, layer
+                normalization, or a coupled input gate).
+        """
+        return adapters.pack_torch(self, layer=layer, reverse=reverse)
 
     @classmethod
     def from_operands(cls, operands: Mapping[str, npt.ArrayLike]) -> GateWeights:

@@ -1,7 +1,8 @@
 """Pass: the composite ops of traced recurrent layers become fused ops.
 
-    before  [lstm_toolkit.LSTM (CUSTOM): input, packed weights, perhaps h0, c0 -> sequence, c]
-    after   [UNIDIRECTIONAL_SEQUENCE_LSTM: input, weights by gate, states -> sequence]
+    before  [lstm_toolkit.LSTM (CUSTOM): input, packed weights, perhaps h0, c0 -> sequence, perhaps c]
+    after   [UNIDIRECTIONAL_SEQUENCE_LSTM: input, weights by gate, states -> sequence], or
+            [LSTM: ...] where the input is a single step, [batch, input]
 
     before  [lstm_toolkit.SimpleRNN (CUSTOM): input, weights, perhaps h0 -> sequence]
     after   [UNIDIRECTIONAL_SEQUENCE_RNN: input, weights, state -> sequence]
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
+from . import adapters
 from . import tflite_file as tf_file
 from .contract import ABSENT, BIASES, LSTM_COMPOSITE, OPERANDS_OF, SHUT_GATE, SIMPLE_RNN_COMPOSITE, STATES
 from .errors import ConversionError
@@ -40,6 +42,9 @@ ACTIVATIONS = {
 
 RNN_ACTIVATIONS = ACTIVATIONS | {"linear": schema.ActivationFunctionType.NONE}
 """Activations of the fused simple RNN, whose kernel works in place, so that `NONE` is right."""
+
+SINGLE_STEP_OP = "LSTM"
+"""The op of an LSTM over one step."""
 
 FUSED_OPS = {LSTM_COMPOSITE: "UNIDIRECTIONAL_SEQUENCE_LSTM", SIMPLE_RNN_COMPOSITE: "UNIDIRECTIONAL_SEQUENCE_RNN"}
 """The fused op that each composite op becomes."""
@@ -68,13 +73,11 @@ class _Match:
     op: str
     options: Any
     weights: Mapping[str, npt.NDArray[np.float32]]
+    packed: tuple[int, ...]
+    given: tuple[int, ...]
     state_sizes: Mapping[str, int]
     batch: int
     carry: bool
-
-
-_WEIGHTS = slice(1, 4)
-"""Operands of a composite op that hold kernel, recurrent_kernel and bias, behind the input; then come given states."""
 
 
 def graft(model: Any, *, batch: int | None = None) -> Grafted:
@@ -108,27 +111,39 @@ def _match(model: Any, subgraph: Any, operator: Any, batch: int | None, taken: s
     attributes = flexbuffers.Loads(bytes(operator.customOptions))
     layer = numbered(attributes["layer"], taken)
     taken.add(layer)
-    packed = [tf_file.constant(model, subgraph.tensors[index]) for index in operator.inputs[_WEIGHTS]]
-    if any(array is None for array in packed):
-        raise ConversionError(f"layer {layer!r}: its weights are not constants, so they cannot go into the fused op")
-    own_batch = tf_file.shape_of(subgraph.tensors[operator.outputs[0]])[0]
+    kinds = attributes["weights"].split(",")
+    operands = tuple(operator.inputs[1 : 1 + len(kinds)])
+    packed = {}
+    for kind, index in zip(kinds, operands, strict=True):
+        array = tf_file.constant(model, subgraph.tensors[index])
+        if array is None:
+            raise ConversionError(f"layer {layer!r}: its {kind} is not a constant, so it cannot go into the fused op")
+        packed[kind] = array
+    output_shape = tf_file.shape_of(subgraph.tensors[operator.outputs[0]])
+    own_batch = output_shape[1 if attributes.get("time_major") else 0]
     if own_batch < 1 and batch is None:
         raise ConversionError(
             f"layer {layer!r}: the batch is open, and a fused op needs a fixed one; pass batch_size, and do not fold "
             "an open axis into the batch"
         )
-    read = _lstm if composite == LSTM_COMPOSITE else _simple_rnn
-    weights, options, state_sizes = read(packed, attributes)
+    read = _simple_rnn if composite == SIMPLE_RNN_COMPOSITE else _lstm
+    is_step = len(output_shape) == 2
+    try:
+        weights, options, state_sizes = read(packed, attributes, is_step)
+    except ValueError as error:
+        raise ConversionError(f"layer {layer!r}: its weights do not fit the fused op: {error}") from error
     return _Match(
         subgraph=subgraph,
         operator=operator,
         layer=layer,
-        op=FUSED_OPS[composite],
+        op=SINGLE_STEP_OP if is_step and composite == LSTM_COMPOSITE else FUSED_OPS[composite],
         options=options,
         weights=weights,
+        packed=operands,
+        given=tuple(operator.inputs[1 + len(kinds) :]),
         state_sizes=state_sizes,
         batch=own_batch if own_batch > 0 else batch or 0,
-        carry=bool(attributes["carry"]),
+        carry=bool(attributes.get("carry")),
     )
 
 
@@ -137,14 +152,25 @@ def numbered(name: str, taken: Collection[str]) -> str:
     return next(each for each in (name, *(f"{name}_call{n}" for n in range(1, len(taken) + 1))) if each not in taken)
 
 
-def _lstm(packed: list[Any], attributes: Mapping[str, Any]) -> tuple[dict[str, Any], Any, dict[str, int]]:
-    weights = GateWeights.from_keras(packed)
-    if attributes["masked"]:
+def _lstm(
+    packed: Mapping[str, Any], attributes: Mapping[str, Any], is_step: bool
+) -> tuple[dict[str, Any], Any, dict[str, int]]:
+    parts = adapters.split_packed(
+        packed,
+        gates=attributes["gates"].split(","),
+        gate_axis=attributes.get("gate_axis", -1),
+        forget_gate_bias=attributes.get("forget_gate_bias", 0.0),
+    )
+    weights = GateWeights.from_operands(parts)
+    if attributes.get("masked"):
         weights = _with_mask_channel(weights)
+    options = schema.LSTMOptionsT() if is_step else schema.UnidirectionalSequenceLSTMOptionsT()
+    options.fusedActivationFunction = ACTIVATIONS[attributes.get("activation", "tanh")]
+    options.cellClip, options.projClip = attributes.get("cell_clip", 0.0), attributes.get("proj_clip", 0.0)
+    if not is_step:
+        options.timeMajor = bool(attributes.get("time_major"))
+        options.diagonalRecurrentTensors = weights.has_diagonal_recurrence
     required_biases = BIASES if weights.has_input_gate else BIASES[1:]
-    options = schema.UnidirectionalSequenceLSTMOptionsT()
-    options.fusedActivationFunction = ACTIVATIONS[attributes["activation"]]
-    options.cellClip = options.projClip = 0.0
     by_name = dict.fromkeys(required_biases, np.zeros(weights.units, np.float32)) | dict(weights.operands())
     return by_name, options, dict(zip(STATES, (weights.output_size, weights.units), strict=True))
 
@@ -159,8 +185,10 @@ def _with_mask_channel(weights: GateWeights) -> GateWeights:
     return dataclasses.replace(weights, **columns)
 
 
-def _simple_rnn(packed: list[Any], attributes: Mapping[str, Any]) -> tuple[dict[str, Any], Any, dict[str, int]]:
-    kernel, recurrent_kernel, bias = packed
+def _simple_rnn(
+    packed: Mapping[str, Any], attributes: Mapping[str, Any], is_step: bool
+) -> tuple[dict[str, Any], Any, dict[str, int]]:
+    kernel, recurrent_kernel, bias = packed.values()
     options = schema.SequenceRNNOptionsT()
     options.fusedActivationFunction = RNN_ACTIVATIONS[attributes["activation"]]
     weights = {"weights": kernel.T, "recurrent_weights": recurrent_kernel.T, "bias": bias}
@@ -169,9 +197,8 @@ def _simple_rnn(packed: list[Any], attributes: Mapping[str, Any]) -> tuple[dict[
 
 def _replace(model: Any, match: _Match, shared: dict[tuple[int, ...], dict[str, int]]) -> None:
     subgraph, operator = match.subgraph, match.operator
-    packed, given = tuple(operator.inputs[_WEIGHTS]), operator.inputs[_WEIGHTS.stop :]
-    if packed not in shared:
-        shared[packed] = {
+    if match.packed not in shared:
+        shared[match.packed] = {
             name: tf_file.add_constant(model, subgraph, f"{match.layer}/{name}", array)
             for name, array in match.weights.items()
         }
@@ -179,14 +206,14 @@ def _replace(model: Any, match: _Match, shared: dict[tuple[int, ...], dict[str, 
         name: tf_file.add_tensor(subgraph, f"{match.layer}/{name}", (match.batch, size), variable=True)
         for name, size in match.state_sizes.items()
     }
-    before = [_copy(model, subgraph, start, state) for start, state in zip(given, states.values(), strict=False)]
+    before = [_copy(model, subgraph, start, state) for start, state in zip(match.given, states.values(), strict=False)]
     after = []
     last_c = operator.outputs[1] if len(operator.outputs) > 1 else None
     if last_c is not None and last_c in tf_file.consumed(subgraph):
         after.append(_copy(model, subgraph, states["cell_state"], last_c))
 
     operands = OPERANDS_OF[match.op]
-    indices = dict.fromkeys(operands, ABSENT) | {"input": operator.inputs[0]} | shared[packed] | states
+    indices = dict.fromkeys(operands, ABSENT) | {"input": operator.inputs[0]} | shared[match.packed] | states
     operator.opcodeIndex = tf_file.operator_code(model, getattr(schema.BuiltinOperator, match.op))
     operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(match.options).__name__.removesuffix("T"))
     operator.builtinOptions = match.options

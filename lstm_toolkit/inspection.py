@@ -41,7 +41,7 @@ class LstmNode:
         name: name of the layer where lstm_toolkit wrote the file, else of the op's output state.
         op: the builtin's name.
         units: number of cells.
-        layout: "batch_major" ([batch, time, ...]) or "time_major" ([time, batch, ...]).
+        layout: "batch_major" ([batch, time, ...]), "time_major" ([time, batch, ...]) or "step" ([batch, ...]).
         activation: of the cell; the gates are always sigmoid.
         cell_clip, proj_clip: bounds of the cell state and of the projected output; 0 for none.
         state: "reset" if every call starts from zero, "explicit" if the file sets it at each call, "carry" if a call
@@ -168,7 +168,11 @@ def _interface(model: Any) -> tuple[tuple[TensorSummary, ...], tuple[TensorSumma
     return inputs, outputs
 
 
-_DIRECTIONS = {"UNIDIRECTIONAL_SEQUENCE_LSTM": ("",), "BIDIRECTIONAL_SEQUENCE_LSTM": ("forward_", "backward_")}
+_DIRECTIONS = {
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": ("",),
+    "LSTM": ("",),
+    "BIDIRECTIONAL_SEQUENCE_LSTM": ("forward_", "backward_"),
+}
 
 
 def _lstm_nodes(model: Any, subgraph: Any) -> list[LstmNode]:
@@ -186,7 +190,7 @@ def _lstm_nodes(model: Any, subgraph: Any) -> list[LstmNode]:
                 name=tf_file.text(subgraph.tensors[states[0]].name).removesuffix(f"/{STATES[0]}"),
                 op=name,
                 units=weights.units,
-                layout="time_major" if options.timeMajor else "batch_major",
+                layout="step" if name == "LSTM" else "time_major" if options.timeMajor else "batch_major",
                 activation=_ACTIVATION_NAMES.get(options.fusedActivationFunction, "unknown"),
                 cell_clip=float(options.cellClip),
                 proj_clip=float(options.projClip),

@@ -18,7 +18,7 @@ import tensorflow as tf
 from .errors import ConversionError, InvalidModelError
 from .keras_layers import RecurrentCalls, recurrent_calls
 from .report import LayerReport
-from .traced import RandomInputs, TracedModel
+from .traced import RandomInputs, TracedModel, fixed_shape
 
 
 def load(path: Path) -> Any:
@@ -203,18 +203,6 @@ def _inputs_of(model: Any, input_signature: Any, batch_size: int | None, time_st
         for name, tensor in zip(names, flat, strict=True)
     )
     return _Inputs(names, specs, packed)
-
-
-def fixed_shape(name: str, shape: list[int | None], batch_size: int | None, time_steps: int | None) -> list[int | None]:
-    """The shape of an input with its batch, and if asked for its time, fixed."""
-    batch, *rest = shape
-    if batch_size is not None and batch not in (None, batch_size):
-        raise ConversionError(f"input {name!r} has the fixed batch {batch}; batch_size={batch_size} is not it")
-    if rest and time_steps is not None:
-        if rest[0] not in (None, time_steps) and len(rest) > 1:
-            raise ConversionError(f"input {name!r} has {rest[0]} time steps; time_steps={time_steps} is not it")
-        rest[0] = rest[0] or time_steps
-    return [batch_size or batch or 1, *rest]
 
 
 def _swapped(tensor: Any) -> Any:

@@ -66,7 +66,9 @@ def lstm(
     act = ACTIVATIONS[activation]
 
     def gate(name: str, step: Float64, peephole_cell: Float64 | None) -> Float64:
-        z = step @ parts[f"input_to_{name}_weights"].T + h_now @ parts[f"recurrent_to_{name}_weights"].T
+        recurrent = parts[f"recurrent_to_{name}_weights"]
+        z = step @ parts[f"input_to_{name}_weights"].T
+        z = z + (h_now * recurrent if recurrent.ndim == 1 else h_now @ recurrent.T)
         if peephole_cell is not None and f"cell_to_{name}_weights" in parts:
             z = z + peephole_cell * parts[f"cell_to_{name}_weights"]
         if f"{name}_layer_norm_coefficients" in parts:

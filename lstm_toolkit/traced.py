@@ -24,6 +24,8 @@ class RandomInputs:
         mask_value: what floating-point steps are padded with; None leaves them as they are. Integers are padded with 0
             (and are drawn from 1 on), booleans with False.
         time_axes: for each input the axis of time, which is 0 or 1, or None if it is no sequence.
+        paddings: for each input whether it says itself where steps are padded, by 1, at the end.
+        time_axis: of such an input.
     """
 
     integer_bound: int = 2
@@ -31,6 +33,8 @@ class RandomInputs:
     padded: bool = False
     mask_value: float | None = None
     time_axes: tuple[int | None, ...] = ()
+    paddings: tuple[bool, ...] = ()
+    time_axis: int = 1
 
     def draw(
         self, random: np.random.Generator, shapes: Sequence[Sequence[int]], dtypes: Sequence[npt.DTypeLike]
@@ -41,6 +45,11 @@ class RandomInputs:
             self._one(random, shape, np.dtype(dtype), are_tokens)
             for shape, dtype, are_tokens in zip(shapes, dtypes, tokens, strict=True)
         ]
+        for array, is_padding in zip(arrays, self.paddings, strict=False):
+            if is_padding:
+                for row in array if self.time_axis else array.T:
+                    start = random.integers(0, len(row) + 1)
+                    row[:start], row[start:] = 0, 1
         if self.padded:
             for array, axis, are_tokens in zip(arrays, self.time_axes, tokens, strict=False):
                 if axis is not None:
@@ -91,3 +100,15 @@ class TracedModel:
     layers: tuple[LayerReport, ...] | None
     source: Callable[[Sequence[npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]
     random_inputs: RandomInputs
+
+
+def fixed_shape(name: str, shape: list[int | None], batch_size: int | None, time_steps: int | None) -> list[int | None]:
+    """The shape of an input with its batch, and if asked for its time, fixed."""
+    batch, *rest = shape
+    if batch_size is not None and batch not in (None, batch_size):
+        raise ConversionError(f"input {name!r} has the fixed batch {batch}; batch_size={batch_size} is not it")
+    if rest and time_steps is not None:
+        if rest[0] not in (None, time_steps) and len(rest) > 1:
+            raise ConversionError(f"input {name!r} has {rest[0]} time steps; time_steps={time_steps} is not it")
+        rest[0] = rest[0] or time_steps
+    return [batch_size or batch or 1, *rest]

@@ -52,6 +52,7 @@ def test_public_names():
         "errors",
         "fusable_lstms",
         "inspect",
+        "lingvo",
     ]
     for name in lstm_toolkit.__all__:
         value = getattr(lstm_toolkit, name)

@@ -1,0 +1,129 @@
+"""Traces Lingvo cells and RNNs into TensorFlow functions whose LSTMs are marked for fusing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from . import lingvo
+from .contract import LSTM_COMPOSITE
+from .errors import ConversionError
+from .graft import FUSED_OPS, SINGLE_STEP_OP
+from .report import LayerReport
+from .traced import RandomInputs, TracedModel, fixed_shape
+
+
+def trace(
+    model: lingvo.RNN | lingvo.LSTMCellSimple,
+    *,
+    input_signature: Any = None,
+    batch_size: int | None = None,
+    time_steps: int | None = None,
+    time_major: bool = False,
+    state: str = "auto",
+) -> TracedModel:
+    """Traces an RNN over sequences, or a cell over one step. Arguments as for `convert`.
+
+    The inputs are `inputs` [batch, time, num_input_nodes], or [batch, num_input_nodes] for a cell, and with a second
+    `tf.TensorSpec` in `input_signature` `padding` [batch, time], 1 where a step is padded, which must be at the end.
+    "auto" is "reset" for an RNN, and "carry" for a cell, which would be of no use without.
+
+    Raises:
+        ConversionError: if the cell does what the fused op cannot, or the signature does not fit.
+    """
+    is_cell = isinstance(model, lingvo.LSTMCellSimple)
+    cell = model if isinstance(model, lingvo.LSTMCellSimple) else model.cell
+    if not cell.output_nonlinearity:
+        raise ConversionError(
+            f"cell {cell.name!r} has output_nonlinearity=False, and the fused op always takes the activation of c; "
+            "train it with output_nonlinearity=True"
+        )
+    state = ("carry" if is_cell else "reset") if state == "auto" else state
+    specs = _specs(cell, is_cell, input_signature, batch_size, time_steps)
+    has_padding = len(specs) > 1
+    if has_padding and state == "carry":
+        raise ConversionError(
+            f"cell {cell.name!r} would carry its state past the padding; pass state='reset' or state='explicit'"
+        )
+    batch, names = specs[0].shape[0], ["inputs", "padding"][: len(specs)]
+    if time_major:
+        specs = [tf.TensorSpec([spec.shape[1], batch, *spec.shape[2:]], spec.dtype) for spec in specs]
+    states = {f"{cell.name}_h": cell.output_size, f"{cell.name}_c": cell.hidden_size}
+    if state == "explicit":
+        specs += [tf.TensorSpec([batch, size]) for size in states.values()]
+        names += list(states)
+
+    def run(tensors: Sequence[Any], start: Sequence[Any], *, mark: bool) -> tuple[Any, list[Any]]:
+        x, *padding = (_swapped(t) if time_major else t for t in tensors[: 1 + has_padding])
+        first = padding[0] if padding else None
+        outputs, c = lingvo.marked_run(cell, x, start, first, mark=mark, carry=state == "carry" and mark)
+        if padding and mark:
+            zero = start[0] if start else tf.zeros_like(outputs[:, 0])
+            outputs, h = _with_padding(outputs, padding[0], zero)
+        else:
+            h = outputs if is_cell else outputs[:, -1]
+        return (_swapped(outputs) if time_major else outputs), [h, c]
+
+    def function(*tensors: Any) -> dict[str, Any]:
+        outputs, last = run(tensors, tensors[1 + has_padding :], mark=True)
+        return {"output_0": outputs} | (dict(zip(states, last, strict=True)) if state == "explicit" else {})
+
+    carried: list[Any] = []
+
+    def source(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        tensors = [tf.convert_to_tensor(array) for array in arrays]
+        outputs, last = run(tensors, tensors[1 + has_padding :] if state == "explicit" else carried, mark=False)
+        if state == "carry":
+            carried[:] = last
+        results = {"output_0": outputs} | (dict(zip(states, last, strict=True)) if state == "explicit" else {})
+        return {name: value.numpy() for name, value in results.items()}
+
+    named = [tf.TensorSpec(spec.shape, spec.dtype, name=f"input_{n:04d}") for n, spec in enumerate(specs)]
+    holder = tf.Module()
+    holder.variables_of_model = list(cell.theta.values())
+    op = SINGLE_STEP_OP if is_cell else FUSED_OPS[LSTM_COMPOSITE]
+    return TracedModel(
+        name=cell.name,
+        batch=batch,
+        function=tf.function(function, autograph=False).get_concrete_function(*named),
+        trackable=holder,
+        input_names=tuple(names),
+        layers=(LayerReport(cell.name, type(cell).__name__, op),),
+        source=source,
+        random_inputs=RandomInputs(paddings=tuple(name == "padding" for name in names), time_axis=int(not time_major)),
+    )
+
+
+def _specs(
+    cell: Any, is_cell: bool, input_signature: Any, batch_size: int | None, time_steps: int | None
+) -> list[tf.TensorSpec]:
+    default = [None, cell.num_input_nodes] if is_cell else [None, None, cell.num_input_nodes]
+    given = tf.nest.flatten(input_signature) if input_signature is not None else [tf.TensorSpec(default)]
+    wanted = ([default], [default, [None, None]])
+    if len(given) not in (1, 2 - is_cell) or not all(
+        spec.shape.is_compatible_with(shape) for spec, shape in zip(given, wanted[len(given) - 1], strict=True)
+    ):
+        shapes = [spec.shape.as_list() for spec in given]
+        raise ConversionError(
+            f"cell {cell.name!r} takes inputs {default}{'' if is_cell else ' and perhaps padding [None, None]'}, "
+            f"got input_signature with the shapes {shapes}"
+        )
+    return [
+        tf.TensorSpec(fixed_shape(name, spec.shape.as_list(), batch_size, None if is_cell else time_steps), tf.float32)
+        for name, spec in zip(("inputs", "padding"), given, strict=False)
+    ]
+
+
+def _swapped(tensor: Any) -> Any:
+    return tf.transpose(tensor, [1, 0, *range(2, len(tensor.shape))])
+
+
+def _with_padding(outputs: Any, padding: Any, start: Any) -> tuple[Any, Any]:
+    """The outputs with the last valid one over the padding at the end, and that last one."""
+    count = tf.reduce_sum(tf.cast(padding < 0.5, tf.int32), axis=1)
+    picked = tf.gather(outputs, tf.maximum(count - 1, 0), axis=1, batch_dims=1)
+    last = tf.where((count > 0)[:, tf.newaxis], picked, start)
+    return tf.where((padding < 0.5)[:, :, tf.newaxis], outputs, last[:, tf.newaxis, :]), last
