@@ -168,9 +168,10 @@ def _with_equal_units(model: Any, subgraph: Any, forward: Any, backward: Any) ->
         tensor = subgraph.tensors[index]
         name = f"{tf_file.text(tensor.name)}/{wanted}_units"
         if index in states:
-            parent, _, state = tf_file.text(tensor.name).rpartition("/")
             shape = (tf_file.shape_of(tensor)[0], wanted)
-            half.inputs[place] = tf_file.add_tensor(subgraph, f"{parent}/{state}", shape, variable=True)
+            half.inputs[place] = tf_file.add_tensor(subgraph, tf_file.text(tensor.name), shape, variable=True)
+            for reset in [op for op in subgraph.operators if index in op.outputs]:
+                reset.inputs, reset.outputs = [half.inputs[place]], [half.inputs[place]]
         else:
             values = np.asarray(tf_file.constant(model, tensor))
             grown = [(0, added)] + [(0, added if "recurrent" in operand else 0)] * (values.ndim - 1)
@@ -179,10 +180,12 @@ def _with_equal_units(model: Any, subgraph: Any, forward: Any, backward: Any) ->
 
 
 def _can_grow(model: Any, subgraph: Any, half: Any) -> bool:
-    """Whether units can be added: all weights are float constants, and nothing else touches the states."""
+    """Whether units can be added: all weights are float constants, and states are touched by nothing but resets."""
     states = state_tensors(model, half)
-    if any(op is not half and set(states) & {*op.inputs, *op.outputs} for op in subgraph.operators):
-        return False
+    for op in subgraph.operators:
+        is_reset = tf_file.operator_name(model, op) == "ZEROS_LIKE" and list(op.inputs) == list(op.outputs)
+        if op is not half and not is_reset and set(states) & {*op.inputs, *op.outputs}:
+            return False
     operands = OPERANDS_OF[tf_file.operator_name(model, half)]
     present = {name: index for name, index in zip(operands, half.inputs, strict=False) if index != ABSENT}
     weights = [subgraph.tensors[index] for name, index in present.items() if name != "input" and index not in states]
@@ -214,15 +217,19 @@ def _cut(model: Any, subgraph: Any, merged: Any, output: int, units: int) -> Any
 def _in_order_of_time(model: Any, subgraph: Any, backward: Any) -> int:
     """A tensor for the backward outputs in the order of time; what used them reversed uses this one now."""
     reversed_output = backward.outputs[0]
-    old = subgraph.tensors[reversed_output]
-    in_order = tf_file.add_tensor(subgraph, f"{tf_file.text(old.name)}/in_order_of_time", old.shape, dtype=old.type)
-    subgraph.tensors[in_order].shapeSignature = old.shapeSignature
-    subgraph.tensors[in_order].quantization = old.quantization
+    users = [op for op in subgraph.operators if reversed_output in op.inputs]
+    reversals = [op for op in users if _is_time_reversal(model, subgraph, op, backward)]
+    reversals.sort(key=lambda op: op.outputs[0] not in subgraph.outputs)
+    if reversals:
+        in_order = reversals[0].outputs[0]
+    else:
+        old = subgraph.tensors[reversed_output]
+        in_order = tf_file.add_tensor(subgraph, f"{tf_file.text(old.name)}/in_order_of_time", old.shape, dtype=old.type)
+        subgraph.tensors[in_order].shapeSignature = old.shapeSignature
+        subgraph.tensors[in_order].quantization = old.quantization
     time, left = (0 if backward.builtinOptions.timeMajor else 1), reversed_output in subgraph.outputs
-    for op in list(subgraph.operators):
-        if reversed_output not in op.inputs:
-            continue
-        if _is_time_reversal(model, subgraph, op, backward) and op.outputs[0] not in subgraph.outputs:
+    for op in users:
+        if op in reversals and (op is reversals[0] or op.outputs[0] not in subgraph.outputs):
             tf_file.redirect(subgraph, op.outputs[0], in_order)
             subgraph.operators.remove(op)
         elif _takes_last_step(model, subgraph, op, time):

@@ -7,9 +7,10 @@
     before  [lstm_toolkit.SimpleRNN (CUSTOM): input, weights, perhaps h0 -> sequence]
     after   [UNIDIRECTIONAL_SEQUENCE_RNN: input, weights, state -> sequence]
 
-Where a layer starts from given states, [ADD_N: h0, 0 -> h] stands before the op; where its last c is used,
-[ADD_N: c, 0 -> ...] stands behind it. No clip is written, every weight gets a buffer of its own and the states are new
-variable tensors, so that none of them can share memory with a weight.
+Where a layer starts from given states, [ADD_N: h0, 0 -> h] stands before the op; where its last c is used, behind it
+stand [STRIDED_SLICE: sequence -> last] [MUL: last, 0 -> zeros] [ADD_N: c, zeros -> ...]. No clip is written but what was
+asked for, every weight gets a buffer of its own and the states are new variable tensors, so that none of them can share
+memory with a weight.
 """
 
 from __future__ import annotations
@@ -206,11 +207,16 @@ def _replace(model: Any, match: _Match, shared: dict[tuple[int, ...], dict[str, 
         name: tf_file.add_tensor(subgraph, f"{match.layer}/{name}", (match.batch, size), variable=True)
         for name, size in match.state_sizes.items()
     }
-    before = [_copy(model, subgraph, start, state) for start, state in zip(match.given, states.values(), strict=False)]
-    after = []
+    before: list[Any] = []
+    after: list[Any] = []
+    for start, state in zip(match.given, states.values(), strict=False):
+        zeros = np.zeros(tf_file.shape_of(subgraph.tensors[state]), np.float32)
+        before.append(_add(model, start, tf_file.add_constant(model, subgraph, "zeros", zeros), state))
     last_c = operator.outputs[1] if len(operator.outputs) > 1 else None
     if last_c is not None and last_c in tf_file.consumed(subgraph):
-        after.append(_copy(model, subgraph, states["cell_state"], last_c))
+        shape = (match.batch, match.state_sizes["cell_state"])
+        zeros_once_computed, after = _zeros_once_computed(model, subgraph, match, shape)
+        after.append(_add(model, states["cell_state"], zeros_once_computed, last_c))
 
     operands = OPERANDS_OF[match.op]
     indices = dict.fromkeys(operands, ABSENT) | {"input": operator.inputs[0]} | shared[match.packed] | states
@@ -226,17 +232,49 @@ def _replace(model: Any, match: _Match, shared: dict[tuple[int, ...], dict[str, 
     subgraph.operators[place : place + 1] = [*before, operator, *after]
 
 
-def _copy(model: Any, subgraph: Any, source: int, target: int) -> Any:
-    """An op that copies a tensor into or out of a state at every call.
+def _add(model: Any, source: int, zeros: int, target: int) -> Any:
+    """An op that copies a tensor into or out of a state at every call, by adding zeros.
 
     Of the ops that copy, ADD_N is neither evaluated once at allocation (as RESHAPE, GATHER and TILE of a constant are)
-    nor taken by XNNPACK, which would read the state at another time.
+    nor taken by XNNPACK.
     """
-    zeros = np.zeros(tf_file.shape_of(subgraph.tensors[source]), np.float32)
     operator = schema.OperatorT()
     operator.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.ADD_N)
     operator.builtinOptionsType = schema.BuiltinOptions.AddNOptions
     operator.builtinOptions = schema.AddNOptionsT()
-    operator.inputs = [source, tf_file.add_constant(model, subgraph, "zeros", zeros)]
-    operator.outputs = [target]
+    operator.inputs, operator.outputs = [source, zeros], [target]
     return operator
+
+
+def _zeros_once_computed(model: Any, subgraph: Any, match: _Match, shape: tuple[int, int]) -> tuple[int, list[Any]]:
+    """Zeros that are there only when the recurrent op has run, and the ops that make them out of its output.
+
+    A state has no producer among the ops, so what reads it after the op could run before it: with a delegate, the
+    interpreter puts ops in another order, as far as their inputs and outputs allow.
+    """
+    output = match.operator.outputs[0]
+    rank = len(tf_file.shape_of(subgraph.tensors[output]))
+    time_major = getattr(match.options, "timeMajor", False)
+    bounds = {"begin": [0] * rank, "end": [0] * (rank - 1) + [1], "strides": [1] * rank}
+    batch_axis = 1 if time_major else 0
+    last = schema.OperatorT()
+    last.builtinOptionsType, last.builtinOptions = (
+        schema.BuiltinOptions.StridedSliceOptions,
+        schema.StridedSliceOptionsT(),
+    )
+    last.builtinOptions.beginMask = last.builtinOptions.endMask = 1 << batch_axis
+    if rank == 3:
+        bounds["begin"][1 - batch_axis] = -1
+        last.builtinOptions.shrinkAxisMask = 1 << (1 - batch_axis)
+    last.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.STRIDED_SLICE)
+    constants = [tf_file.add_constant(model, subgraph, key, np.array(each, np.int32)) for key, each in bounds.items()]
+    last.inputs = [output, *constants]
+    last.outputs = [tf_file.add_tensor(subgraph, f"{match.layer}/last", (shape[0], 1))]
+
+    times_zero = schema.OperatorT()
+    times_zero.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.MUL)
+    times_zero.builtinOptionsType, times_zero.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
+    zeros = tf_file.add_constant(model, subgraph, "zeros", np.zeros(shape, np.float32))
+    times_zero.inputs = [last.outputs[0], zeros]
+    times_zero.outputs = [tf_file.add_tensor(subgraph, f"{match.layer}/zeros", shape)]
+    return times_zero.outputs[0], [last, times_zero]

@@ -118,3 +118,24 @@ def test_a_constant_copied_into_the_state_clears_it_only_once():
             op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
 
     assert with_state_cleared_by(multiply_zeros)[1] is False
+
+
+def test_what_reads_a_state_may_run_before_the_op_that_writes_it():
+    """With a delegate, ops without a tensor between them change their order; so `graft` puts one there."""
+    x, h, c = keras.Input((7, 5)), keras.Input((6,)), keras.Input((6,))
+    between = keras.layers.Dense(3)(keras.layers.LSTM(4, return_sequences=True)(x))
+    _, _, last_c = keras.layers.LSTM(6, return_state=True)(between, initial_state=[h, c])
+    model = randomized(keras.Model([x, h, c], last_c))
+    parsed = tf_file.read_model(lstm_toolkit.convert(model).tflite)
+    graph = parsed.subgraphs[0]
+    (reader,) = [op for op in graph.operators if op.outputs[0] in graph.outputs]
+    zeros = tf_file.add_constant(parsed, graph, "zeros", np.zeros((1, 6), np.float32))
+    reader.inputs = [reader.inputs[0], zeros]
+    arrays = [np.random.default_rng(0).normal(size=s).astype(np.float32) for s in ((1, 7, 5), (1, 6), (1, 6))]
+    errors = []
+    for xnnpack in (True, False):
+        runner = lstm_toolkit.Runner(tf_file.write_model(parsed), xnnpack=xnnpack)
+        values = dict(zip((tensor.name for tensor in model.inputs), arrays, strict=True))
+        errors.append(np.abs(runner(**values) - np.asarray(model(arrays))).max())
+    assert errors[0] > 0.01
+    assert errors[1] < 1e-5

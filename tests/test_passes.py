@@ -52,6 +52,30 @@ def test_a_file_without_halves_comes_back_unchanged():
         bidirectional.merge(b"hello")
 
 
+def test_outputs_in_both_orders_leave_no_reversal():
+    model = models.bidirectional(time_steps=7, input_size=5, units=4, merge_mode=None)
+    ops = lstm_toolkit.convert(model).report.ops
+    assert dict(ops) == {"BIDIRECTIONAL_SEQUENCE_LSTM": 1, "ZEROS_LIKE": 4}
+
+
+def test_unequal_halves_of_a_file_are_merged_too():
+    import keras
+
+    from .keras_models import randomized
+
+    layer = keras.layers.Bidirectional(
+        keras.layers.LSTM(4, return_sequences=True),
+        backward_layer=keras.layers.LSTM(6, return_sequences=True, go_backwards=True),
+    )
+    model = randomized(keras.Sequential([keras.Input((7, 5)), layer]))
+    split = lstm_toolkit.convert(model, bidirectional="split").tflite
+    merged = bidirectional.merge(split)
+    assert operators(merged)["BIDIRECTIONAL_SEQUENCE_LSTM"] == 1
+    assert lstm_toolkit.inspect(merged).lstm_nodes[0].state == "reset"
+    for one, other in zip(outputs(split), outputs(merged), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 def test_halves_over_different_inputs_are_left_alone():
     import keras
 

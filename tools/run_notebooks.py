@@ -39,11 +39,22 @@ def normalize(notebook: Any) -> None:
             continue
         count += 1
         cell.execution_count = count
-        cell.outputs = [output for output in cell.outputs if _is_kept(output)]
+        cell.outputs = _joined([output for output in cell.outputs if _is_kept(output)])
         for output in cell.outputs:
             output.pop("transient", None)
             if "execution_count" in output:
                 output.execution_count = count
+
+
+def _joined(outputs: list[Any]) -> list[Any]:
+    """Joins what a cell printed, which comes in pieces that depend on timing."""
+    joined: list[Any] = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _is_kept(output: Any) -> bool:
