@@ -8,9 +8,9 @@
     after   [UNIDIRECTIONAL_SEQUENCE_RNN: input, weights, state -> sequence]
 
 Where a layer starts from given states, [ADD_N: h0, 0 -> h] stands before the op; where its last c is used, behind it
-stand [STRIDED_SLICE: sequence -> last] [MUL: last, 0 -> zeros] [ADD_N: c, zeros -> ...]. No clip is written but what was
-asked for, every weight gets a buffer of its own and the states are new variable tensors, so that none of them can share
-memory with a weight.
+stand [STRIDED_SLICE: sequence -> last] [MUL: last, 0 -> zeros] [ADD_N: c, zeros -> ...]. The only clip that is written
+is one that was asked for; every weight gets a buffer of its own and the states are new variable tensors, so that none
+of them can share memory with a weight.
 """
 
 from __future__ import annotations

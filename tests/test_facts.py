@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 import lstm_toolkit
-from lstm_toolkit import annotation, graft
+from lstm_toolkit import annotation, graft, lingvo
 from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.contract import LSTM_COMPOSITE
 from lstm_toolkit.conversion import run_converter
@@ -122,20 +122,24 @@ def test_a_constant_copied_into_the_state_clears_it_only_once():
 
 def test_what_reads_a_state_may_run_before_the_op_that_writes_it():
     """With a delegate, ops without a tensor between them change their order; so `graft` puts one there."""
-    x, h, c = keras.Input((7, 5)), keras.Input((6,)), keras.Input((6,))
-    between = keras.layers.Dense(3)(keras.layers.LSTM(4, return_sequences=True)(x))
-    _, _, last_c = keras.layers.LSTM(6, return_state=True)(between, initial_state=[h, c])
-    model = randomized(keras.Model([x, h, c], last_c))
-    parsed = tf_file.read_model(lstm_toolkit.convert(model).tflite)
+    cell = lingvo.LSTMCellSimple(num_input_nodes=5, num_output_nodes=4, name="cell", seed=1)
+    signature = [tf.TensorSpec([2, 7, 5]), tf.TensorSpec([2, 7])]
+    conversion = lstm_toolkit.convert(lingvo.RNN(cell), input_signature=signature, state="explicit")
+    parsed = tf_file.read_model(conversion.tflite)
     graph = parsed.subgraphs[0]
-    (reader,) = [op for op in graph.operators if op.outputs[0] in graph.outputs]
-    zeros = tf_file.add_constant(parsed, graph, "zeros", np.zeros((1, 6), np.float32))
-    reader.inputs = [reader.inputs[0], zeros]
-    arrays = [np.random.default_rng(0).normal(size=s).astype(np.float32) for s in ((1, 7, 5), (1, 6), (1, 6))]
+    (reader,) = [
+        op
+        for op in graph.operators
+        if tf_file.operator_name(parsed, op) == "ADD_N" and graph.tensors[op.inputs[0]].isVariable
+    ]
+    reader.inputs = [reader.inputs[0], tf_file.add_constant(parsed, graph, "zeros", np.zeros((2, 4), np.float32))]
+    random = np.random.default_rng(0)
+    x, h, c = (random.normal(size=shape).astype(np.float32) for shape in ((2, 7, 5), (2, 4), (2, 4)))
+    *_, last_c = lingvo.RNN(cell)(x, initial_state=(h, c), return_state=True)
     errors = []
     for xnnpack in (True, False):
         runner = lstm_toolkit.Runner(tf_file.write_model(parsed), xnnpack=xnnpack)
-        values = dict(zip((tensor.name for tensor in model.inputs), arrays, strict=True))
-        errors.append(np.abs(runner(**values) - np.asarray(model(arrays))).max())
+        result = runner(inputs=x, padding=np.zeros((2, 7)), cell_h=h, cell_c=c)
+        errors.append(np.abs(result["cell_c"] - last_c.numpy()).max())
     assert errors[0] > 0.01
     assert errors[1] < 1e-5
