@@ -43,8 +43,9 @@ def convert(
         model: a Keras 3 or tf_keras model or layer; the path of a `.keras` or `.h5` file, which is loaded in Keras's
             safe mode; an RNN or cell of `lstm_toolkit.lingvo` (a cell gives a file for one step, whose state carries);
             a function, or a callable `tf.Module`, of TensorFlow ops with Keras layers, `lingvo.RNN`s or functions
-            marked by `composite` in it; the folder of a SavedModel, or a concrete function, that was traced under
-            `fusable_lstms`, by tf_keras, or with such functions.
+            marked by `composite` in it; bare weights, which are a `GateWeights`, a list of layers (each one of them,
+            or a pair of both directions), or a `torch.nn.LSTM`; the folder of a SavedModel, or a concrete function,
+            that was traced under `fusable_lstms`, by tf_keras, or with such functions.
         input_signature: `tf.TensorSpec`s in the structure of the model's input, for a model that does not know its
             own (a subclassed model, a layer). Their names become the names of the inputs.
         batch_size: None keeps the model's own, and 1 where that is None; a fused op needs a fixed batch.
@@ -104,7 +105,7 @@ def _traced(model: Any, **options: Any) -> TracedModel:
     import keras
     import tensorflow as tf
 
-    from . import function_source, keras_source, lingvo, lingvo_source
+    from . import function_source, gate_source, keras_source, lingvo, lingvo_source
 
     if isinstance(model, (str, os.PathLike)):
         path = Path(model)
@@ -116,6 +117,10 @@ def _traced(model: Any, **options: Any) -> TracedModel:
     if isinstance(model, (lingvo.RNN, lingvo.LSTMCellSimple)):
         options.pop("on_unsupported")
         return lingvo_source.trace(model, **options)
+    layers_of_gates = gate_source.layers_of(model)
+    if layers_of_gates is not None:
+        options.pop("on_unsupported")
+        return gate_source.trace(layers_of_gates, **options)
     tf_keras = sys.modules.get("tf_keras")
     layers = (keras.layers.Layer, *([tf_keras.layers.Layer] if tf_keras else []))
     if isinstance(model, layers) or not callable(model):

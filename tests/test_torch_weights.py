@@ -137,3 +137,17 @@ def test_to_torch_names_what_torch_does_not_have(random):
     coupled = {name: array for name, array in weights.items() if "input_gate" not in name and "to_input" not in name}
     with pytest.raises(ValueError, match="coupled to the forget gate"):
         GateWeights.from_operands(coupled).to_torch()
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"bidirectional": True}, {"proj_size": 3}, {"bias": False}])
+def test_a_module_converts(options):
+    """The file against PyTorch itself; needs both libraries."""
+    pytest.importorskip("tensorflow", reason="TensorFlow is not in this environment, so nothing can be converted")
+    import lstm_toolkit
+
+    torch.manual_seed(0)
+    module = torch.nn.LSTM(5, 6, batch_first=True, **options)
+    x = np.random.default_rng(0).normal(size=(2, 7, 5)).astype(np.float32)
+    conversion = lstm_toolkit.convert(module, batch_size=2)
+    expected = module(torch.from_numpy(x))[0].detach().numpy()
+    np.testing.assert_allclose(conversion.runner()(x), expected, atol=1e-5)

@@ -1,0 +1,58 @@
+"""Bare weights as a model: one layer, several, and both directions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import lstm_toolkit
+from lstm_toolkit import GateWeights, reference
+from lstm_toolkit.errors import ConversionError
+
+
+def weights(random, inputs, units, outputs=None):
+    """Weights as PyTorch packs them."""
+    width = outputs or units
+    state = {
+        "weight_ih_l0": (4 * units, inputs),
+        "weight_hh_l0": (4 * units, width),
+        "bias_ih_l0": (4 * units,),
+        "bias_hh_l0": (4 * units,),
+    }
+    state |= {"weight_hr_l0": (outputs, units)} if outputs else {}
+    return GateWeights.from_torch({name: random.normal(0, 0.4, shape) for name, shape in state.items()})
+
+
+def test_one_layer(random):
+    layer = weights(random, 5, 6, 3)
+    conversion = lstm_toolkit.convert(layer, batch_size=2)
+    assert dict(conversion.report.ops) == {"UNIDIRECTIONAL_SEQUENCE_LSTM": 1, "ZEROS_LIKE": 2}
+    runner = conversion.runner()
+    for time in (7, 3, 9):
+        x = random.normal(size=(2, time, 5))
+        np.testing.assert_allclose(runner(x), reference.lstm(layer, x.astype(np.float32))[0], atol=1e-5)
+
+
+def test_layers_of_both_directions(random):
+    stack = [(weights(random, 5, 6), weights(random, 5, 6)), (weights(random, 12, 4), weights(random, 12, 4))]
+    conversion = lstm_toolkit.convert(stack, batch_size=2, time_steps=7, time_major=True)
+    assert conversion.report.ops["BIDIRECTIONAL_SEQUENCE_LSTM"] == 2
+    assert conversion.report.ops["TRANSPOSE"] == 0
+    x = expected = random.normal(size=(2, 7, 5)).astype(np.float32)
+    for forward, backward in stack:
+        halves = reference.lstm(forward, expected)[0], reference.lstm(backward, expected[:, ::-1])[0][:, ::-1]
+        expected = np.concatenate(halves, axis=2)
+    np.testing.assert_allclose(conversion.runner()(x.swapaxes(0, 1)).swapaxes(0, 1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("state", ["carry", "explicit"])
+def test_states(random, state):
+    stack = [weights(random, 5, 6), weights(random, 6, 4)]
+    assert lstm_toolkit.convert(stack, state=state).report.max_abs_error < 1e-5
+
+
+def test_what_does_not_fit_together_is_refused(random):
+    with pytest.raises(ConversionError, match=r"layer 1 takes \[7\] numbers a step, and the one below gives 6"):
+        lstm_toolkit.convert([weights(random, 5, 6), weights(random, 7, 4)])
+    with pytest.raises(ConversionError, match="got list"):
+        lstm_toolkit.convert([])
