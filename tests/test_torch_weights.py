@@ -142,6 +142,7 @@ def test_to_torch_names_what_torch_does_not_have(random):
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"bidirectional": True}, {"proj_size": 3}, {"bias": False}])
 def test_a_module_converts(options):
     """The file against PyTorch itself; needs both libraries."""
+    torch = pytest.importorskip("torch", reason="PyTorch is an optional extra")
     pytest.importorskip("tensorflow", reason="TensorFlow is not in this environment, so nothing can be converted")
     import lstm_toolkit
 
