@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import annotated_lstm, graft, layout, parity, reset
 from . import bidirectional as bidirectional_pass
 from . import tflite_file as tf_file
+from .converter_process import convert_elsewhere
 from .errors import ConversionError, InvalidModelError
 from .report import Conversion, ConversionReport, LayerReport
 
@@ -230,6 +231,8 @@ def _parts(layer: str, ops: Mapping[str, str]) -> list[str]:
 def _stock_conversion(traced: TracedModel) -> bytes:
     import tensorflow as tf
 
+    if traced.layers is None:
+        return convert_elsewhere(traced.function, traced.trackable)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.function], traced.trackable)
     converter.allow_custom_ops = True
     return run_converter(converter)
