@@ -168,7 +168,8 @@ def _lowered(traced: TracedModel, *, merge: bool) -> tuple[bytes, ConversionRepo
     annotated_lstm.remove_clip(model)
     annotated_lstm.unshare_states(model)
     annotated_lstm.name_states(model)
-    grafted = graft.graft(model, batch=traced.batch)
+    # Only in a function, whose marks were set before its batch was fixed, can the batch be unknown and yet settled.
+    grafted = graft.graft(model, batch=traced.batch if traced.layers is None else None)
     missing = [each.name for each in traced.layers or () if not each.reason and not _parts(each.name, grafted.ops)]
     if missing:
         raise ConversionError(f"layers {missing} did not reach the file: no output depends on theirs")

@@ -305,6 +305,11 @@ def _padded_outputs(layer: Any, outputs: Any, valid: Any) -> tuple[Any, Any]:
     return (outputs[:, -1] if layer.zero_output_for_mask else last), outputs
 
 
+def _sizes(tensor: Any) -> list[Any]:
+    """The size of each axis: a number, or a tensor where it is dynamic."""
+    return [tf.shape(tensor)[axis] if size is None else size for axis, size in enumerate(tensor.shape)]
+
+
 def _wrapped_time_distributed(layers: Any) -> Callable[..., Any]:
     """Calls a recurrent layer once, on [batch * steps, ...], where Keras 3 calls it step by step."""
     original = layers.TimeDistributed.call
@@ -312,9 +317,8 @@ def _wrapped_time_distributed(layers: Any) -> Callable[..., Any]:
     def call(wrapper: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         if not isinstance(wrapper.layer, (layers.RNN, layers.Bidirectional)) or mask is not None:
             return original(wrapper, inputs, training=training, mask=mask)
-        batch, steps = (tf.shape(inputs)[n] if size is None else size for n, size in enumerate(inputs.shape[:2]))
-        folded = tf.reshape(inputs, [batch * steps, *inputs.shape[2:]])
-        outputs = wrapper.layer.call(folded, training=training)
-        return tf.nest.map_structure(lambda each: tf.reshape(each, [batch, steps, *each.shape[1:]]), outputs)
+        batch, steps, *rest = _sizes(inputs)
+        outputs = wrapper.layer.call(tf.reshape(inputs, [batch * steps, *rest]), training=training)
+        return tf.nest.map_structure(lambda each: tf.reshape(each, [batch, steps, *_sizes(each)[1:]]), outputs)
 
     return call

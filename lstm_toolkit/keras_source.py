@@ -177,6 +177,8 @@ def _library_of(model: Any) -> Any:
 
 def _inputs_of(model: Any, input_signature: Any, batch_size: int | None, time_steps: int | None) -> _Inputs:
     if input_signature is not None:
+        if isinstance(input_signature, (list, tuple)) and len(input_signature) == 1:
+            (input_signature,) = input_signature
         flat = [tf.TensorSpec.from_spec(spec) for spec in keras.tree.flatten(input_signature)]
         names = tuple(spec.name or f"input_{number}" for number, spec in enumerate(flat))
 
