@@ -32,6 +32,21 @@ def main() -> None:
 @click.option("--batch-size", type=click.IntRange(min=1), help="Fixes the batch; 1 where the model leaves it open.")
 @click.option("--time-steps", type=click.IntRange(min=1), help="Fixes the time where the model leaves it open.")
 @click.option(
+    "--state",
+    type=click.Choice(["auto", "reset", "carry", "explicit"]),
+    default="auto",
+    show_default=True,
+    help="What a call starts from: zero, where the last one ended, or inputs of the file.",
+)
+@click.option(
+    "--bidirectional",
+    type=click.Choice(["fused", "split"]),
+    default="fused",
+    show_default=True,
+    help="Whether the two directions of a layer become one op.",
+)
+@click.option("--time-major", is_flag=True, help="Sequences in the file are [time, batch, ...].")
+@click.option(
     "--on-unsupported",
     type=click.Choice(["raise", "keep"]),
     default="raise",
@@ -41,7 +56,10 @@ def main() -> None:
 @click.option("--verify/--no-verify", default=True, help="Compare the file with the model on random inputs.")
 @json_option
 def convert(model: Path, output: Path, as_json: bool, **options: Any) -> None:
-    """Converts the .keras file MODEL, every LSTM to one fused op."""
+    """Converts MODEL, every LSTM to one fused op.
+
+    MODEL is a .keras or .h5 file, or the folder of a SavedModel that was exported as fusable.
+    """
     from .conversion import convert as convert_model
 
     if not os.access(output.parent, os.W_OK):

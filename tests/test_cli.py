@@ -53,6 +53,15 @@ def test_json_is_for_programs(folder):
     assert "LSTM ops" in run("inspect", folder / "gru.tflite").stdout
 
 
+def test_options_of_convert_reach_it(folder):
+    options = ["--state", "explicit", "--time-major", "--bidirectional", "split", "--no-verify", "--time-steps", 7]
+    done = run("convert", folder / "good.keras", "-o", folder / "options.tflite", *options)
+    assert done.returncode == 0
+    summary = json.loads(run("inspect", folder / "options.tflite", "--json").stdout)
+    assert [tensor["shape"] for tensor in summary["inputs"]] == [[7, 1, 5], [1, 6], [1, 6]]
+    assert "verifying" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
