@@ -126,6 +126,8 @@ def _declared_composite(
     def body(*tensors: Any) -> Any:
         return function(**dict(zip(arguments, tensors, strict=True)))
 
+    marked = annotation.mark(body, LSTM_COMPOSITE, layer=name, weights=",".join(weights), **attributes)
+
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
@@ -133,7 +135,6 @@ def _declared_composite(
         tensors = [tf.convert_to_tensor(bound.arguments[each]) for each in arguments]
         shapes = dict(zip(arguments, (tensor.shape for tensor in tensors), strict=True))
         sizes = _checked_sizes(name, shapes, argument, weights, gates, attributes["gate_axis"])
-        marked = annotation.mark(body, LSTM_COMPOSITE, layer=name, weights=",".join(weights), **attributes)
         outputs, *others = tf.nest.flatten(marked(*tensors))
         expected = [*tensors[0].shape[:-1], sizes.get("outputs")]
         if not outputs.shape.is_compatible_with(expected):
@@ -184,6 +185,10 @@ def _keras_composite(function: Callable[..., Any], *, time_major: bool, go_backw
         # The fifth result of Keras's own function tells the device that it ran on.
         return (*results, tf.constant(0.0))
 
+    attributes = {"api_implements": f"lstm_{name}_{next(_numbers)}", "time_major": time_major}
+    attributes |= {"go_backwards": go_backwards}
+    marked = tf.function(body, experimental_attributes=attributes, autograph=False)
+
     @functools.wraps(function)
     def call(*args: Any) -> tuple[Any, Any]:
         tensors = [tf.convert_to_tensor(each) for each in args]
@@ -192,12 +197,7 @@ def _keras_composite(function: Callable[..., Any], *, time_major: bool, go_backw
         parameters = dict(zip(KERAS_INTERFACE, signature.parameters, strict=True))
         shapes = dict(zip(signature.parameters, (tensor.shape for tensor in tensors), strict=True))
         _checked_sizes(name, shapes, parameters, KERAS_INTERFACE[3:], GATES, -1)
-        attributes = {
-            "api_implements": f"lstm_{name}_{next(_numbers)}",
-            "time_major": time_major,
-            "go_backwards": go_backwards,
-        }
-        last, outputs, *_ = tf.function(body, experimental_attributes=attributes, autograph=False)(*tensors)
+        last, outputs, *_ = marked(*tensors)
         return last, outputs
 
     return call

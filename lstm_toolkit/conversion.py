@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import logging
 import os
 import re
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import annotated_lstm, graft, layout, parity, reset
 from . import bidirectional as bidirectional_pass
 from . import tflite_file as tf_file
-from .converter_process import convert_elsewhere
+from .converter_process import convert_elsewhere, quiet_tensorflow
 from .errors import ConversionError, InvalidModelError
 from .report import Conversion, ConversionReport, LayerReport
 
@@ -90,14 +88,16 @@ def convert(
         on_unsupported=on_unsupported,
     )
     logger.info("converting")
-    tflite, report = _lowered(traced, merge=bidirectional == "fused")
+    tflite, report, carried = _lowered(traced, merge=bidirectional == "fused")
     if not report.layers:
         raise ConversionError(
             f"model {traced.name!r} calls no LSTM, so there is nothing to fuse; convert it with tf.lite.TFLiteConverter"
         )
     if verify:
         logger.info("verifying")
-        report = dataclasses.replace(report, max_abs_error=parity.verify(tflite, traced))
+        # A function that is marked to carry its state in the file has none of its own.
+        function_carries = traced.layers is None and bool(carried)
+        report = dataclasses.replace(report, max_abs_error=parity.verify(tflite, traced, reset=function_carries))
     return Conversion(tflite, report)
 
 
@@ -155,7 +155,7 @@ def _check_options(batch_size: int | None, time_steps: int | None, **choices: st
             raise ValueError(f"{name} must be one of {', '.join(_CHOICES[name])}, got {choice!r}")
 
 
-def _lowered(traced: TracedModel, *, merge: bool) -> tuple[bytes, ConversionReport]:
+def _lowered(traced: TracedModel, *, merge: bool) -> tuple[bytes, ConversionReport, frozenset[str]]:
     """Runs TensorFlow's converter on the traced model, and the passes on the file that it gives."""
     try:
         model = tf_file.read_model(_stock_conversion(traced))
@@ -188,7 +188,7 @@ def _lowered(traced: TracedModel, *, merge: bool) -> tuple[bytes, ConversionRepo
         _settle_batch(model, traced.batch)
     else:
         layers = tuple(dataclasses.replace(each, op=merged.get(each.name, each.op)) for each in traced.layers)
-    return tf_file.write_model(model), ConversionReport(layers, ops, None)
+    return tf_file.write_model(model), ConversionReport(layers, ops, None), grafted.carried
 
 
 def _layers_of(model: Any) -> tuple[LayerReport, ...]:
@@ -245,18 +245,11 @@ def run_converter(converter: Any) -> bytes:
     Raises:
         ConversionError: with the converter's reason.
     """
-    import tensorflow as tf
-
-    tf_logger = tf.get_logger()
-    level = tf_logger.level
-    tf_logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with quiet_tensorflow():
             return converter.convert()
     except Exception as error:  # the converter's own error type is not public
         raise ConversionError(f"TensorFlow's converter refuses the model: {converter_reason(str(error))}") from error
-    finally:
-        tf_logger.setLevel(level)
 
 
 def converter_reason(message: str) -> str:

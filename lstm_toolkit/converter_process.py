@@ -9,19 +9,39 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from .errors import ConversionError
 
 _lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Keeps TensorFlow's log lines and prints, which hold paths of temporary folders, out of the caller's output."""
+    import tensorflow as tf
+
+    tf_logger = tf.get_logger()
+    level = tf_logger.level
+    tf_logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tf_logger.setLevel(level)
+
+
 _worker: _Worker | None = None
 
 
@@ -43,7 +63,8 @@ def convert_elsewhere(function: Any, trackable: Any) -> bytes:
     global _worker
     with _lock, tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        tf.saved_model.save(trackable, str(path / "saved_model"), signatures=function)
+        with quiet_tensorflow():
+            tf.saved_model.save(trackable, str(path / "saved_model"), signatures=function)
         if _worker is None:
             _worker = _Worker()
         answer = _worker.ask({"saved_model": str(path / "saved_model"), "output": str(path / "model.tflite")})

@@ -178,7 +178,9 @@ def _lstm(
 
 def _with_mask_channel(weights: GateWeights) -> GateWeights:
     """Appends an input channel whose 1 shuts the input gate and opens the forget gate, so that c stays as it is."""
-    pushes = {"input": -SHUT_GATE, "forget": SHUT_GATE, "cell": 0.0, "output": 0.0}
+    pushes = {"forget": SHUT_GATE, "cell": 0.0, "output": 0.0} | (
+        {"input": -SHUT_GATE} if weights.has_input_gate else {}
+    )
     columns = {}
     for gate, push in pushes.items():
         name = f"input_to_{gate}_weights"

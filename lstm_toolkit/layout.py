@@ -48,7 +48,7 @@ def sink_transposes(model: Any) -> int:
 
 
 def _count(model: Any, subgraph: Any) -> int:
-    return sum(tf_file.operator_name(model, op) == "TRANSPOSE" for op in subgraph.operators)
+    return sum(_swaps_first_axes(model, subgraph, op) for op in subgraph.operators)
 
 
 def _move_one(model: Any, subgraph: Any) -> bool:
@@ -62,7 +62,12 @@ def _move_one(model: Any, subgraph: Any) -> bool:
 
 
 def _swaps_first_axes(model: Any, subgraph: Any, op: Any) -> bool:
-    if tf_file.operator_name(model, op) != "TRANSPOSE":
+    """Whether an operator is such a transpose, or the RESHAPE that the converter makes of it where an axis is 1."""
+    name = tf_file.operator_name(model, op)
+    if name == "RESHAPE":
+        before, after = (tf_file.shape_of(subgraph.tensors[index]) for index in (op.inputs[0], op.outputs[0]))
+        return len(before) > 2 and 1 in before[:2] and before != after and list(after) == _swapped(before)
+    if name != "TRANSPOSE":
         return False
     permutation = tf_file.constant(model, subgraph.tensors[op.inputs[1]])
     return permutation is not None and list(permutation) == [1, 0, *range(2, len(permutation))]
@@ -71,7 +76,7 @@ def _swaps_first_axes(model: Any, subgraph: Any, op: Any) -> bool:
 def _move(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
     """Moves the transposes before an operator behind it, if it works in either layout."""
     name = tf_file.operator_name(model, op)
-    if name == "TRANSPOSE":
+    if name in ("TRANSPOSE", "RESHAPE"):
         return _cancel(model, subgraph, op, swaps)
     if name == "STRIDED_SLICE":
         return _slice(model, subgraph, op, swaps)

@@ -83,6 +83,7 @@ class LSTMCellSimple(tf.Module):
         self.couple_input_forget_gates = bool(couple_input_forget_gates)
         self.enable_lstm_bias = bool(enable_lstm_bias)
         self.output_nonlinearity = bool(output_nonlinearity)
+        self.marked: dict[Any, Any] = {}
         shapes = self._theta_shapes()
         for index, (parameter, shape) in enumerate(shapes.items()):
             # Each parameter is an attribute of its own, so a checkpoint holds it under Lingvo's name.
@@ -280,7 +281,20 @@ def marked_run(
     Returns:
         The outputs [batch, time, num_output_nodes] or [batch, num_output_nodes], and the last c [batch, hidden].
     """
-    theta, is_step = cell.theta, len(inputs.shape) == 2
+    theta, is_step, has_padding = cell.theta, len(inputs.shape) == 2, padding is not None
+    if padding is not None:
+        inputs = tf.concat([inputs, padding[:, :, tf.newaxis]], axis=2)
+    key = (is_step, has_padding, mark, carry)
+    if key not in cell.marked:
+        cell.marked[key] = _marked(cell, *key)
+    outputs, c = cell.marked[key](inputs, *(tf.convert_to_tensor(variable) for variable in theta.values()), *start)
+    shape = [*inputs.shape[:-1], cell.output_size]
+    return tf.ensure_shape(outputs, shape), tf.ensure_shape(c, [inputs.shape[0], cell.hidden_size])
+
+
+def _marked(cell: LSTMCellSimple, is_step: bool, has_padding: bool, mark: bool, carry: bool) -> Any:
+    """The function that `marked_run` calls; a cell keeps it, so that a second call does not trace it again."""
+    theta = tuple(cell.theta)
 
     def body(x: Any, *tensors: Any) -> tuple[Any, Any]:
         weights = dict(zip(theta, tensors, strict=False))
@@ -288,30 +302,26 @@ def marked_run(
         m_and_c = tensors[len(theta) :] or cell.zero_state(tf.shape(x)[0])
 
         def step(state: tuple[Any, Any], now: Any) -> tuple[Any, Any]:
-            if padding is None:
+            if not has_padding:
                 return cell.step_with(weights, *state, now)
             return cell.step_with(weights, *state, now[:, :-1], now[:, -1:])
 
         ms, cs = tf.scan(step, steps, initializer=tuple(m_and_c))
         return (ms[0] if is_step else tf.transpose(ms, [1, 0, 2])), cs[-1]
 
-    if padding is not None:
-        inputs = tf.concat([inputs, padding[:, :, tf.newaxis]], axis=2)
-    if mark:
-        body = annotation.mark(
-            body,
-            LSTM_COMPOSITE,
-            layer=cell.name,
-            weights=",".join(LINGVO_KINDS[name] for name in theta),
-            gates=",".join(cell.gates),
-            forget_gate_bias=cell.forget_gate_bias,
-            cell_clip=cell.cell_value_cap or 0.0,
-            masked=padding is not None,
-            carry=carry,
-        )
-    outputs, c = body(inputs, *(tf.convert_to_tensor(variable) for variable in theta.values()), *start)
-    shape = [*inputs.shape[:-1], cell.output_size]
-    return tf.ensure_shape(outputs, shape), tf.ensure_shape(c, [inputs.shape[0], cell.hidden_size])
+    if not mark:
+        return body
+    return annotation.mark(
+        body,
+        LSTM_COMPOSITE,
+        layer=cell.name,
+        weights=",".join(LINGVO_KINDS[name] for name in theta),
+        gates=",".join(cell.gates),
+        forget_gate_bias=cell.forget_gate_bias,
+        cell_clip=cell.cell_value_cap or 0.0,
+        masked=has_padding,
+        carry=carry,
+    )
 
 
 def _check(what: str, tensor: tf.Tensor, expected: Sequence[int | None]) -> None:

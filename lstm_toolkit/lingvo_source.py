@@ -48,6 +48,11 @@ def trace(
         raise ConversionError(
             f"cell {cell.name!r} would carry its state past the padding; pass state='reset' or state='explicit'"
         )
+    if has_padding and state == "explicit" and isinstance(cell, lingvo.LayerNormalizedLSTMCellSimple):
+        raise ConversionError(
+            f"cell {cell.name!r} normalizes what would hold its state over the padding; pass state='reset', or drop "
+            "the padding"
+        )
     batch, names = specs[0].shape[0], ["inputs", "padding"][: len(specs)]
     if time_major:
         specs = [tf.TensorSpec([spec.shape[1], batch, *spec.shape[2:]], spec.dtype) for spec in specs]
@@ -58,7 +63,8 @@ def trace(
 
     def run(tensors: Sequence[Any], start: Sequence[Any], *, mark: bool) -> tuple[Any, list[Any]]:
         x, *padding = (_swapped(t) if time_major else t for t in tensors[: 1 + has_padding])
-        first = padding[0] if padding else None
+        # In the file the states stand still over the padding only where they are asked for.
+        first = padding[0] if padding and (state == "explicit" or not mark) else None
         outputs, c = lingvo.marked_run(cell, x, start, first, mark=mark, carry=state == "carry" and mark)
         if padding and mark:
             zero = start[0] if start else tf.zeros_like(outputs[:, 0])
@@ -93,7 +99,12 @@ def trace(
         input_names=tuple(names),
         layers=(LayerReport(cell.name, type(cell).__name__, op),),
         source=source,
-        random_inputs=RandomInputs(paddings=tuple(name == "padding" for name in names), time_axis=int(not time_major)),
+        random_inputs=RandomInputs(
+            paddings=tuple(name == "padding" for name in names),
+            time_axis=int(not time_major),
+            # A cell's own c is never beyond its cap.
+            limits=tuple(cell.cell_value_cap if name.endswith("_c") else None for name in names),
+        ),
     )
 
 

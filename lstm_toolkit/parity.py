@@ -21,12 +21,13 @@ DYNAMIC_SIZES = (16, 23, 11)
 """Sizes that dynamic dimensions take, call by call."""
 
 
-def verify(tflite: bytes, traced: TracedModel, *, seed: int = 0) -> float:
-    """Runs file and source side by side, three calls in a row without a reset in between.
+def verify(tflite: bytes, traced: TracedModel, *, reset: bool = False, seed: int = 0) -> float:
+    """Runs file and source side by side, three calls in a row.
 
     Args:
         tflite: the converted model.
         traced: its source.
+        reset: whether to reset what the file carries between the calls, for a source that carries nothing.
         seed: of the random inputs.
 
     Returns:
@@ -49,6 +50,8 @@ def verify(tflite: bytes, traced: TracedModel, *, seed: int = 0) -> float:
                 f"the source model cannot run on random inputs of shape {shapes} ({type(error).__name__}: {error}); "
                 "fix the dynamic dimensions (time_steps), or pass verify=False"
             ) from error
+        if reset:
+            runner.reset()
         given = runner(**dict(zip(names, arrays, strict=True)))
         actual = given if isinstance(given, dict) else {runner.output_names[0]: given}
         largest = max(largest, compare(expected, actual, call=call))

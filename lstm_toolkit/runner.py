@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -170,5 +171,7 @@ def _signature(interpreter: Interpreter) -> tuple[dict[str, Any], dict[str, Any]
     ordered = []
     for details, names in zip((inputs, outputs), by_name, strict=True):
         place = {d["index"]: number for number, d in enumerate(details)}
+        if all(re.fullmatch(r"output_\d+", name) for name in names):
+            place = {each["index"]: int(name.removeprefix("output_")) for name, each in names.items()}
         ordered.append(dict(sorted(names.items(), key=lambda item: place[item[1]["index"]])))
     return ordered[0], ordered[1]

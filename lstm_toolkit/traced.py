@@ -26,6 +26,7 @@ class RandomInputs:
         time_axes: for each input the axis of time, which is 0 or 1, or None if it is no sequence.
         paddings: for each input whether it says itself where steps are padded, by 1, at the end.
         time_axis: of such an input.
+        limits: for each input the largest absolute value that it may have, or None.
     """
 
     integer_bound: int = 2
@@ -35,6 +36,7 @@ class RandomInputs:
     time_axes: tuple[int | None, ...] = ()
     paddings: tuple[bool, ...] = ()
     time_axis: int = 1
+    limits: tuple[float | None, ...] = ()
 
     def draw(
         self, random: np.random.Generator, shapes: Sequence[Sequence[int]], dtypes: Sequence[npt.DTypeLike]
@@ -45,6 +47,9 @@ class RandomInputs:
             self._one(random, shape, np.dtype(dtype), are_tokens)
             for shape, dtype, are_tokens in zip(shapes, dtypes, tokens, strict=True)
         ]
+        for array, limit in zip(arrays, self.limits, strict=False):
+            if limit is not None:
+                np.clip(array, -limit, limit, out=array)
         for array, is_padding in zip(arrays, self.paddings, strict=False):
             if is_padding:
                 for row in array if self.time_axis else array.T:

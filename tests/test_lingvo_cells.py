@@ -121,7 +121,8 @@ def test_padding_keeps_the_state(random, normalized, num_hidden_nodes, coupled, 
     np.testing.assert_array_equal(y[1, 1], y[1, 3])
     assert not np.any(y[2])
     np.testing.assert_array_equal(lingvo.RNN(cell)(x, padding=padding.astype(bool)), y)
-    np.testing.assert_array_equal(lingvo.RNN(cell)(x), lingvo.RNN(cell)(x, padding=np.zeros((3, 7))))
+    # Without padding the run is a marked function, a graph, which may round in another order.
+    np.testing.assert_allclose(lingvo.RNN(cell)(x), lingvo.RNN(cell)(x, padding=np.zeros((3, 7))), atol=1e-6)
 
 
 def test_padding_of_one_step_is_batch_by_one(random):
