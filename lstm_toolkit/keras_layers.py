@@ -257,6 +257,10 @@ class _Recurrent:
             otherwise = first[0] if first else tf.zeros_like(outputs[:, 0])
             states += [outputs[:, -1] if valid is None else _last_valid(outputs, valid, otherwise), *others]
         last, outputs = (outputs[:, -1], outputs) if valid is None else _padded_outputs(layer, outputs, valid)
+        if mask is not None and layer.go_backwards and layer.unroll and layer.zero_output_for_mask:
+            # Keras's unrolled loop blanks what it has read backwards by the mask in the order of time.
+            blanked = _swapped(_mask_tensor(mask)) if time_major else _mask_tensor(mask)
+            outputs = tf.where(blanked[:, :, tf.newaxis], outputs, 0.0)
         if not layer.return_sequences:
             return last, states
         return (_swapped(outputs) if time_major else outputs), states

