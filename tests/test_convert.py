@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import lstm_toolkit
-from lstm_toolkit import GateWeights, reference
+from lstm_toolkit import GateWeights, adapters, reference
 from lstm_toolkit.errors import ConversionError, InvalidModelError, ParityError
 
 from .keras_models import inputs_for, largest_errors, randomized
@@ -269,13 +269,12 @@ def test_an_op_that_tensorflow_lite_lacks_is_refused():
 
 def test_verify_catches_a_wrong_file(monkeypatch):
     """Gates in the wrong order give a file that runs; only the comparison with the source notices."""
-    swapped = GateWeights.from_keras.__func__
+    split = adapters.split_packed
 
-    def from_keras(cls, layer):
-        i, f, c, o = np.split(np.asarray(layer[0]), 4, axis=1)
-        return swapped(cls, [np.concatenate([f, i, c, o], axis=1), *layer[1:]])
+    def wrong(packed, *, gates, **options):
+        return split(packed, gates=("forget", "input", *gates[2:]), **options)
 
-    monkeypatch.setattr(GateWeights, "from_keras", classmethod(from_keras))
+    monkeypatch.setattr(adapters, "split_packed", wrong)
     model = randomized(keras.Sequential([keras.Input((7, 5)), keras.layers.LSTM(4)]))
     with pytest.raises(ParityError, match="differs from the source by") as raised:
         lstm_toolkit.convert(model)

@@ -48,6 +48,7 @@ def test_public_names():
         "LstmNode",
         "ModelSummary",
         "Runner",
+        "composite",
         "convert",
         "errors",
         "fusable_lstms",

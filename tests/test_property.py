@@ -76,8 +76,7 @@ def parts(draw: Any, *, masked: bool, state: str, last: bool) -> Part:
         go_backwards=go_backwards,
         use_bias=draw(st.booleans()),
         zero_output_for_mask=masked and draw(st.booleans()),
-        # Reading backwards over a mask, Keras unrolled differs from its own loop (`test_mask_unrolled`).
-        unroll=draw(st.booleans()) and not (masked and (go_backwards or kind.startswith("Bidirectional"))),
+        unroll=draw(st.booleans()),
         merge_mode=merge_mode,
         before=draw(st.sampled_from([None, None, "Dense", "Dropout", "LayerNormalization"])),
     )
