@@ -230,8 +230,9 @@ class _Recurrent:
         """Marks the layer; returns its output, and the last states of its cells in a flat list."""
         layer = self.layer
         time_major = getattr(layer, "time_major", False)
-        sequence = _swapped(sequences) if time_major else sequences
-        valid = None if mask is None else _swapped(_mask_tensor(mask)) if time_major else _mask_tensor(mask)
+        sequence = annotation.swapped(sequences) if time_major else sequences
+        steps = None if mask is None else annotation.swapped(_mask_tensor(mask)) if time_major else _mask_tensor(mask)
+        valid = steps
         padding = None
         # Only these need the states to stand still over the padding; for the others it is enough to look away.
         stands_still = layer.go_backwards or layer.return_state or state == "explicit" or paired
@@ -255,19 +256,14 @@ class _Recurrent:
             activation = self._activation_name(cell.activation) or ""
             outputs, others = _marked_cell(cell, activation, sequence, first, part, **flags)
             otherwise = first[0] if first else tf.zeros_like(outputs[:, 0])
-            states += [outputs[:, -1] if valid is None else _last_valid(outputs, valid, otherwise), *others]
+            states += [outputs[:, -1] if valid is None else annotation.last_valid(outputs, valid, otherwise), *others]
         last, outputs = (outputs[:, -1], outputs) if valid is None else _padded_outputs(layer, outputs, valid)
-        if mask is not None and layer.go_backwards and layer.unroll and layer.zero_output_for_mask:
+        if steps is not None and layer.go_backwards and layer.unroll and layer.zero_output_for_mask:
             # Keras's unrolled loop blanks what it has read backwards by the mask in the order of time.
-            blanked = _swapped(_mask_tensor(mask)) if time_major else _mask_tensor(mask)
-            outputs = tf.where(blanked[:, :, tf.newaxis], outputs, 0.0)
+            outputs = tf.where(steps[:, :, tf.newaxis], outputs, 0.0)
         if not layer.return_sequences:
             return last, states
-        return (_swapped(outputs) if time_major else outputs), states
-
-
-def _swapped(tensor: Any) -> Any:
-    return tf.transpose(tensor, [1, 0, *range(2, len(tensor.shape))])
+        return (annotation.swapped(outputs) if time_major else outputs), states
 
 
 def _mask_tensor(mask: Any) -> Any:
@@ -293,17 +289,10 @@ def _marked_cell(
     return outputs, [c]
 
 
-def _last_valid(outputs: Any, valid: Any, otherwise: Any) -> Any:
-    """The output at the last valid step of each row; `otherwise` [batch, units] for a row that has none."""
-    count = tf.reduce_sum(tf.cast(valid, tf.int32), axis=1)
-    picked = tf.gather(outputs, tf.maximum(count - 1, 0), axis=1, batch_dims=1)
-    return tf.where((count > 0)[:, tf.newaxis], picked, otherwise)
-
-
 def _padded_outputs(layer: Any, outputs: Any, valid: Any) -> tuple[Any, Any]:
     """The last output and all outputs as Keras has them: over the padding the last valid output again, or zeros."""
     zeros = tf.zeros_like(outputs[:, 0])
-    last = _last_valid(outputs, valid, zeros)
+    last = annotation.last_valid(outputs, valid, zeros)
     filling = tf.zeros_like(last) if layer.zero_output_for_mask else last
     outputs = tf.where(valid[:, :, tf.newaxis], outputs, filling[:, tf.newaxis, :])
     return (outputs[:, -1] if layer.zero_output_for_mask else last), outputs

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from .annotation import swapped
 from .errors import ConversionError, InvalidModelError
 from .keras_layers import RecurrentCalls, recurrent_calls
 from .report import LayerReport
@@ -101,10 +102,10 @@ def trace(
 
         def function(*tensors: Any) -> dict[str, Any]:
             calls.states = dict(zip(state_specs, tensors[len(inputs.specs) :], strict=True))
-            given = [_swapped(t) if time_major and s else t for t, s in zip(tensors, is_sequence, strict=False)]
+            given = [swapped(t) if time_major and s else t for t, s in zip(tensors, is_sequence, strict=False)]
             outputs = call(given, calls)
             if time_major:
-                outputs = {name: _swapped(t) if len(t.shape) > 2 else t for name, t in outputs.items()}
+                outputs = {name: swapped(t) if len(t.shape) > 2 else t for name, t in outputs.items()}
             return outputs | (calls.new_states if state == "explicit" else {})
 
         specs = [
@@ -133,13 +134,13 @@ def trace(
 
     def source(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         tensors = [tf.convert_to_tensor(array) for array in arrays]
-        given = [_swapped(t) if time_major and s else t for t, s in zip(tensors, is_sequence, strict=False)]
+        given = [swapped(t) if time_major and s else t for t, s in zip(tensors, is_sequence, strict=False)]
         explicit = dict(zip(state_specs, tensors[len(inputs.specs) :], strict=True))
         run = RecurrentCalls(library, marking=False, state=state, states=explicit or carried)
         outputs = call(given, run)
         carried.update(run.new_states)
         if time_major:
-            outputs = {name: _swapped(t) if len(t.shape) > 2 else t for name, t in outputs.items()}
+            outputs = {name: swapped(t) if len(t.shape) > 2 else t for name, t in outputs.items()}
         return {name: np.asarray(t) for name, t in (outputs | (run.new_states if explicit else {})).items()}
 
     return TracedModel(
@@ -205,10 +206,6 @@ def _inputs_of(model: Any, input_signature: Any, batch_size: int | None, time_st
         for name, tensor in zip(names, flat, strict=True)
     )
     return _Inputs(names, specs, packed)
-
-
-def _swapped(tensor: Any) -> Any:
-    return tf.transpose(tensor, [1, 0, *range(2, len(tensor.shape))])
 
 
 def _time_major(spec: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from . import lingvo
+from .annotation import last_valid, swapped
 from .contract import LSTM_COMPOSITE
 from .errors import ConversionError
 from .graft import FUSED_OPS, SINGLE_STEP_OP
@@ -62,7 +63,7 @@ def trace(
         names += list(states)
 
     def run(tensors: Sequence[Any], start: Sequence[Any], *, mark: bool) -> tuple[Any, list[Any]]:
-        x, *padding = (_swapped(t) if time_major else t for t in tensors[: 1 + has_padding])
+        x, *padding = (swapped(t) if time_major else t for t in tensors[: 1 + has_padding])
         # In the file the states stand still over the padding only where they are asked for.
         first = padding[0] if padding and (state == "explicit" or not mark) else None
         outputs, c = lingvo.marked_run(cell, x, start, first, mark=mark, carry=state == "carry" and mark)
@@ -71,7 +72,7 @@ def trace(
             outputs, h = _with_padding(outputs, padding[0], zero)
         else:
             h = outputs if is_cell else outputs[:, -1]
-        return (_swapped(outputs) if time_major else outputs), [h, c]
+        return (swapped(outputs) if time_major else outputs), [h, c]
 
     def function(*tensors: Any) -> dict[str, Any]:
         outputs, last = run(tensors, tensors[1 + has_padding :], mark=True)
@@ -128,13 +129,8 @@ def _specs(
     ]
 
 
-def _swapped(tensor: Any) -> Any:
-    return tf.transpose(tensor, [1, 0, *range(2, len(tensor.shape))])
-
-
 def _with_padding(outputs: Any, padding: Any, start: Any) -> tuple[Any, Any]:
     """The outputs with the last valid one over the padding at the end, and that last one."""
-    count = tf.reduce_sum(tf.cast(padding < 0.5, tf.int32), axis=1)
-    picked = tf.gather(outputs, tf.maximum(count - 1, 0), axis=1, batch_dims=1)
-    last = tf.where((count > 0)[:, tf.newaxis], picked, start)
-    return tf.where((padding < 0.5)[:, :, tf.newaxis], outputs, last[:, tf.newaxis, :]), last
+    valid = padding < 0.5
+    last = last_valid(outputs, valid, start)
+    return tf.where(valid[:, :, tf.newaxis], outputs, last[:, tf.newaxis, :]), last
