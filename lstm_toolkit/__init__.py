@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import errors as errors
     from . import lingvo as lingvo
+    from . import widgets as widgets
     from .composites import composite as composite
     from .conversion import convert as convert
+    from .diagnosis import Finding as Finding
+    from .diagnosis import diagnose as diagnose
     from .function_source import fusable_lstms as fusable_lstms
+    from .gate_plot import plot_gates as plot_gates
     from .gates import GateWeights as GateWeights
     from .inspection import LstmNode as LstmNode
     from .inspection import ModelSummary as ModelSummary
     from .inspection import inspect as inspect
+    from .mending import Repair as Repair
+    from .mending import repair as repair
     from .report import Conversion as Conversion
     from .report import ConversionReport as ConversionReport
     from .runner import Runner as Runner
@@ -27,17 +33,22 @@ __version__ = "0.1.0"
 _MODULES = {
     "Conversion": "report",
     "ConversionReport": "report",
+    "Finding": "diagnosis",
     "GateWeights": "gates",
     "LstmNode": "inspection",
     "ModelSummary": "inspection",
+    "Repair": "mending",
     "Runner": "runner",
     "composite": "composites",
     "convert": "conversion",
+    "diagnose": "diagnosis",
     "fusable_lstms": "function_source",
     "inspect": "inspection",
+    "plot_gates": "gate_plot",
+    "repair": "mending",
 }
 
-_SUBMODULES = ("errors", "lingvo")
+_SUBMODULES = ("errors", "lingvo", "widgets")
 
 __all__ = [*_MODULES, *_SUBMODULES]
 

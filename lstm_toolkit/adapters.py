@@ -50,7 +50,7 @@ PACKED_KINDS = {
 }
 """What `split_packed` splits: for each kind of packed weights the sizes of its axes, with gates in the last one."""
 
-_OPERAND_OF_KIND = {
+OPERAND_OF_KIND = {
     "kernel": "input_to_{}_weights",
     "recurrent_kernel": "recurrent_to_{}_weights",
     "recurrent_diagonal": "recurrent_to_{}_weights",
@@ -92,9 +92,9 @@ def split_packed(
         by_row["kernel"], by_row["recurrent_kernel"] = joint[:, :inputs], joint[:, inputs:]
     parts: dict[str, Array] = {}
     for kind, array in by_row.items():
-        if kind in _OPERAND_OF_KIND:
+        if kind in OPERAND_OF_KIND:
             order = [gate for gate in gates if gate != "cell"] if kind == "peephole" else gates
-            parts |= _split(_OPERAND_OF_KIND[kind], array, order)
+            parts |= _split(OPERAND_OF_KIND[kind], array, order)
         else:
             parts[{"projection": "projection_weights"}.get(kind, kind)] = array
     if forget_gate_bias:

@@ -52,34 +52,39 @@ def merge_bidirectional(model: Any) -> dict[str, str]:
     """
     became: dict[str, str] = {}
     for subgraph in model.subgraphs:
-        pairs = _pairs(model, subgraph)
-        for forward, backward in pairs:
+        found = pairs(model, subgraph)
+        for forward, backward in found:
             became |= _merge(model, subgraph, forward, backward)
-        if pairs:
+        if found:
             tf_file.sort_operators(subgraph)
     return became
 
 
-def _pairs(model: Any, subgraph: Any) -> list[tuple[Any, Any]]:
+def pairs(model: Any, subgraph: Any) -> list[tuple[Any, Any]]:
+    """The pairs of a forward op and one over its reversed input that can become one op."""
     producers = tf_file.producers(subgraph)
     halves = [op for op in subgraph.operators if tf_file.operator_name(model, op) in _BIDIRECTIONAL]
     taken: set[int] = set()
-    pairs = []
+    found = []
     for backward in halves:
         reverse = producers.get(backward.inputs[0])
         if reverse is None or not _is_time_reversal(model, subgraph, reverse, backward):
             continue
         for forward in halves:
             if not {id(forward), id(backward)} & taken and _fit(model, subgraph, forward, backward, reverse.inputs[0]):
-                pairs.append((forward, backward))
+                found.append((forward, backward))
                 taken |= {id(forward), id(backward)}
-    return pairs
+    return found
 
 
 def _fit(model: Any, subgraph: Any, forward: Any, backward: Any, x: int) -> bool:
     if forward is backward or forward.inputs[0] != x or forward.opcodeIndex != backward.opcodeIndex:
         return False
     if vars(forward.builtinOptions) != vars(backward.builtinOptions):
+        return False
+    # There is no kernel for an int8 one.
+    types = {subgraph.tensors[index].type for op in (forward, backward) for index in op.inputs if index != ABSENT}
+    if types != {schema.TensorType.FLOAT32}:
         return False
     if _units(subgraph, forward) != _units(subgraph, backward) and not all(
         _can_grow(model, subgraph, half) for half in (forward, backward)

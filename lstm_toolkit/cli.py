@@ -1,8 +1,9 @@
-"""The command line: `lstm-toolkit convert` and `lstm-toolkit inspect`."""
+"""The command line, `lstm-toolkit`: each public function of the package as a command."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -32,6 +33,13 @@ def main() -> None:
 @click.option("--batch-size", type=click.IntRange(min=1), help="Fixes the batch; 1 where the model leaves it open.")
 @click.option("--time-steps", type=click.IntRange(min=1), help="Fixes the time where the model leaves it open.")
 @click.option(
+    "--lowering",
+    type=click.Choice(["fused", "unrolled", "loop"]),
+    default="fused",
+    show_default=True,
+    help="Whether layers become fused ops or plain ones, which need no variable tensors.",
+)
+@click.option(
     "--state",
     type=click.Choice(["auto", "reset", "carry", "explicit"]),
     default="auto",
@@ -56,7 +64,7 @@ def main() -> None:
 @click.option("--verify/--no-verify", default=True, help="Compare the file with the model on random inputs.")
 @json_option
 def convert(model: Path, output: Path, as_json: bool, **options: Any) -> None:
-    """Converts MODEL, every LSTM to one fused op.
+    """Converts MODEL, every LSTM to one fused op or to plain ops.
 
     MODEL is a .keras or .h5 file, or the folder of a SavedModel that was exported as fusable.
     """
@@ -86,6 +94,74 @@ def inspect(model: Path, as_json: bool) -> None:
         _print_json(summary.to_dict())
     else:
         click.echo(str(summary))
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--target", type=click.Choice(["litert", "compiled", "micro"]), help="Also look for what it lacks.")
+@json_option
+def diagnose(model: Path, target: str | None, as_json: bool) -> None:
+    """Looks for faults in MODEL, a .tflite, .keras or .h5 file.
+
+    The exit code is 3 where an error or a warning was found, and 0 otherwise.
+    """
+    from .diagnosis import diagnose as diagnose_model
+
+    with _reporting_errors(), _silent_stderr():
+        found = diagnose_model(model, target=target)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        click.echo(str(found))
+    if any(finding.severity != "note" for finding in found):
+        raise SystemExit(3)
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The .tflite file to write.")
+@click.option("--code", "codes", multiple=True, help="Mend only this fault; may be given more than once.")
+@json_option
+def repair(model: Path, output: Path, codes: tuple[str, ...], as_json: bool) -> None:
+    """Mends the faults of the .tflite file MODEL that can be mended without its source."""
+    from .mending import repair as repair_model
+
+    with _reporting_errors():
+        try:
+            repaired = repair_model(model, codes=codes or None)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--code") from error
+        repaired.save(output)
+    if as_json:
+        _print_json({"output": str(output)} | repaired.to_dict())
+    else:
+        click.echo(f"{output}: {repaired}")
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The picture to write: .svg, .png or .pdf.")
+@click.option("--gate", type=click.Choice(["input", "forget", "cell", "output"]), help="The gate to follow.")
+@click.option("--node", type=click.IntRange(min=0), default=0, show_default=True, help="Which LSTM of the file.")
+def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
+    """Shows how the weights of an LSTM in the .tflite file MODEL are split by gate: as text, or as a picture."""
+    if output is not None and output.suffix not in (".svg", ".png", ".pdf"):
+        raise click.BadParameter("the picture must be a .svg, .png or .pdf file", param_hint="--output")
+    from . import tflite_file
+
+    with _reporting_errors():
+        if output is None:
+            from .gate_layout import gate_layout
+
+            click.echo(str(gate_layout(tflite_file.read_bytes(model), node=node)))
+            return
+        from .gate_plot import plot_gates
+
+        picture = io.BytesIO()
+        figure = plot_gates(tflite_file.read_bytes(model), gate=gate, node=node)
+        figure.savefig(picture, format=output.suffix[1:])
+        tflite_file.write_whole(output, picture.getvalue())
+    click.echo(f"{output}: {figure.alt}")
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -188,6 +188,7 @@ def _lowered(traced: TracedModel, *, merge: bool) -> tuple[bytes, ConversionRepo
         _settle_batch(model, traced.batch)
     else:
         layers = tuple(dataclasses.replace(each, op=merged.get(each.name, each.op)) for each in traced.layers)
+    tf_file.sign(model)
     return tf_file.write_model(model), ConversionReport(layers, ops, None), grafted.carried
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import os
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,117 +12,34 @@ from ai_edge_litert import schema_py_generated as schema
 
 from . import reset
 from . import tflite_file as tf_file
-from .contract import ABSENT, OPERANDS_OF, STATES, WEIGHT_OPERANDS
+from .arithmetic import Arithmetic
+from .contract import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF, PEEPHOLE_WEIGHTS, STATES, WEIGHT_OPERANDS
 from .errors import InvalidModelError
+from .file_checks import called_subgraphs
 from .gates import GateWeights
 from .graft import ACTIVATIONS
-from .tables import Table, Tabular
+from .memory_plan import plan_memory
+from .summary import (
+    LstmNode,
+    ModelSummary,
+    OpSummary,
+    Quantization,
+    SignatureSummary,
+    SubgraphSummary,
+    TensorSummary,
+)
+
+__all__ = ["LstmNode", "ModelSummary", "OpSummary", "SignatureSummary", "SubgraphSummary", "TensorSummary", "inspect"]
 
 _ACTIVATION_NAMES = {
     code: name.lower() for name, code in vars(schema.ActivationFunctionType).items() if isinstance(code, int)
 } | {code: name for name, code in ACTIVATIONS.items()}
 
-
-@dataclasses.dataclass(frozen=True)
-class TensorSummary:
-    """One input or output: its name in the signature, its shape (-1 where dynamic) and its dtype."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclasses.dataclass(frozen=True)
-class LstmNode:
-    """One fused LSTM op of a file.
-
-    Attributes:
-        name: name of the layer where lstm_toolkit wrote the file, else of the op's output state.
-        op: the builtin's name.
-        units: number of cells.
-        layout: "batch_major" ([batch, time, ...]), "time_major" ([time, batch, ...]) or "step" ([batch, ...]).
-        activation: of the cell; the gates are always sigmoid.
-        cell_clip, proj_clip: bounds of the cell state and of the projected output; 0 for none.
-        state: "reset" if every call starts from zero, "explicit" if the file sets it at each call, "carry" if a call
-            starts where the last one ended.
-        weights: the weights by gate, dequantized where they are stored quantized; of a bidirectional op, the forward
-            ones.
-        backward_weights: those of the backward half of a bidirectional op, else None.
-    """
-
-    name: str
-    op: str
-    units: int
-    layout: str
-    activation: str
-    cell_clip: float
-    proj_clip: float
-    state: str
-    weights: GateWeights
-    backward_weights: GateWeights | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The node as values that JSON can hold; of the weights, the shapes."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if "weights" not in f.name}
-        for name, weights in (("weights", self.weights), ("backward_weights", self.backward_weights)):
-            if weights is not None:
-                fields[name] = {operand: list(array.shape) for operand, array in weights.operands()}
-        return fields
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class ModelSummary(Tabular):
-    """What is in a `.tflite` file.
-
-    Attributes:
-        subgraph_ops: number of operators by name, for each subgraph; the first is the main one, the others are
-            bodies and conditions of loops and branches.
-        lstm_nodes: the fused LSTM ops in the order in which they run.
-        inputs, outputs: of the first signature, or of the main subgraph where there is none.
-        size: bytes of the file.
-    """
-
-    subgraph_ops: tuple[Counter[str], ...]
-    lstm_nodes: tuple[LstmNode, ...]
-    inputs: tuple[TensorSummary, ...]
-    outputs: tuple[TensorSummary, ...]
-    size: int
-
-    @property
-    def ops(self) -> Counter[str]:
-        """Number of operators by name, over all subgraphs."""
-        return sum(self.subgraph_ops, Counter())
-
-    def tables(self) -> tuple[Table, ...]:
-        """The summary as tables: interface, operators, and LSTM nodes if there are any."""
-        interface = [
-            (kind, tensor.name, list(tensor.shape), tensor.dtype)
-            for kind, tensors in (("input", self.inputs), ("output", self.outputs))
-            for tensor in tensors
-        ]
-        nodes = [
-            (n.name, n.op, n.weights.input_size, n.units, n.layout, n.activation, n.cell_clip, n.state)
-            for n in self.lstm_nodes
-        ]
-        return (
-            Table(f"Interface ({self.size:,} bytes)", ("kind", "name", "shape", "dtype"), interface),
-            Table("Operators", ("op", "count"), sorted(self.ops.items())),
-            *(
-                [Table("LSTM ops", ("name", "op", "input", "units", "layout", "activation", "clip", "state"), nodes)]
-                if nodes
-                else []
-            ),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The summary as values that JSON can hold."""
-        return {
-            "size": self.size,
-            "inputs": [dataclasses.asdict(tensor) for tensor in self.inputs],
-            "outputs": [dataclasses.asdict(tensor) for tensor in self.outputs],
-            "ops": dict(sorted(self.ops.items())),
-            "lstm_nodes": [node.to_dict() for node in self.lstm_nodes],
-        }
+_DIRECTIONS = {
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": ("",),
+    "LSTM": ("",),
+    "BIDIRECTIONAL_SEQUENCE_LSTM": ("forward_", "backward_"),
+}
 
 
 def inspect(tflite: bytes | str | os.PathLike[str]) -> ModelSummary:
@@ -133,104 +49,207 @@ def inspect(tflite: bytes | str | os.PathLike[str]) -> ModelSummary:
         tflite: its bytes or its path.
 
     Raises:
-        InvalidModelError: if it cannot be read.
+        InvalidModelError: if it cannot be read, or contradicts itself.
     """
     data = tf_file.read_bytes(getattr(tflite, "tflite", tflite))
     model = tf_file.read_model(data)
-    inputs, outputs = _interface(model)
+    subgraphs = _subgraphs(model)
+    signatures = tuple(_signature(model, subgraphs, each) for each in model.signatureDefs or [])
+    interface = signatures[0] if signatures else subgraphs[0]
+    nodes = _Nodes(model, subgraphs, most_values=4 * len(data))
     return ModelSummary(
-        subgraph_ops=tuple(tf_file.count_operators(model, subgraph) for subgraph in model.subgraphs),
-        lstm_nodes=tuple(node for subgraph in model.subgraphs for node in _lstm_nodes(model, subgraph)),
-        inputs=inputs,
-        outputs=outputs,
+        subgraphs=subgraphs,
+        signatures=signatures,
+        lstm_nodes=tuple(node for number in range(len(subgraphs)) for node in nodes.of(number)),
+        inputs=interface.inputs,
+        outputs=interface.outputs,
         size=len(data),
+        memory=plan_memory(model),
     )
 
 
-def _interface(model: Any) -> tuple[tuple[TensorSummary, ...], tuple[TensorSummary, ...]]:
-    if model.signatureDefs:
-        signature = model.signatureDefs[0]
-        tensors = model.subgraphs[signature.subgraphIndex].tensors
-        named = [
-            [(tf_file.text(entry.name), tensors[entry.tensorIndex]) for entry in entries or []]
-            for entries in (signature.inputs, signature.outputs)
-        ]
-    else:
-        main = model.subgraphs[0]
-        named = [
-            [(tf_file.text(main.tensors[index].name), main.tensors[index]) for index in indices]
-            for indices in (main.inputs, main.outputs)
-        ]
-    inputs, outputs = (
-        tuple(TensorSummary(name, tf_file.shape_of(tensor), tf_file.type_name(tensor)) for name, tensor in entries)
-        for entries in named
-    )
-    return inputs, outputs
-
-
-_DIRECTIONS = {
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": ("",),
-    "LSTM": ("",),
-    "BIDIRECTIONAL_SEQUENCE_LSTM": ("forward_", "backward_"),
-}
-
-
-def _lstm_nodes(model: Any, subgraph: Any) -> list[LstmNode]:
-    ways_of_setting = reset.set_states(model, subgraph)
-    nodes = []
-    for op in subgraph.operators:
-        name = tf_file.operator_name(model, op)
-        if name not in _DIRECTIONS:
-            continue
-        states, options = reset.state_tensors(model, op), op.builtinOptions
-        ways = {ways_of_setting.get(index, "carry") for index in states}
-        weights, *backward = (_weights(model, subgraph, op, prefix) for prefix in _DIRECTIONS[name])
-        nodes.append(
-            LstmNode(
-                name=tf_file.text(subgraph.tensors[states[0]].name).removesuffix(f"/{STATES[0]}"),
-                op=name,
-                units=weights.units,
-                layout="step" if name == "LSTM" else "time_major" if options.timeMajor else "batch_major",
-                activation=_ACTIVATION_NAMES.get(options.fusedActivationFunction, "unknown"),
-                cell_clip=float(options.cellClip),
-                proj_clip=float(options.projClip),
-                state=ways.pop() if len(ways) == 1 else "carry",
-                weights=weights,
-                backward_weights=backward[0] if backward else None,
+def _subgraphs(model: Any) -> tuple[SubgraphSummary, ...]:
+    arithmetic, summaries = Arithmetic(model), []
+    for number, subgraph in enumerate(model.subgraphs):
+        tensors = tuple(_tensor(model, tensor, index) for index, tensor in enumerate(subgraph.tensors))
+        ops = []
+        for place, op in enumerate(subgraph.operators):
+            work = arithmetic.operator(subgraph, op)
+            ops.append(
+                OpSummary(
+                    index=place,
+                    name=tf_file.operator_name(model, op),
+                    inputs=tuple(None if index == ABSENT else tensors[index] for index in op.inputs),
+                    outputs=tuple(None if index == ABSENT else tensors[index] for index in op.outputs),
+                    multiply_adds=work.multiply_adds,
+                    turns=work.turns,
+                    multiply_adds_per_turn=work.per_turn,
+                    subgraphs=tuple(called_subgraphs(op)),
+                )
             )
+        inputs, outputs = (tuple(tensors[index] for index in each) for each in (subgraph.inputs, subgraph.outputs))
+        name, total = tf_file.text(subgraph.name), arithmetic.subgraph(number)
+        summaries.append(SubgraphSummary(name, tensors, inputs, outputs, tuple(ops), total))
+    return tuple(summaries)
+
+
+def _tensor(model: Any, tensor: Any, index: int, name: str | None = None) -> TensorSummary:
+    is_constant = model.buffers[tensor.buffer].data is not None
+    return TensorSummary(
+        name=tf_file.text(tensor.name) if name is None else name,
+        shape=tf_file.shape_of(tensor),
+        dtype=tf_file.type_name(tensor),
+        quantization=_quantization(tensor),
+        index=index,
+        role="variable" if tensor.isVariable else "constant" if is_constant else "computed",
+    )
+
+
+def _quantization(tensor: Any) -> Quantization | None:
+    stored = tensor.quantization
+    if stored is None or stored.scale is None or not len(stored.scale):
+        return None
+    zero_point = () if stored.zeroPoint is None else tuple(int(each) for each in stored.zeroPoint)
+    axis = int(stored.quantizedDimension) if len(stored.scale) > 1 else None
+    return Quantization(tuple(float(each) for each in stored.scale), zero_point or (0,) * len(stored.scale), axis)
+
+
+def _signature(model: Any, subgraphs: tuple[SubgraphSummary, ...], signature: Any) -> SignatureSummary:
+    tensors = model.subgraphs[signature.subgraphIndex].tensors
+    inputs, outputs = (
+        tuple(_tensor(model, tensors[e.tensorIndex], e.tensorIndex, tf_file.text(e.name)) for e in entries or [])
+        for entries in (signature.inputs, signature.outputs)
+    )
+    return SignatureSummary(tf_file.text(signature.signatureKey), int(signature.subgraphIndex), inputs, outputs)
+
+
+class _Nodes:
+    """Reads the LSTM ops of one model; weights that several ops share are read once."""
+
+    def __init__(self, model: Any, subgraphs: tuple[SubgraphSummary, ...], most_values: int) -> None:
+        self._model, self._subgraphs, self._values_left = model, subgraphs, most_values
+        self._weights: dict[tuple[int, int], npt.NDArray[np.float32]] = {}
+
+    def of(self, number: int) -> list[LstmNode]:
+        """The nodes of one subgraph."""
+        subgraph, names = self._model.subgraphs[number], [op.name for op in self._subgraphs[number].ops]
+        places = [place for place, name in enumerate(names) if name in _DIRECTIONS]
+        if not places:
+            return []
+        producers, settled = tf_file.producers(subgraph), reset.set_states(self._model, subgraph)
+        operators = [(place, subgraph.operators[place]) for place in places]
+        return [
+            self._node(number, place, op, names[place], producers, settled)
+            for place, op in operators
+            if reset.state_tensors(self._model, op)
+        ]
+
+    def _node(
+        self, number: int, place: int, op: Any, name: str, producers: dict[int, Any], settled: dict[int, str]
+    ) -> LstmNode:
+        states, options = reset.state_tensors(self._model, op), op.builtinOptions
+        ways = {settled.get(index, "carry") for index in states}
+        operands = {key: index for key, index in zip(OPERANDS_OF[name], op.inputs, strict=False) if index != ABSENT}
+        weights, *backward = (self._gate_weights(number, operands, p, producers) for p in _DIRECTIONS[name])
+        tensors = self._subgraphs[number].tensors
+        layout = "step" if name == "LSTM" else "time_major" if options.timeMajor else "batch_major"
+        batch, time = _batch_and_time(tensors[op.inputs[0]].shape, layout)
+        return LstmNode(
+            name=tensors[states[0]].name.removesuffix(f"/{STATES[0]}"),
+            op=name,
+            units=weights.units,
+            layout=layout,
+            activation=_ACTIVATION_NAMES.get(options.fusedActivationFunction, "unknown"),
+            cell_clip=float(options.cellClip),
+            proj_clip=float(options.projClip),
+            state=ways.pop() if len(ways) == 1 else "carry",
+            weights=weights,
+            backward_weights=backward[0] if backward else None,
+            batch=batch,
+            time_steps=time,
+            variants=_variants(weights, bool(backward)),
+            operands=tuple((key, tensors[index]) for key, index in operands.items()),
+            intermediates=tuple(
+                None if index == ABSENT else tensors[index] for index in tf_file.listed(op.intermediates)
+            ),
+            weight_bytes=self._stored_bytes(number, operands, producers),
+            subgraph=number,
+            index=place,
         )
-    return nodes
+
+    def _gate_weights(
+        self, number: int, operands: dict[str, int], prefix: str, producers: dict[int, Any]
+    ) -> GateWeights:
+        arrays = {}
+        for operand, index in operands.items():
+            name = operand.removeprefix(prefix)
+            if operand.startswith(prefix) and name in WEIGHT_OPERANDS:
+                arrays[name] = self._values(number, self._stored(number, index, producers), operand)
+        try:
+            return GateWeights.from_operands(arrays)
+        except (IndexError, ValueError) as error:
+            raise InvalidModelError(f"the weights of an LSTM op do not fit together: {error}") from error
+
+    def _stored(self, number: int, index: int, producers: dict[int, Any]) -> int:
+        """The tensor that holds a weight: itself, or what a DEQUANTIZE makes it of."""
+        producer = producers.get(index)
+        if producer is None or tf_file.operator_name(self._model, producer) != "DEQUANTIZE":
+            return index
+        return int(producer.inputs[0])
+
+    def _stored_bytes(self, number: int, operands: dict[str, int], producers: dict[int, Any]) -> int:
+        tensors = self._model.subgraphs[number].tensors
+        held = {self._stored(number, index, producers) for index in operands.values()}
+        buffers = {tensors[index].buffer for index in held if not tensors[index].isVariable}
+        datas = [self._model.buffers[index].data for index in buffers]
+        return sum(len(data) for data in datas if data is not None)
+
+    def _values(self, number: int, index: int, operand: str) -> npt.NDArray[np.float32]:
+        if (number, index) not in self._weights:
+            tensor = self._model.subgraphs[number].tensors[index]
+            self._values_left -= math.prod(tf_file.shape_of(tensor))
+            if self._values_left < 0:
+                raise InvalidModelError("the .tflite file is damaged: its LSTM ops claim more weights than it can hold")
+            self._weights[number, index] = _dequantized(self._model, tensor, operand)
+        return self._weights[number, index]
 
 
-def _weights(model: Any, subgraph: Any, operator: Any, prefix: str) -> GateWeights:
-    producers, arrays = tf_file.producers(subgraph), {}
-    operands = OPERANDS_OF[tf_file.operator_name(model, operator)]
-    for operand, index in zip(operands, operator.inputs, strict=False):
-        name = operand.removeprefix(prefix)
-        if operand.startswith(prefix) and name in WEIGHT_OPERANDS and index != ABSENT:
-            arrays[name] = _dequantized(model, subgraph, producers, index, operand)
-    try:
-        return GateWeights.from_operands(arrays)
-    except ValueError as error:
-        raise InvalidModelError(f"the weights of an LSTM op do not fit together: {error}") from error
+def _batch_and_time(shape: tuple[int, ...], layout: str) -> tuple[int | None, int | None]:
+    sizes: list[int | None] = [None if size < 0 else size for size in shape]
+    if len(sizes) < 3:
+        return sizes[0], None  # in either layout, the kernels take [batch, input] as one step
+    return (sizes[1], sizes[0]) if layout == "time_major" else (sizes[0], sizes[1])
 
 
-def _dequantized(
-    model: Any, subgraph: Any, producers: dict[int, Any], index: int, name: str
-) -> npt.NDArray[np.float32]:
-    producer = producers.get(index)
-    if producer is not None and tf_file.operator_name(model, producer) == "DEQUANTIZE":
-        index = producer.inputs[0]
-    tensor = subgraph.tensors[index]
+def _variants(weights: GateWeights, is_bidirectional: bool) -> tuple[str, ...]:
+    flags = {
+        "cifg": not weights.has_input_gate,
+        "peephole": getattr(weights, PEEPHOLE_WEIGHTS[-1]) is not None,
+        "projection": weights.projection_weights is not None,
+        "layer_norm": getattr(weights, LAYER_NORM_COEFFICIENTS[-1]) is not None,
+        "diagonal": weights.has_diagonal_recurrence,
+        "bidirectional": is_bidirectional,
+    }
+    return tuple(name for name, is_there in flags.items() if is_there)
+
+
+def _dequantized(model: Any, tensor: Any, operand: str) -> npt.NDArray[np.float32]:
     values = tf_file.constant(model, tensor)
     if values is None:
-        raise InvalidModelError(f"operand {name} of an LSTM op is not a constant")
-    quantization = tensor.quantization
-    if quantization is None or quantization.scale is None or not len(quantization.scale):
-        return values.astype(np.float32)
+        raise InvalidModelError(f"operand {operand} of an LSTM op is not a constant")
+    quantization = _quantization(tensor)
+    if quantization is None:
+        return values.astype(np.float32, copy=False)
+    count, axis = len(quantization.scale), quantization.axis
+    fits = axis is None or (0 <= axis < values.ndim and values.shape[axis] == count)
+    if not fits or len(quantization.zero_point) not in (1, count):
+        counts = f"{count} scales and {len(quantization.zero_point)} zero points"
+        raise InvalidModelError(f"operand {operand} of an LSTM op has {counts} for the shape {list(values.shape)}")
     shape = [1] * values.ndim
-    if len(quantization.scale) > 1:
-        shape[quantization.quantizedDimension] = -1
+    if axis is not None:
+        shape[axis] = -1
     scale = np.asarray(quantization.scale, np.float32).reshape(shape)
-    zero_point = np.asarray(quantization.zeroPoint, np.float32).reshape(shape)
+    zero_point = np.asarray(quantization.zero_point, np.float32).reshape(
+        -1 if len(quantization.zero_point) == 1 else shape
+    )
     return (values.astype(np.float32) - zero_point) * scale

@@ -6,13 +6,19 @@
 The runtime keeps variable tensors from one call to the next, so without this the second call starts where the first
 one ended. `ZEROS_LIKE` with the state as both its input and its output is run at every call; an op that copies a
 constant into the state may not be, since the interpreter evaluates some of them once, at allocation.
+
+ZEROS_LIKE has no int8 and no int16, and the zero of an int8 state is its zero point, so an integer state is set from a
+float variable that is zero:
+
+    after   [ZEROS_LIKE: z -> z] [QUANTIZE: z -> h] ... [UNIDIRECTIONAL_SEQUENCE_LSTM int8 with states h, c] ...
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from . import tflite_file as tf_file
@@ -40,7 +46,7 @@ def reset_states(model: Any, *, keep: Collection[str] = ()) -> int:
         settled = set(set_states(model, subgraph))
         wanted = [index for op in subgraph.operators for index in state_tensors(model, op) if index not in settled]
         wanted = [index for index in wanted if layer_of(subgraph.tensors[index]) not in keep]
-        subgraph.operators[:0] = [_zeros_like(model, index) for index in wanted]
+        subgraph.operators[:0] = [op for index in wanted for op in _to_zero(model, subgraph, index)]
         added += len(wanted)
     return added
 
@@ -59,7 +65,11 @@ def set_states(model: Any, subgraph: Any) -> dict[int, str]:
     for op in subgraph.operators:
         for index in set(op.outputs) - read:
             if subgraph.tensors[index].isVariable:
-                found[index] = "reset" if tf_file.operator_name(model, op) == "ZEROS_LIKE" else "explicit"
+                is_zero = (
+                    tf_file.operator_name(model, op) == "ZEROS_LIKE"
+                    or found.get(next(iter(op.inputs), ABSENT)) == "reset"
+                )
+                found[index] = "reset" if is_zero else "explicit"
         read |= set(state_tensors(model, op))
     return found
 
@@ -67,6 +77,53 @@ def set_states(model: Any, subgraph: Any) -> dict[int, str]:
 def layer_of(tensor: Any) -> str:
     """Name of the layer that a state tensor belongs to, as `graft` names it."""
     return tf_file.text(tensor.name).rpartition("/")[0]
+
+
+def set_once(model: Any, *, to_zero: bool) -> Iterator[tuple[int, Any, Any]]:
+    """Yields state, subgraph and op for each op that copies a constant into a state but runs only at allocation.
+
+    Args:
+        model: the file.
+        to_zero: whether ops that copy zeros are wanted, or those that copy something else.
+    """
+    for subgraph in model.subgraphs:
+        states = {index for op in subgraph.operators for index in state_tensors(model, op)}
+        for op in subgraph.operators:
+            if tf_file.operator_name(model, op) not in _EVALUATED_AT_ALLOCATION or not states & set(op.outputs):
+                continue
+            values = [tf_file.constant(model, subgraph.tensors[index]) for index in op.inputs if index != ABSENT]
+            if all(each is not None for each in values) and bool(np.any(values[0])) != to_zero:
+                yield from ((index, subgraph, op) for index in op.outputs)
+
+
+_EVALUATED_AT_ALLOCATION = ("GATHER", "MUL", "RESHAPE", "TILE")
+"""Ops whose kernels compute a result of constants once, at allocation."""
+
+
+def set_to_zero_at_each_call(model: Any) -> int:
+    """Replaces the ops of `set_once` that copy zeros by resets, in place; returns how many there were."""
+    found = list(set_once(model, to_zero=True))
+    for index, subgraph, op in found:
+        place = subgraph.operators.index(op)
+        subgraph.operators[place : place + 1] = _to_zero(model, subgraph, index)
+    return len(found)
+
+
+def _to_zero(model: Any, subgraph: Any, index: int) -> list[Any]:
+    """The ops that set a state to zero at each call."""
+    tensor = subgraph.tensors[index]
+    if tensor.type == schema.TensorType.FLOAT32:
+        return [_zeros_like(model, index)]
+    name = f"{tf_file.text(tensor.name)}/zeros"
+    zeros = tf_file.add_tensor(subgraph, name, tf_file.shape_of(tensor), variable=True)
+    quantize = schema.OperatorT()
+    quantize.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.QUANTIZE)
+    quantize.builtinOptionsType, quantize.builtinOptions = (
+        schema.BuiltinOptions.QuantizeOptions,
+        schema.QuantizeOptionsT(),
+    )
+    quantize.inputs, quantize.outputs = [zeros], [index]
+    return [_zeros_like(model, zeros), quantize]
 
 
 def _zeros_like(model: Any, index: int) -> Any:

@@ -6,11 +6,12 @@ The codec is `ai_edge_litert.tools.flatbuffer_utils`; the objects are those of `
 from __future__ import annotations
 
 import heapq
+import math
 import os
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
+from . import __version__
 from .contract import ABSENT
 from .errors import InvalidModelError
+from .file_bytes import check_bytes
+from .file_checks import check_model, listed, text
 
 FILE_IDENTIFIER = b"TFL3"
 
@@ -66,17 +70,18 @@ def read_bytes(model: bytes | bytearray | memoryview | str | os.PathLike[str]) -
 
 
 def read_model(data: bytes) -> Any:
-    """Unpacks the bytes of a `.tflite` file into a `ModelT` in which every index is in range.
+    """Unpacks the bytes of a `.tflite` file into a `ModelT` that `file_checks` found to be whole.
 
     Raises:
-        InvalidModelError: if the bytes cannot be unpacked or an index points nowhere.
+        InvalidModelError: if the bytes cannot be unpacked, or the model contradicts itself.
     """
     data = read_bytes(data)
+    check_bytes(data)
     try:
         model = flatbuffer_utils.read_model_from_bytearray(data)
     except Exception as error:  # the codec raises whatever the damaged bytes lead it to
         raise InvalidModelError(f"the .tflite file is damaged: {type(error).__name__}: {error}") from error
-    _check_indices(model)
+    check_model(model)
     return model
 
 
@@ -109,6 +114,16 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
         raise
 
 
+def sign(model: Any) -> None:
+    """Says in the description of a `ModelT` that this package wrote it, so that what it holds was asked for."""
+    model.description = f"lstm_toolkit {__version__}".encode()
+
+
+def is_own(model: Any) -> bool:
+    """Whether this package wrote the file."""
+    return text(model.description).startswith("lstm_toolkit ")
+
+
 def operator_name(model: Any, operator: Any) -> str:
     """Name of an operator: the builtin's, or the custom code of a CUSTOM one."""
     code = model.operatorCodes[operator.opcodeIndex]
@@ -128,11 +143,6 @@ def type_name(tensor: Any) -> str:
     return _TYPE_NAMES.get(tensor.type, f"unknown_{tensor.type}")
 
 
-def text(value: bytes | str | None) -> str:
-    """A name out of a file as text; bytes that are not UTF-8 are shown as escapes."""
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value or ""
-
-
 def shape_of(tensor: Any) -> tuple[int, ...]:
     """Shape of a tensor, -1 where it is dynamic."""
     signature = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
@@ -149,10 +159,11 @@ def constant(model: Any, tensor: Any) -> npt.NDArray[Any] | None:
     if data is None or tensor.type not in DTYPES or tensor.isVariable:
         return None
     shape = tuple(tensor.shape) if tensor.shape is not None else ()
-    raw = np.frombuffer(bytes(data), DTYPES[tensor.type])
-    if raw.size != np.prod(shape, dtype=np.int64):
-        raise InvalidModelError(f"tensor {text(tensor.name)!r} has {raw.size} values for the shape {list(shape)}")
-    return raw.reshape(shape)
+    dtype, raw = np.dtype(DTYPES[tensor.type]), bytes(data)
+    if len(raw) != math.prod(shape) * dtype.itemsize:
+        name = text(tensor.name)
+        raise InvalidModelError(f"tensor {name!r} has {len(raw)} bytes for the shape {list(shape)} of {dtype}")
+    return np.frombuffer(raw, dtype).reshape(shape)
 
 
 def add_tensor(
@@ -221,7 +232,10 @@ def sort_operators(subgraph: Any) -> None:
                 needs[number] |= {last_touch[index]} if index in last_touch else set()
                 last_touch[index] = number
     sorter = TopologicalSorter(needs)
-    sorter.prepare()
+    try:
+        sorter.prepare()
+    except CycleError:
+        raise InvalidModelError("the operators of a subgraph need each other's results in a circle") from None
     ready = list(sorter.get_ready())
     subgraph.operators = []
     while ready:
@@ -237,9 +251,9 @@ def prune(model: Any) -> None:
     for number, subgraph in enumerate(model.subgraphs):
         signatures = [s for s in model.signatureDefs or [] if s.subgraphIndex == number]
         maps = [entry for s in signatures for entry in [*(s.inputs or []), *(s.outputs or [])]]
-        used = {*_list(subgraph.inputs), *_list(subgraph.outputs), *(entry.tensorIndex for entry in maps)}
+        used = {*listed(subgraph.inputs), *listed(subgraph.outputs), *(entry.tensorIndex for entry in maps)}
         for op in subgraph.operators:
-            used |= {*_list(op.inputs), *_list(op.outputs), *_list(op.intermediates)}
+            used |= {*listed(op.inputs), *listed(op.outputs), *listed(op.intermediates)}
         kept = sorted(used - {ABSENT})
         position = {old: new for new, old in enumerate(kept)} | {ABSENT: ABSENT}
         subgraph.tensors = [subgraph.tensors[index] for index in kept]
@@ -266,38 +280,5 @@ def prune(model: Any) -> None:
         op.opcodeIndex = position[op.opcodeIndex]
 
 
-def _list(indices: Any) -> list[int]:
-    return [] if indices is None else [int(index) for index in indices]
-
-
 def _moved(indices: Any, position: dict[int, int]) -> list[int]:
-    return [position[index] for index in _list(indices)]
-
-
-def _check_indices(model: Any) -> None:
-    for name in ("subgraphs", "buffers", "operatorCodes"):
-        if not getattr(model, name):
-            raise InvalidModelError(f"the .tflite file is damaged: it has no {name}")
-    for number, subgraph in enumerate(model.subgraphs):
-        subgraph.tensors, subgraph.operators = subgraph.tensors or [], subgraph.operators or []
-        count = len(subgraph.tensors)
-        for op in subgraph.operators:
-            _check(op.opcodeIndex, 0, len(model.operatorCodes), f"an operator code of subgraph {number}")
-            for index in [*_list(op.inputs), *_list(op.outputs), *_list(op.intermediates)]:
-                _check(index, ABSENT, count, f"a tensor of an operator of subgraph {number}")
-        for index in [*_list(subgraph.inputs), *_list(subgraph.outputs)]:
-            _check(index, 0, count, f"an input or output of subgraph {number}")
-        for tensor in subgraph.tensors:
-            _check(tensor.buffer, 0, len(model.buffers), f"the buffer of tensor {text(tensor.name)!r}")
-    for metadata in model.metadata or []:
-        _check(metadata.buffer, 0, len(model.buffers), f"the buffer of metadata {text(metadata.name)!r}")
-    for signature in model.signatureDefs or []:
-        _check(signature.subgraphIndex, 0, len(model.subgraphs), "the subgraph of a signature")
-        count = len(model.subgraphs[signature.subgraphIndex].tensors)
-        for entry in [*(signature.inputs or []), *(signature.outputs or [])]:
-            _check(entry.tensorIndex, 0, count, f"tensor {text(entry.name)!r} of a signature")
-
-
-def _check(index: int, low: int, high: int, what: str) -> None:
-    if not low <= index < high:
-        raise InvalidModelError(f"the .tflite file is damaged: {what} has index {index}, not below {high}")
+    return [position[index] for index in listed(indices)]

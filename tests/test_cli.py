@@ -12,6 +12,7 @@ import pytest
 
 import lstm_toolkit
 
+from . import fault_corpus
 from .keras_models import randomized
 
 
@@ -97,3 +98,46 @@ def test_wrong_usage_is_exit_code_2(folder):
     assert run("convert", folder / "good.keras").returncode == 2
     assert run("convert", folder / "good.keras", "-o", "x", "--batch-size", "0").returncode == 2
     assert run("frobnicate").returncode == 2
+
+
+@pytest.fixture(scope="module")
+def leaking(folder):
+    """A file whose state leaks: carried, and no longer known to have been asked for."""
+    model = keras.saving.load_model(folder / "good.keras")
+    carried = lstm_toolkit.convert(model, state="carry").tflite
+    (folder / "leaking.tflite").write_bytes(fault_corpus.edited(carried, lambda _: None))
+    return folder / "leaking.tflite"
+
+
+def test_diagnose(folder, leaking):
+    done = run("diagnose", leaking, "--json")
+    assert done.returncode == 3
+    assert [finding["code"] for finding in json.loads(done.stdout)["findings"]] == ["state-leak"]
+    assert "state-leak" in run("diagnose", leaking).stdout
+    done = run("diagnose", folder / "good.keras")
+    assert done.returncode == 0
+    assert "open-batch" in done.stdout
+    done = run("diagnose", folder / "text.keras")
+    assert done.returncode == 1
+    assert "is not a Keras model" in done.stderr
+
+
+def test_repair(folder, leaking):
+    done = run("repair", leaking, "-o", folder / "mended.tflite", "--json")
+    assert done.returncode == 0
+    assert [change["code"] for change in json.loads(done.stdout)["changes"]] == ["state-leak"]
+    assert lstm_toolkit.diagnose(folder / "mended.tflite") == ()
+    done = run("repair", leaking, "-o", folder / "not.tflite", "--code", "rust")
+    assert done.returncode == 2
+    assert "can be mended, got rust" in done.stderr.replace("\n", " ").replace("│", "")
+    assert not (folder / "not.tflite").exists()
+
+
+def test_plot(folder, leaking):
+    done = run("plot", leaking)
+    assert "input_to_forget_weights" in done.stdout
+    done = run("plot", leaking, "-o", folder / "gates.svg", "--gate", "forget")
+    assert done.returncode == 0
+    assert (folder / "gates.svg").read_text().lstrip().startswith("<?xml")
+    assert run("plot", leaking, "-o", folder / "gates.txt").returncode == 2
+    assert run("plot", leaking, "--node", 4).returncode == 1

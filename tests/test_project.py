@@ -32,7 +32,10 @@ def test_environment_yml_equals_pyproject():
     entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     (pip,) = [entry["pip"] for entry in entries if isinstance(entry, dict)]
     extras = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *extras["codelabs"], *extras["legacy"], *extras["test"]]
+    wanted = [
+        *PROJECT["dependencies"],
+        *(each for extra in ("codelabs", "legacy", "viewer", "test") for each in extras[extra]),
+    ]
     wanted = [each for each in wanted if not each.startswith("lstm_toolkit[")]
     assert sorted(pip) == sorted([*wanted, "-e ."])
     (version,) = [entry.removeprefix("python=") for entry in entries if str(entry).startswith("python=")]
@@ -44,16 +47,22 @@ def test_public_names():
     assert sorted(lstm_toolkit.__all__) == [
         "Conversion",
         "ConversionReport",
+        "Finding",
         "GateWeights",
         "LstmNode",
         "ModelSummary",
+        "Repair",
         "Runner",
         "composite",
         "convert",
+        "diagnose",
         "errors",
         "fusable_lstms",
         "inspect",
         "lingvo",
+        "plot_gates",
+        "repair",
+        "widgets",
     ]
     for name in lstm_toolkit.__all__:
         value = getattr(lstm_toolkit, name)

@@ -1,0 +1,207 @@
+"""Multiply-adds of the operators of a file: of matrix products and convolutions; element-wise work counts as none.
+
+What cannot be known from the file (a dynamic shape, a loop without a fixed number of turns, an op that is not in the
+list) is None, never a guess.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from . import tflite_file as tf_file
+from .contract import ABSENT, OPERANDS_OF
+from .file_checks import called_subgraphs
+
+_MATRIX_OPERANDS = ("weights", "recurrent_weights")
+"""Endings of the operands of recurrent ops that are multiplied at every step, peephole and projection among them."""
+
+_NOT_COUNTED = {"CONV_3D", "CONV_3D_TRANSPOSE", "SVDF", "TRANSPOSE_CONV", "LSH_PROJECTION", "RFFT2D", "DILATE"}
+_NOT_COUNTED |= {"RNN", "EMBEDDING_LOOKUP_SPARSE", "CALL", "CONCAT_EMBEDDINGS", "CUSTOM", "DELEGATE"}
+
+_BUILTINS = {name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What one run of an operator takes.
+
+    Attributes:
+        multiply_adds: of the whole run; None where it is not known.
+        turns: of a loop, how often its body runs; None where it is not known, and for other operators.
+        per_turn: of a loop, the multiply-adds of one turn; None where not known, and for other operators.
+    """
+
+    multiply_adds: int | None
+    turns: int | None = None
+    per_turn: int | None = None
+
+
+class Arithmetic:
+    """Counts the multiply-adds of one model; subgraphs that several operators run are counted once and kept."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._subgraphs: dict[int, int | None] = {}
+
+    def subgraph(self, number: int) -> int | None:
+        """Multiply-adds of one run of a subgraph."""
+        if number not in self._subgraphs:
+            graph = self._model.subgraphs[number]
+            self._subgraphs[number] = _sum(self.operator(graph, op).multiply_adds for op in graph.operators)
+        return self._subgraphs[number]
+
+    def operator(self, subgraph: Any, op: Any) -> Work:
+        """Multiply-adds of one run of an operator."""
+        name = tf_file.operator_name(self._model, op)
+        if name == "WHILE":
+            return self._loop(subgraph, op)
+        if called_subgraphs(op):
+            is_free = all(self.subgraph(number) == 0 for number in called_subgraphs(op))
+            return Work(0 if is_free else None)
+        if name in OPERANDS_OF:
+            return Work(_recurrent(subgraph, op, OPERANDS_OF[name]))
+        if name in _PRODUCTS:
+            return Work(_PRODUCTS[name](subgraph, op))
+        known = name in _BUILTINS and name not in _NOT_COUNTED and not name.startswith("STABLEHLO")
+        return Work(0 if known else None)
+
+    def _loop(self, subgraph: Any, op: Any) -> Work:
+        options = op.builtinOptions
+        per_turn = _sum(self.subgraph(index) for index in (options.condSubgraphIndex, options.bodySubgraphIndex))
+        turns = turns_of(self._model, subgraph, op)
+        condition = self.subgraph(options.condSubgraphIndex)
+        if turns is None or per_turn is None or condition is None:
+            return Work(0 if per_turn == 0 else None, turns, per_turn)
+        return Work(turns * per_turn + condition, turns, per_turn)
+
+
+def turns_of(model: Any, subgraph: Any, loop: Any) -> int | None:
+    """How often the body of a `WHILE` runs, where counters that start, step and end at constants decide that.
+
+    Args:
+        model: the file.
+        subgraph: the one that the operator stands in.
+        loop: the operator.
+    """
+    condition = model.subgraphs[loop.builtinOptions.condSubgraphIndex]
+    body = model.subgraphs[loop.builtinOptions.bodySubgraphIndex]
+    count = len(loop.inputs)
+    if len(condition.outputs) != 1 or {len(condition.inputs), len(body.inputs), len(body.outputs)} != {count}:
+        return None
+    made_by, waiting, turns = tf_file.producers(condition), [condition.outputs[0]], []
+    seen: set[int] = set()
+    while waiting:
+        index = waiting.pop()
+        op = made_by.get(index)
+        if op is None or index in seen:
+            return None
+        seen.add(index)
+        name = tf_file.operator_name(model, op)
+        if name == "LOGICAL_AND":
+            waiting += op.inputs
+        elif name == "LESS":
+            turns.append(_turns_of_counter(model, subgraph, loop, condition, body, op))
+        else:
+            return None
+    known = [each for each in turns if each is not None]
+    return min(known) if len(known) == len(turns) else None
+
+
+def _turns_of_counter(model: Any, subgraph: Any, loop: Any, condition: Any, body: Any, less: Any) -> int | None:
+    counter, bound = less.inputs[:2]
+    if counter not in condition.inputs:
+        return None
+    place = condition.inputs.index(counter)
+    start = _integer(model, subgraph, loop.inputs[place])
+    limit = _integer(model, condition, bound)
+    if bound in condition.inputs:
+        other = condition.inputs.index(bound)
+        if body.outputs[other] == body.inputs[other]:
+            limit = _integer(model, subgraph, loop.inputs[other])
+    step = _step(model, body, place)
+    if start is None or limit is None or step is None or step < 1:
+        return None
+    return max(0, -((start - limit) // step))
+
+
+def _step(model: Any, body: Any, place: int) -> int | None:
+    """What a turn adds to a counter."""
+    op = tf_file.producers(body).get(body.outputs[place])
+    if op is None or tf_file.operator_name(model, op) != "ADD" or body.inputs[place] not in op.inputs:
+        return None
+    others = [index for index in op.inputs if index != body.inputs[place]]
+    return _integer(model, body, others[0]) if len(others) == 1 else None
+
+
+def _integer(model: Any, subgraph: Any, index: int) -> int | None:
+    tensor = subgraph.tensors[index]
+    if index == ABSENT or math.prod(tf_file.shape_of(tensor)) != 1:
+        return None
+    value = tf_file.constant(model, tensor)
+    return int(value.reshape(-1)[0]) if value is not None and np.issubdtype(value.dtype, np.integer) else None
+
+
+def _sum(counts: Any) -> int | None:
+    total = 0
+    for count in counts:
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+def _elements(subgraph: Any, index: int) -> int | None:
+    """Number of elements of a tensor; None where its shape is dynamic or not known."""
+    shape = tf_file.shape_of(subgraph.tensors[index])
+    return None if not shape or -1 in shape else math.prod(shape)
+
+
+def _recurrent(subgraph: Any, op: Any, operands: tuple[str, ...]) -> int | None:
+    """Every weight is used once for each row and step."""
+    if not op.inputs:
+        return None
+    shape = tf_file.shape_of(subgraph.tensors[op.inputs[0]])
+    names = zip(operands, op.inputs, strict=False)
+    matrices = [index for name, index in names if name.endswith(_MATRIX_OPERANDS) and index != ABSENT]
+    weights = _sum(_elements(subgraph, index) for index in matrices)
+    if len(shape) not in (2, 3) or -1 in shape or weights is None:
+        return None
+    return math.prod(shape[:-1]) * weights
+
+
+def _fully_connected(subgraph: Any, op: Any) -> int | None:
+    weights = tf_file.shape_of(subgraph.tensors[op.inputs[1]])
+    return _per_output(subgraph, op, weights[1:], rank=1)
+
+
+def _batch_matmul(subgraph: Any, op: Any) -> int | None:
+    left = tf_file.shape_of(subgraph.tensors[op.inputs[0]])
+    return _per_output(subgraph, op, left[-2:-1] if op.builtinOptions.adjX else left[-1:], rank=1)
+
+
+def _convolution(subgraph: Any, op: Any) -> int | None:
+    """Filters are [output channels, rows, columns, input channels of a group]."""
+    return _per_output(subgraph, op, tf_file.shape_of(subgraph.tensors[op.inputs[1]])[1:], rank=3)
+
+
+def _depthwise(subgraph: Any, op: Any) -> int | None:
+    """Filters are [1, rows, columns, output channels]."""
+    return _per_output(subgraph, op, tf_file.shape_of(subgraph.tensors[op.inputs[1]])[1:3], rank=2)
+
+
+def _per_output(subgraph: Any, op: Any, summed: tuple[int, ...], *, rank: int) -> int | None:
+    outputs = _elements(subgraph, op.outputs[0])
+    return None if outputs is None or len(summed) != rank or -1 in summed else outputs * math.prod(summed)
+
+
+_PRODUCTS = {
+    "BATCH_MATMUL": _batch_matmul,
+    "CONV_2D": _convolution,
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "FULLY_CONNECTED": _fully_connected,
+}

@@ -1,0 +1,122 @@
+"""`diagnose`: what is wrong with a `.tflite` file, or will be with the file made of a Keras model."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import tflite_file as tf_file
+from .faults import FAULTS
+from .tables import Table, Tabular
+
+SEVERITIES = ("error", "warning", "note")
+"""From results that are wrong, over results that may be wrong, to what could be better."""
+
+TARGETS = ("litert", "compiled", "micro")
+"""The runtimes that have faults of their own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One fault in one place.
+
+    Attributes:
+        code: stable name of the kind of fault; `FAULTS` in `lstm_toolkit.faults` lists those of files.
+        severity: "error": results are wrong, or the file does not run; "warning": results may be wrong, or it is much
+            slower than it could be; "note": something to know.
+        message: the fact.
+        remedy: what to do about it.
+        location: the op, or the layer of a Keras model.
+        repairable: whether `repair` can mend it in the file.
+    """
+
+    code: str
+    severity: str
+    message: str
+    remedy: str
+    location: str
+    repairable: bool = False
+
+
+class Diagnosis(Tabular, tuple[Finding, ...]):
+    """Findings, the gravest first: a tuple that shows itself as a table."""
+
+    def tables(self) -> tuple[Table, ...]:
+        """One table with a row a finding."""
+        rows = [(f.severity, f.code, f.location, f.message, f.remedy) for f in self]
+        counts = Counter(f.severity for f in self)
+        title = ", ".join(f"{counts[each]} {each}(s)" for each in SEVERITIES if counts[each]) or "Nothing found"
+        return (Table(title, ("severity", "code", "where", "what", "remedy"), rows),)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The findings as values that JSON can hold."""
+        return {"findings": [dataclasses.asdict(finding) for finding in self]}
+
+
+def diagnose(model: Any, *, target: str | None = None) -> Diagnosis:
+    """Looks for faults.
+
+    Args:
+        model: the bytes or the path of a `.tflite` file, or a `Conversion`; or a Keras model or layer, or the path of
+            a `.keras` or `.h5` file, for which it says what stands in the way of converting it.
+        target: "litert", "compiled" or "micro": also what keeps the file from running there.
+
+    Returns:
+        A tuple of `Finding`s, the gravest first; empty where nothing was found.
+
+    Raises:
+        InvalidModelError: if the file cannot be read.
+        ConversionError: if a Keras model cannot be called as it is.
+        ValueError: for an unknown target.
+    """
+    if target not in (None, *TARGETS):
+        raise ValueError(f"target must be one of {', '.join(TARGETS)} or None, got {target!r}")
+    model = getattr(model, "tflite", model)
+    is_path = isinstance(model, (str, os.PathLike))
+    is_keras = not isinstance(model, (bytes, bytearray, memoryview)) and (
+        not is_path or Path(model).suffix in (".keras", ".h5", ".hdf5")
+    )
+    findings = (
+        _of_keras(model, is_path) if is_keras else _of_file(tf_file.read_model(tf_file.read_bytes(model)), target)
+    )
+    return Diagnosis(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+
+def _of_file(model: Any, target: str | None) -> Iterator[Finding]:
+    asked_for = tf_file.is_own(model)
+    for fault in FAULTS:
+        if fault.target not in (None, target) or (fault.unless_asked_for and asked_for):
+            continue
+        for location, message in fault.find(model):
+            yield Finding(fault.code, fault.severity, message, fault.remedy, location, fault.mend is not None)
+
+
+def _of_keras(model: Any, is_path: bool) -> Iterator[Finding]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from . import keras_source
+
+    source = keras_source.load(Path(model)) if is_path else model
+    traced = keras_source.trace(source, on_unsupported="keep")
+    for layer in traced.layers or ():
+        if layer.reason:
+            code = "mask" if "mask" in layer.reason else "not-fusable"
+            yield Finding(
+                code,
+                "error",
+                f"this {layer.layer_class} cannot become a fused op: {layer.reason}",
+                'change the layer, or pass on_unsupported="keep" to convert, which leaves it to the stock lowering',
+                layer.name,
+            )
+    batches = [tensor.shape[0] for tensor in getattr(source, "inputs", None) or ()]
+    if None in batches:
+        yield Finding(
+            "open-batch",
+            "note",
+            "the batch of the inputs is open, and a fused op needs a fixed one",
+            "pass batch_size to convert, which takes 1 otherwise",
+            source.name,
+        )

@@ -1,0 +1,287 @@
+"""`draw`: the graph of a `.tflite` file as a static SVG with a text alternative."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import os
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from .layers import Placement, place
+from .summary import LstmNode, ModelSummary, OpSummary, SubgraphSummary, TensorSummary, shape_text, shown_name
+from .tflite_file import write_whole
+
+MOST_OPERATORS = 60
+"""Operators that are drawn one by one; in a larger graph runs of operators become one box, and the rest is left out."""
+
+_MOST_ENDS = 12
+_MOST_EDGES = 400
+_MARGIN, _LINE, _GAP = 16, 15, 52
+_CHARACTER = 7.4
+
+_COLORS = {
+    "end": ("#ffffff", "#5f6368"),
+    "lstm": ("#cfe3ff", "#0b57a4"),
+    "loop": ("#dff3df", "#1e6b2c"),
+    "state": ("#fff0c2", "#8a5a00"),
+    "op": ("#f1f3f4", "#5f6368"),
+}
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Drawing:
+    """A drawing that a notebook shows.
+
+    Attributes:
+        svg: the drawing, one `<svg>` element.
+        alt: what it shows, in words.
+    """
+
+    svg: str
+    alt: str
+
+    def __repr__(self) -> str:
+        return self.alt
+
+    def _repr_html_(self) -> str:
+        return f'<div style="max-width: 100%; overflow: auto">{self.svg}</div>'
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the SVG.
+
+        Raises:
+            OSError: as writing does; nothing is left behind then.
+        """
+        write_whole(path, self.svg.encode())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Box:
+    """One or several operators, or an input or output of the graph."""
+
+    lines: tuple[str, ...]
+    kind: str
+    takes: tuple[TensorSummary, ...]
+    gives: tuple[TensorSummary, ...]
+
+    @property
+    def width(self) -> float:
+        labels = sum(len(shape_text(each)) + 2 for each in self.gives[:4])
+        return max(64.0, _CHARACTER * max(*map(len, self.lines), 0.8 * labels) + 20)
+
+    @property
+    def height(self) -> float:
+        return _LINE * len(self.lines) + 12
+
+
+def draw(source: ModelSummary | bytes | str | os.PathLike[str], *, subgraph: int = 0) -> Drawing:
+    """Draws a subgraph of a `.tflite` file: operators as boxes from top to bottom, tensors as arrows with their shapes.
+
+    LSTM ops are blue and say their units, layout and state; what sets states is yellow and its arrows are dashed;
+    loops are green. Constants are not drawn.
+
+    Args:
+        source: what `inspect` returned, or a file's bytes or path.
+        subgraph: its index; 0 is the main one.
+
+    Raises:
+        InvalidModelError: if the file cannot be read.
+        IndexError: if there is no such subgraph.
+    """
+    from .inspection import inspect
+
+    summary = source if isinstance(source, ModelSummary) else inspect(source)
+    graph = summary.subgraphs[subgraph]
+    nodes = {node.index: node for node in summary.lstm_nodes if node.subgraph == subgraph}
+    signature = next((each for each in summary.signatures if each.subgraph == subgraph), graph)
+    ends = (signature.inputs, signature.outputs)
+    boxes, left_out = _boxes(summary, graph, ends, nodes)
+    alt = _description(graph, ends, list(nodes.values()), subgraph, left_out)
+    edges = _edges(boxes)
+    placement = place([box.width for box in boxes], [edge[:2] for edge in edges])
+    note = f"{left_out:,} more operators are left out." if left_out else ""
+    return Drawing(_svg(boxes, edges, placement, alt, note), alt)
+
+
+def _boxes(
+    summary: ModelSummary, graph: SubgraphSummary, ends: Sequence[Sequence[TensorSummary]], nodes: dict[int, LstmNode]
+) -> tuple[list[_Box], int]:
+    """Boxes in the order in which they run, and the number of operators that none of them stands for."""
+    runs: list[list[OpSummary]] = [[op] for op in graph.ops]
+    if len(runs) > MOST_OPERATORS:
+        runs = _condensed(graph, nodes)
+    shown = runs[:MOST_OPERATORS]
+    inputs = [_Box(("input", *_named(each)), "end", (), (each,)) for each in ends[0][:_MOST_ENDS]]
+    outputs = [_Box(("output", *_named(each)), "end", (each,), ()) for each in ends[1][:_MOST_ENDS]]
+    boxes = [*inputs, *(_box(summary, run, nodes) for run in shown), *outputs]
+    return boxes, len(graph.ops) - sum(map(len, shown))
+
+
+def _condensed(graph: SubgraphSummary, nodes: dict[int, LstmNode]) -> list[list[OpSummary]]:
+    """Runs of operators of which each takes what the one before gives, cut at LSTM ops, loops and states."""
+    runs: list[list[OpSummary]] = []
+    for op in graph.ops:
+        is_plain = op.index not in nodes and not op.subgraphs and not _sets_state(op)
+        before = runs[-1][-1] if runs else None
+        if before is not None and is_plain and before.index not in nodes and not before.subgraphs:
+            given = {tensor.index for tensor in before.outputs if tensor is not None}
+            if not _sets_state(before) and given & {tensor.index for tensor in op.inputs if tensor is not None}:
+                runs[-1].append(op)
+                continue
+        runs.append([op])
+    return runs
+
+
+def _box(summary: ModelSummary, run: list[OpSummary], nodes: dict[int, LstmNode]) -> _Box:
+    op, given = run[0], {tensor.index for op in run for tensor in op.outputs if tensor is not None}
+    takes = [each for op in run for each in op.inputs if each is not None and each.role != "constant"]
+    takes = [each for each in takes if len(run) == 1 or each.index not in given]
+    gives = [each for op in run for each in op.outputs if each is not None]
+    kind, lines = "op", [shown_name(op.name)]
+    node = nodes.get(op.index)
+    if len(run) > 1:
+        names = Counter(each.name for each in run).most_common(2)
+        lines = [f"{len(run)} ops", ", ".join(f"{shown_name(name)} {count}" for name, count in names)]
+    elif node is not None:
+        kind = "lstm"
+        lines += [shown_name(node.name), f"{node.units} units, {node.layout}", f"state: {node.state}"]
+    elif op.name == "WHILE":
+        body = len(summary.subgraphs[op.subgraphs[-1]].ops)
+        kind = "loop"
+        lines += [f"body: subgraph {op.subgraphs[-1]}, {body} ops"]
+        lines += [f"{op.turns:,} turns"] if op.turns is not None else []
+    elif _sets_state(op):
+        kind = "state"
+        lines += [shown_name(each.name) for each in gives[:2]]
+    return _Box(tuple(lines), kind, tuple(takes), tuple(gives))
+
+
+def _sets_state(op: OpSummary) -> bool:
+    return any(tensor is not None and tensor.role == "variable" for tensor in op.outputs)
+
+
+def _named(tensor: TensorSummary) -> tuple[str, str]:
+    return shown_name(tensor.name), tensor.dtype
+
+
+def _edges(boxes: Sequence[_Box]) -> list[tuple[int, int, TensorSummary]]:
+    """Pairs of boxes, of which the second takes what the first gave last, with the tensor."""
+    made: dict[int | None, int] = {}
+    edges: dict[tuple[int, int, int | None], TensorSummary] = {}
+    for number, box in enumerate(boxes):
+        for tensor in box.takes:
+            if tensor.index in made:
+                edges.setdefault((made[tensor.index], number, tensor.index), tensor)
+        made |= {tensor.index: number for tensor in box.gives}
+    return [(source, target, tensor) for (source, target, _), tensor in edges.items()][:_MOST_EDGES]
+
+
+def _description(
+    graph: SubgraphSummary,
+    ends: Sequence[Sequence[TensorSummary]],
+    nodes: list[LstmNode],
+    number: int,
+    left_out: int,
+) -> str:
+    def named(tensors: Sequence[TensorSummary]) -> str:
+        shown = ", ".join(f"{shown_name(each.name)} {shape_text(each)}" for each in tensors[:_MOST_ENDS])
+        return shown + (" and more" if len(tensors) > _MOST_ENDS else "")
+
+    ops = ", ".join(f"{shown_name(name)} {n}" for name, n in Counter(op.name for op in graph.ops).most_common(20))
+    parts = [
+        f"Graph of the {'main subgraph' if number == 0 else f'subgraph {number}'}.",
+        f"From {named(ends[0]) or 'nothing'} to {named(ends[1]) or 'nothing'}.",
+        f"{len(graph.ops):,} operators: {ops}.",
+        *(f"{shown_name(n.name)}: {n.op}, {n.units} units, {n.layout}, state {n.state}." for n in nodes[:_MOST_ENDS]),
+    ]
+    return " ".join([*parts, f"{left_out:,} operators are not drawn."] if left_out else parts)
+
+
+def _svg(boxes: list[_Box], edges: list[tuple[int, int, TensorSummary]], placed: Placement, alt: str, note: str) -> str:
+    tops, y = [], float(_MARGIN)
+    for layer in range(max(placed.layers.values(), default=-1) + 1):
+        tops.append(y)
+        y += max((box.height for n, box in enumerate(boxes) if placed.layers[n] == layer), default=0.0) + _GAP
+    places = {n: (placed.centers[n] + _MARGIN, tops[placed.layers[n]]) for n in range(len(boxes))}
+    width, height = placed.width + 2 * _MARGIN + 60, y - _GAP + _MARGIN + (24 if note else 0)
+    shapes = [_arrow(boxes, places, tops, placed, edge) for edge in edges]
+    shapes += [_rectangle(box, *places[number]) for number, box in enumerate(boxes)]
+    shapes += _labels(boxes, edges, places)
+    shapes += [_text(width / 2, height - 12, note, "#202124", 12)] if note else []
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{html.escape(alt)}" '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" '
+        f'font-family="DejaVu Sans, Verdana, sans-serif">'
+        f"<title>Graph of the model</title><desc>{html.escape(alt)}</desc>"
+        f'<rect width="100%" height="100%" rx="8" fill="#ffffff"/>{"".join(shapes)}</svg>'
+    )
+
+
+def _rectangle(box: _Box, x: float, y: float) -> str:
+    fill, stroke = _COLORS[box.kind]
+    radius = box.height / 2 if box.kind == "end" else 7
+    frame = (
+        f'<rect x="{x - box.width / 2:.1f}" y="{y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" '
+        f'rx="{radius:.1f}" fill="{fill}" stroke="{stroke}" stroke-width="{2 if box.kind == "lstm" else 1}"/>'
+    )
+    lines = [
+        _text(x, y + _LINE * (place + 1) + 2, line, "#202124", 11, bold=place == 0)
+        for place, line in enumerate(box.lines)
+    ]
+    return frame + "".join(lines)
+
+
+def _arrow(
+    boxes: list[_Box], places: dict[int, Any], tops: list[float], placed: Placement, edge: tuple[int, int, Any]
+) -> str:
+    source, target, tensor = edge
+    x, y = _port(boxes[source], places[source], tensor)
+    end_x, end_y = places[target][0] + _offset(boxes[target], tensor), places[target][1]
+    points = [(x, y)]
+    for step, passing in enumerate(placed.passing[source, target], placed.layers[source] + 1):
+        points += [(passing + _MARGIN, tops[step]), (passing + _MARGIN, tops[step + 1] - _GAP)]
+    points.append((end_x, end_y - 5))
+    path = f"M{points[0][0]:.1f},{points[0][1]:.1f}"
+    for (x0, y0), (x1, y1) in pairwise(points):
+        middle = (y0 + y1) / 2
+        path += f" C{x0:.1f},{middle:.1f} {x1:.1f},{middle:.1f} {x1:.1f},{y1:.1f}"
+    is_state = tensor.role == "variable"
+    color, dashes = ("#8a5a00", ' stroke-dasharray="5 3"') if is_state else ("#5f6368", "")
+    head = f"{end_x - 4:.1f},{end_y - 7:.1f} {end_x + 4:.1f},{end_y - 7:.1f} {end_x:.1f},{end_y:.1f}"
+    return f'<path d="{path}" fill="none" stroke="{color}"{dashes}/><polygon points="{head}" fill="{color}"/>'
+
+
+def _port(box: _Box, place: tuple[float, float], tensor: TensorSummary) -> tuple[float, float]:
+    """Where an arrow leaves a box: the outputs share its lower side."""
+    indices = [each.index for each in box.gives]
+    share = (indices.index(tensor.index) + 0.5) / len(indices) - 0.5
+    return place[0] + share * box.width, place[1] + box.height
+
+
+def _offset(box: _Box, tensor: TensorSummary) -> float:
+    """Where on the upper side of a box an arrow ends, from its middle."""
+    indices = list(dict.fromkeys(each.index for each in box.takes))
+    return ((indices.index(tensor.index) + 0.5) / len(indices) - 0.5) * box.width * 0.7
+
+
+def _labels(boxes: list[_Box], edges: list[tuple[int, int, TensorSummary]], places: dict[int, Any]) -> list[str]:
+    """The shape of each tensor that is drawn, once, beside where its arrow starts."""
+    drawn = {(source, tensor.index): tensor for source, _, tensor in edges}
+    labels = []
+    for (source, _), tensor in drawn.items():
+        x, y = _port(boxes[source], places[source], tensor)
+        labels.append(_text(x + 5, y + 13, shape_text(tensor)[:40], "#3c4043", 10, halo=True))
+    return labels
+
+
+def _text(x: float, y: float, line: str, color: str, size: int, *, bold: bool = False, halo: bool = False) -> str:
+    """A line of text: centred on x, or with a white halo starting at x."""
+    style = ' font-weight="bold"' if bold else ' stroke="#ffffff" stroke-width="3" paint-order="stroke"' if halo else ""
+    anchor = "start" if halo else "middle"
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{color}" text-anchor="{anchor}"{style}>'
+        f"{html.escape(line)}</text>"
+    )

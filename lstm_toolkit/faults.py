@@ -1,0 +1,325 @@
+"""The faults that `diagnose` looks for and `repair` mends: for each a code, how it is found, and how it is mended.
+
+Finding and mending work on the schema's `ModelT`. What `lstm_toolkit` wrote itself says so in the file's description; a
+clip, a carried state or split halves are there because they were asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+from . import annotated_lstm, bidirectional, loops, merged_outputs, quantized_lstm, reset
+from . import tflite_file as tf_file
+from .contract import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF
+from .targets import MICRO_OPS
+
+Found = Iterator[tuple[str, str]]
+"""Pairs of place and message."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """A kind of fault.
+
+    Attributes:
+        code: stable name.
+        severity: "error" if results are wrong or the file does not run, "warning" if results may be wrong or the
+            file is much worse than it could be, "note" otherwise.
+        find: yields place and message of each occurrence in a `ModelT`.
+        remedy: what to do about it.
+        mend: takes it out of a `ModelT` in place and says in a sentence what it changed; None where that takes the
+            source model.
+        unless_asked_for: not a fault in a file that lstm_toolkit wrote.
+        target: the runtime on which it is one; None for all.
+    """
+
+    code: str
+    severity: str
+    find: Callable[[Any], Found]
+    remedy: str
+    mend: Callable[[Any], str] | None = None
+    unless_asked_for: bool = False
+    target: str | None = None
+
+
+def _operators(model: Any) -> Iterator[tuple[Any, Any, str, str]]:
+    """Every operator with its subgraph, its name, and the place it has in a message."""
+    for number, subgraph in enumerate(model.subgraphs):
+        for place, op in enumerate(subgraph.operators):
+            name = tf_file.operator_name(model, op)
+            where = f"op {place} {name}" if number == 0 else f"subgraph {number}, op {place} {name}"
+            yield subgraph, op, name, where
+
+
+def _recurrent(model: Any) -> Iterator[tuple[Any, Any, str, str]]:
+    for subgraph, op, name, where in _operators(model):
+        if name in OPERANDS_OF:
+            yield subgraph, op, name, f"{where} ({tf_file.text(subgraph.tensors[op.outputs[0]].name)})"
+
+
+def _operand(subgraph: Any, op: Any, operands: tuple[str, ...], name: str) -> Any:
+    """A tensor of an op by operand name, or None where it is absent."""
+    place = operands.index(name)
+    index = op.inputs[place] if place < len(op.inputs) else ABSENT
+    return None if index == ABSENT else subgraph.tensors[index]
+
+
+def _loops(model: Any) -> Found:
+    for outcome in loops.loop_outcomes(model):
+        if outcome.op:
+            yield outcome.name, "an LSTM is a WHILE loop instead of one fused op"
+
+
+def _stuck_loops(model: Any) -> Found:
+    for outcome in loops.loop_outcomes(model):
+        if outcome.is_lstm and not outcome.op:
+            yield outcome.name, f"an LSTM is a WHILE loop, and cannot become a fused op from the file: {outcome.reason}"
+
+
+def _fuse_loops(model: Any) -> str:
+    fused = [outcome.name for outcome in loops.fuse_loops(model) if outcome.op]
+    return f"loops that became fused ops: {', '.join(fused)}" if fused else ""
+
+
+def _unrolled(model: Any) -> Found:
+    for name, steps in loops.unrolled_lstms(model):
+        yield name, f"an LSTM is unrolled into the ops of its {steps} steps"
+
+
+def _flex(model: Any) -> Found:
+    for name, count in Counter(name for *_, name, _ in _operators(model) if name.startswith("Flex")).items():
+        yield name, f"{count} TensorFlow op(s) {name}, which the plain runtime cannot run"
+
+
+def _leaking(model: Any) -> Found:
+    for subgraph, op, _, where in _recurrent(model):
+        if set(reset.state_tensors(model, op)) - set(reset.set_states(model, subgraph)):
+            yield where, "its state lives on: a call starts where the last one ended"
+
+
+def _reset(model: Any) -> str:
+    return f"{reset.reset_states(model)} state(s) start from zero at every call"
+
+
+def _set_once(model: Any, *, to_zero: bool = True) -> Found:
+    for index, subgraph, op in reset.set_once(model, to_zero=to_zero):
+        where = f"op {subgraph.operators.index(op)} {tf_file.operator_name(model, op)}"
+        name = tf_file.text(subgraph.tensors[index].name)
+        yield (
+            where,
+            f"it sets the state {name!r} to a constant only once, when memory is allocated, and not at each call",
+        )
+
+
+def _set_to_zero_at_each_call(model: Any) -> str:
+    return f"{reset.set_to_zero_at_each_call(model)} state(s) start from zero at every call, not only at the first"
+
+
+def _clip(model: Any) -> Found:
+    for _, op, _, where in _recurrent(model):
+        clip = getattr(op.builtinOptions, "cellClip", 0.0)
+        if clip:
+            yield where, f"it clips its cells to {clip:g}, which a Keras LSTM does not do"
+
+
+def _remove_clip(model: Any) -> str:
+    return f"{annotated_lstm.remove_clip(model)} op(s) clip their cells no longer"
+
+
+def _shared(model: Any) -> Found:
+    for subgraph, op, _, where in _recurrent(model):
+        uses = Counter(int(index) for each in subgraph.operators for index in each.inputs)
+        resets = reset.set_states(model, subgraph)
+        for index in reset.state_tensors(model, op):
+            if uses[index] > 1 and index not in resets:
+                yield where, f"its state {tf_file.text(subgraph.tensors[index].name)!r} is also another operand"
+
+
+def _unshare(model: Any) -> str:
+    return f"{annotated_lstm.unshare_states(model)} state(s) have a tensor of their own"
+
+
+def _halves(model: Any) -> Found:
+    for subgraph in model.subgraphs:
+        for forward, backward in bidirectional.pairs(model, subgraph):
+            names = [tf_file.text(subgraph.tensors[op.outputs[0]].name) for op in (forward, backward)]
+            yield ", ".join(names), "an op and one over the reversed input could be one bidirectional op"
+
+
+def _merge(model: Any) -> str:
+    return f"bidirectional ops: {', '.join(sorted(set(bidirectional.merge_bidirectional(model).values())))}"
+
+
+def _joint_outputs(model: Any) -> Found:
+    for subgraph, op, _, where in _recurrent(model):
+        if merged_outputs.is_wrong(subgraph, op):
+            yield where, "the kernel joins the two outputs itself, batch-major, which is wrong for more than one row"
+
+
+def _part_outputs(model: Any) -> str:
+    return f"{merged_outputs.part(model)} op(s) have two outputs and a CONCATENATION"
+
+
+def _no_activation(model: Any) -> Found:
+    for _, op, name, where in _recurrent(model):
+        if "LSTM" in name and op.builtinOptions.fusedActivationFunction == schema.ActivationFunctionType.NONE:
+            yield where, "its cell activation is none, with which the kernel computes on unwritten memory"
+
+
+def _open_batch(model: Any) -> Found:
+    for subgraph, op, _, where in _recurrent(model):
+        shape = tf_file.shape_of(subgraph.tensors[op.inputs[0]])
+        batch_axis = 1 if len(shape) > 2 and op.builtinOptions.timeMajor else 0
+        if shape and shape[batch_axis] < 0:
+            yield where, "its batch is open, but its states are made for a fixed one"
+
+
+def _is_integer(subgraph: Any, op: Any) -> bool:
+    return subgraph.tensors[op.inputs[0]].type in (schema.TensorType.INT8, schema.TensorType.INT16)
+
+
+def _coupled_with_layer_norm(model: Any) -> Found:
+    for subgraph, op, name, where in _recurrent(model):
+        if name != "UNIDIRECTIONAL_SEQUENCE_LSTM" or not _is_integer(subgraph, op):
+            continue
+        normalized = _operand(subgraph, op, OPERANDS_OF[name], LAYER_NORM_COEFFICIENTS[1]) is not None
+        if normalized and _operand(subgraph, op, OPERANDS_OF[name], "input_to_input_weights") is None:
+            yield where, "the int8 kernel computes layer normalization with a coupled input gate wrongly"
+
+
+def _calibrated_on_leak(model: Any) -> Found:
+    for subgraph, op, _, where in _recurrent(model):
+        if _is_integer(subgraph, op) and set(reset.state_tensors(model, op)) - set(reset.set_states(model, subgraph)):
+            yield where, "its ranges were taken on states that leaked from sample to sample"
+
+
+def _variables(model: Any) -> Found:
+    for subgraph, op, _, where in _recurrent(model):
+        if any(subgraph.tensors[index].isVariable for index in reset.state_tensors(model, op)):
+            yield where, "it keeps its state in variable tensors, which CompiledModel refuses"
+
+
+def _not_on_micro(model: Any) -> Found:
+    for name, count in Counter(name for *_, name, _ in _operators(model)).items():
+        if name not in MICRO_OPS:
+            yield name, f"TensorFlow Lite Micro has no op {name} ({count} in the file)"
+
+
+FAULTS = (
+    Fault(
+        "flex-op", "error", _flex, "convert the source with lstm_toolkit.convert, or link the Flex delegate (100 MB)"
+    ),
+    Fault(
+        "loop-lstm",
+        "warning",
+        _loops,
+        "lstm_toolkit.repair makes it a fused op; or convert the Keras model with lstm_toolkit.convert",
+        _fuse_loops,
+    ),
+    Fault("loop-lstm", "warning", _stuck_loops, "convert the Keras model with lstm_toolkit.convert"),
+    Fault("unrolled-lstm", "note", _unrolled, "convert the Keras model with lstm_toolkit.convert for one fused op"),
+    Fault(
+        "shared-state",
+        "error",
+        _shared,
+        "lstm_toolkit.repair gives the state a tensor of its own",
+        _unshare,
+    ),
+    Fault(
+        "cell-clip",
+        "warning",
+        _clip,
+        "lstm_toolkit.repair takes the clip off; leave it if the source model clips",
+        _remove_clip,
+        unless_asked_for=True,
+    ),
+    Fault(
+        "state-set-once",
+        "error",
+        _set_once,
+        "lstm_toolkit.repair sets the state to zero at every call; or call reset_all_variables() before each",
+        _set_to_zero_at_each_call,
+    ),
+    Fault(
+        "state-set-once",
+        "error",
+        functools.partial(_set_once, to_zero=False),
+        "convert the source with lstm_toolkit.convert, which sets the state at every call",
+    ),
+    Fault(
+        "state-leak",
+        "warning",
+        _leaking,
+        "lstm_toolkit.repair resets the state at every call; leave it if the file is to continue a sequence",
+        _reset,
+        unless_asked_for=True,
+    ),
+    Fault(
+        "joint-outputs",
+        "error",
+        _joint_outputs,
+        "lstm_toolkit.repair gives the op two outputs and joins them by a CONCATENATION",
+        _part_outputs,
+    ),
+    Fault(
+        "no-activation",
+        "error",
+        _no_activation,
+        "convert the source with lstm_toolkit.convert, which refuses a linear cell activation or lowers it",
+    ),
+    Fault(
+        "open-batch",
+        "error",
+        _open_batch,
+        "convert with batch_size, or resize the input to the batch of the states before allocation",
+    ),
+    Fault(
+        "split-halves",
+        "note",
+        _halves,
+        "lstm_toolkit.repair makes them one op; leave them for TensorFlow Lite Micro and for quantization to int8",
+        _merge,
+        unless_asked_for=True,
+    ),
+    Fault(
+        "int8-scales",
+        "error",
+        quantized_lstm.unequal_scales,
+        "lstm_toolkit.repair gives the op one scale and requantizes where the next op needs another",
+        quantized_lstm.equalize,
+    ),
+    Fault(
+        "int8-coupled-layer-norm",
+        "error",
+        _coupled_with_layer_norm,
+        "quantize a form with an input gate of its own, or keep the LSTM in float",
+    ),
+    Fault(
+        "calibrated-on-leak",
+        "note",
+        _calibrated_on_leak,
+        "quantize with lstm_toolkit.convert, which calibrates on states that start from zero",
+        unless_asked_for=True,
+    ),
+    Fault(
+        "variable-tensors",
+        "error",
+        _variables,
+        'convert with lowering="unrolled" or "loop", which have no variables',
+        target="compiled",
+    ),
+    Fault(
+        "micro-op",
+        "error",
+        _not_on_micro,
+        'convert with target="micro" (for a bidirectional op: bidirectional="split")',
+        target="micro",
+    ),
+)
+"""Every fault, in the order in which `repair` mends them."""

@@ -1,0 +1,132 @@
+"""`plot_gates`: a picture of how the packed weights of an LSTM fill the operand slots of the fused op."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from PIL import Image
+
+from .gate_canvas import WIDTH
+from .gate_drawing import GateDrawing
+from .gate_layout import LETTERS, GateLayout, gate_layout
+
+
+class GateFigure(Figure):
+    """The figure that `plot_gates` returns.
+
+    It shows itself in a notebook once, as an image with its text; printed, it is the table of its layout. Files that
+    `savefig` writes carry title and text.
+
+    Attributes:
+        layouts: what is drawn, one layout, or two beside each other.
+        alt: what the figure shows, for those who do not see it.
+    """
+
+    layouts: tuple[GateLayout, ...]
+    alt: str
+
+    def savefig(self, fname: Any, **kwargs: Any) -> None:
+        """As matplotlib's; `metadata` starts with what the figure shows."""
+        suffix = os.path.splitext(fname)[1][1:] if isinstance(fname, (str, os.PathLike)) else ""
+        name = (kwargs.get("format") or suffix or matplotlib.rcParams["savefig.format"]).lower()
+        words = {"pdf": "Subject", "svg": "Description", "png": "Description"}
+        own = {"Title": self.title, words[name]: self.alt} if name in words else {}
+        kwargs["metadata"] = {**own, **(kwargs.get("metadata") or {})}
+        # Else an SVG joins heat maps into one picture, and their ids are lost.
+        with matplotlib.rc_context({"image.composite_image": False}):
+            super().savefig(fname, **kwargs)
+
+    @property
+    def title(self) -> str:
+        """What the weights are of."""
+        return "; ".join(dict.fromkeys(layout.title for layout in self.layouts))
+
+    def _repr_html_(self) -> str:
+        drawn, data = io.BytesIO(), io.BytesIO()
+        self.savefig(drawn, format="png", dpi=160)
+        # A palette makes the picture, and with it the notebook, several times smaller.
+        Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
+        image = base64.b64encode(data.getvalue()).decode()
+        width = round(100 * self.get_figwidth())
+        style = f"width:{width}px;max-width:100%;height:auto"
+        return f'<img alt="{html.escape(self.alt)}" style="{style}" src="data:image/png;base64,{image}">'
+
+    def _ipython_display_(self) -> None:
+        # The inline backend would add a second image, which has no text.
+        from IPython.display import display
+
+        display({"text/html": self._repr_html_(), "text/plain": str(self)}, raw=True)
+
+    def __str__(self) -> str:
+        return "\n\n".join(str(layout) for layout in self.layouts)
+
+
+def plot_gates(
+    source: Any,
+    *,
+    gate: str | None = None,
+    order: str | Sequence[str] | None = None,
+    layer: int = 0,
+    reverse: bool | None = None,
+    node: int = 0,
+) -> GateFigure:
+    """Draws how the packed weights of an LSTM fill the operand slots of TensorFlow Lite's fused op.
+
+    From left to right: the arrays as their framework stores them, as heat maps; transposed and split by gate; each
+    part in its operand slot, with index, name and shape. Lines follow every gate.
+
+    Args:
+        source, layer, reverse, node: as for `gate_layout`.
+        gate: a gate to follow, "input", "forget", "cell" or "output", or its letter; the others fade.
+        order: as for `gate_layout`, or two orders, which are drawn to the left and to the right of the same slots.
+
+    Returns:
+        A figure 9 inches wide, with `alt`, `savefig` and `str()`, which gives a table.
+
+    Raises:
+        ValueError: for an unknown gate or order, one the weights do not have, and as `gate_layout`.
+        TypeError, InvalidModelError: as `gate_layout`.
+    """
+    orders = [order] if order is None or isinstance(order, str) else list(order)
+    if len(orders) not in (1, 2):
+        raise ValueError(f"order must be one order or two, got {orders}")
+    layouts = tuple(gate_layout(source, order=each, layer=layer, reverse=reverse, node=node) for each in orders)
+    chosen = _chosen(gate, layouts[0])
+    figure = GateFigure(figsize=(WIDTH, 1), facecolor="white")
+    figure.layouts = layouts
+    figure.alt = _alt(layouts, chosen)
+    GateDrawing(figure, layouts, chosen).draw()
+    return figure
+
+
+def _chosen(gate: str | None, layout: GateLayout) -> str | None:
+    if gate is None:
+        return None
+    names = {name: name for name in layout.gates} | {LETTERS[name]: name for name in layout.gates}
+    if gate not in names:
+        reason = "; the input gate is coupled to the forget gate" if gate in ("input", "i") else ""
+        raise ValueError(f"gate must be one of {list(layout.gates)} or its letter, got {gate!r}{reason}")
+    return names[gate]
+
+
+def _alt(layouts: Sequence[GateLayout], gate: str | None) -> str:
+    sentences = [f"{layouts[0].title}: its packed weights in the operand slots of {layouts[0].op}."]
+    for layout in layouts:
+        sentences.append(f"{layout.framework} order {layout.order}.")
+        for array in layout.arrays:
+            blocks = [block for block in array.blocks if gate is None or block.gate == gate]
+            if not blocks:
+                continue
+            indices = ", ".join(
+                f"{block.gate} gate {block.index}" if block.gate else str(block.index) for block in blocks
+            )
+            how = "transposed, " if blocks[0].transposed else ""
+            sentences.append(f"{array.name} {list(array.values.shape)} goes, {how}to operands: {indices}.")
+    return " ".join([*sentences, *layouts[0].notes()])

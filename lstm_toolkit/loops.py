@@ -1,0 +1,230 @@
+"""Pass: loops that TensorFlow's converter made of Keras's LSTMs become fused ops, without the Keras model.
+
+    before  [TRANSPOSE: x -> t] [WHILE: 0, list, h, c, t -> ..., list] [TRANSPOSE: list -> y]
+    after   [UNIDIRECTIONAL_SEQUENCE_LSTM: x -> y]
+
+A loop is read completely first (`loop_body`, `loop_length`); one that is anything but an LSTM that the fused op
+computes stays, and the outcome has the reason. A loop starts from the states that it is given, so the states of the op
+are reset, or set, at each call.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+from collections.abc import Collection
+from typing import Any
+
+from . import graft, loop_body, loop_values, reset
+from . import tflite_file as tf_file
+from .contract import ABSENT
+from .loop_body import LstmLoop, Mismatch
+from .loop_length import check_length
+from .loop_rewrite import FUSED_OP, rewrite
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopOutcome:
+    """What became, or can become, of a WHILE.
+
+    Attributes:
+        name: of the layer, as the names of the tensors tell it, or else `loop`, numbered.
+        op: the fused op, or None if the loop stays.
+        reason: why it stays, or None.
+        is_lstm: whether it runs an LSTM; judged at a glance where the loop stays.
+    """
+
+    name: str
+    op: str | None
+    reason: str | None
+    is_lstm: bool
+
+
+def fuse(tflite: bytes) -> tuple[bytes, tuple[LoopOutcome, ...]]:
+    """Fuses the loops of a file, wherever it comes from.
+
+    Args:
+        tflite: a `.tflite` file.
+
+    Returns:
+        The file, or the same bytes where nothing was fused, and an outcome per loop.
+
+    Raises:
+        InvalidModelError: if the bytes are no readable `.tflite` file.
+
+    A sequence of no steps, which a file with open time can be given, leaves the fused op without a last output, where
+    the loop has zeros.
+    """
+    model = tf_file.read_model(tflite)
+    outcomes = fuse_loops(model)
+    return (tf_file.write_model(model) if any(each.op for each in outcomes) else tflite), outcomes
+
+
+def loop_outcomes(model: Any) -> tuple[LoopOutcome, ...]:
+    """What `fuse_loops` would do with a `ModelT`, which stays as it is."""
+    trial = copy.copy(model)
+    trial.subgraphs = copy.deepcopy(model.subgraphs)
+    trial.signatureDefs = copy.deepcopy(model.signatureDefs)
+    trial.buffers, trial.operatorCodes = list(model.buffers), list(model.operatorCodes)
+    return fuse_loops(trial)
+
+
+def fuse_loops(model: Any) -> tuple[LoopOutcome, ...]:
+    """Replaces every WHILE of a `ModelT` that is an LSTM, in place.
+
+    Returns:
+        An outcome per WHILE, in the order of the file.
+    """
+    called = {index for subgraph in model.subgraphs for op in subgraph.operators for index in _calls(op).values()}
+    taken = _layers_with_states(model)
+    kept, outcomes = frozenset(taken), []
+    for number, subgraph in enumerate(model.subgraphs):
+        for op in [op for op in subgraph.operators if tf_file.operator_name(model, op) == "WHILE"]:
+            layer = graft.numbered(_layer_name(model, subgraph, op), taken)
+            taken.add(layer)
+            is_lstm = loop_body.is_lstm(model, op)
+            try:
+                if number in called:
+                    raise Mismatch("it stands inside another loop or a branch, where a fused op cannot keep its state")
+                _check_operators(model, subgraph)
+                loop = loop_body.match(model, subgraph, op)
+                _check_results(subgraph, op, loop)
+                check_length(model, subgraph, op, loop)
+            except Mismatch as mismatch:
+                reason = str(mismatch) if is_lstm else f"it runs no LSTM: {mismatch}"
+                outcomes.append(LoopOutcome(layer, None, reason, is_lstm))
+                continue
+            rewrite(model, subgraph, op, loop, layer)
+            outcomes.append(LoopOutcome(layer, FUSED_OP, None, True))
+    if any(each.op for each in outcomes):
+        reset.reset_states(model, keep=kept)
+        drop_subgraphs(model, called)
+    return tuple(outcomes)
+
+
+def unrolled_lstms(model: Any) -> tuple[tuple[str, int], ...]:
+    """Finds LSTMs that are laid out step by step, from three steps on; the model stays as it is.
+
+    Returns:
+        For each its name, as the names of the tensors tell it, or else `unrolled`, and its number of steps.
+    """
+    found = []
+    for subgraph in model.subgraphs:
+        producers = tf_file.producers(subgraph)
+        uses: dict[tuple[int, int], list[Any]] = {}
+        for op in subgraph.operators:
+            if tf_file.operator_name(model, op) == "FULLY_CONNECTED" and len(op.inputs) > 1:
+                buffer = subgraph.tensors[op.inputs[1]].buffer
+                uses.setdefault((buffer, 0) if buffer else (0, op.inputs[1]), []).append(op)
+        for users in uses.values():
+            ids = {id(user) for user in users}
+            behind = [user for user in users if ids & _output_gate(model, producers, user.inputs[0])]
+            # The first output comes from a step without a product, and the last one goes into none.
+            if behind:
+                first = 1 if _output_gate(model, producers, users[0].inputs[0]) else 0
+                name = re.search(
+                    r"([^/;]+)/[^/;]*cell[^/;]*/", tf_file.text(subgraph.tensors[users[0].outputs[0]].name)
+                )
+                found.append((name[1] if name else "unrolled", len(users) + first))
+    return tuple(found)
+
+
+def _output_gate(model: Any, producers: dict[int, Any], tensor: int) -> set[int]:
+    """Identities of the FULLY_CONNECTED of the output gate, where a tensor is sigmoid(o) * activation(c)."""
+    product = producers.get(tensor)
+    if product is None or tf_file.operator_name(model, product) != "MUL":
+        return set()
+    factors = [producers[index] for index in product.inputs if index in producers]
+    names = [tf_file.operator_name(model, factor) for factor in factors]
+    if len(factors) != 2 or "LOGISTIC" not in names or not set(names) <= set(loop_values.ACTIVATION_OPS):
+        return set()
+    gate = factors[names.index("LOGISTIC")]
+    waiting, found = {id(gate): gate}, set()
+    for _ in range(8):
+        sums = {key for key, op in waiting.items() if tf_file.operator_name(model, op) == "FULLY_CONNECTED"}
+        found |= sums
+        inputs = [index for key, op in waiting.items() if key not in sums for index in op.inputs if index in producers]
+        waiting = {id(producers[index]): producers[index] for index in inputs}
+    return found
+
+
+def drop_subgraphs(model: Any, candidates: Collection[int]) -> int:
+    """Drops those of some subgraphs that no operator and no signature uses any more, in place.
+
+    Args:
+        model: the file.
+        candidates: indices of subgraphs; the first one always stays.
+
+    Returns:
+        The number of subgraphs that are gone.
+    """
+    entries = {0, *(signature.subgraphIndex for signature in model.signatureDefs or [])}
+    entries |= set(range(len(model.subgraphs))) - set(candidates)
+    used: set[int] = set()
+    while entries - used:
+        new = entries - used
+        used |= new
+        entries = {index for each in new for op in model.subgraphs[each].operators for index in _calls(op).values()}
+        entries &= set(range(len(model.subgraphs)))
+    kept = sorted(used)
+    position = {old: new for new, old in enumerate(kept)}
+    dropped = len(model.subgraphs) - len(kept)
+    model.subgraphs = [model.subgraphs[index] for index in kept]
+    for subgraph in model.subgraphs:
+        for op in subgraph.operators:
+            for options, field in [(op.builtinOptions, field) for field in _calls(op)]:
+                setattr(options, field, position.get(getattr(options, field), ABSENT))
+    for signature in model.signatureDefs or []:
+        signature.subgraphIndex = position[signature.subgraphIndex]
+    return dropped
+
+
+def _calls(operator: Any) -> dict[str, int]:
+    """The subgraphs that an operator calls, by the field of its options."""
+    fields = {} if operator.builtinOptions is None else vars(operator.builtinOptions)
+    return {name: value for name, value in fields.items() if name.lower().endswith("subgraphindex")}
+
+
+def _layers_with_states(model: Any) -> set[str]:
+    states = (
+        subgraph.tensors[index]
+        for subgraph in model.subgraphs
+        for op in subgraph.operators
+        for index in reset.state_tensors(model, op)
+    )
+    return {reset.layer_of(state) for state in states}
+
+
+def _layer_name(model: Any, subgraph: Any, operator: Any) -> str:
+    """Name of the layer: what stands before "/while" in the names of the loop's results."""
+    for index in operator.outputs:
+        found = re.search(r"([^/;]+)/while[^/]*$", tf_file.text(subgraph.tensors[index].name))
+        if found:
+            return found[1]
+    return "loop"
+
+
+_OPERANDS = {"RESHAPE": 1, "SHAPE": 1, "CONCATENATION": 1, "TRANSPOSE": 2, "REVERSE_V2": 2, "FILL": 2}
+_OPERANDS |= {"DEQUANTIZE": 1, "STRIDED_SLICE": 4}
+"""How many operands the operators need that may stand around a loop."""
+
+
+def _check_operators(model: Any, subgraph: Any) -> None:
+    for op in subgraph.operators:
+        name = tf_file.operator_name(model, op)
+        count = _OPERANDS.get(name, 0)
+        if len(op.inputs) < count or ABSENT in op.inputs[:count] or (count and len(op.outputs) != 1):
+            raise Mismatch(f"the file is damaged: a {name} lacks an operand")
+        if name == "STRIDED_SLICE" and op.builtinOptions is None:
+            raise Mismatch("the file is damaged: a STRIDED_SLICE lacks its options")
+
+
+def _check_results(subgraph: Any, operator: Any, loop: LstmLoop) -> None:
+    consumed = tf_file.consumed(subgraph)
+    available = {loop.outputs, loop.output_state, loop.cell_state}
+    for number, index in enumerate(operator.outputs):
+        if index in consumed and number not in available | loop.unchanged:
+            raise Mismatch("the number of steps that it has run is used behind it")
+        if index in subgraph.outputs and number in loop.unchanged:
+            raise Mismatch("an input that it passes on is an output of the model")

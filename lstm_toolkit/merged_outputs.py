@@ -1,0 +1,51 @@
+"""Pass: a bidirectional op whose kernel would join the outputs wrongly leaves that to a CONCATENATION.
+
+    before  [BIDIRECTIONAL_SEQUENCE_LSTM, merge_outputs: x -> y]
+    after   [BIDIRECTIONAL_SEQUENCE_LSTM: x -> a, b] [CONCATENATION: a, b -> y]
+
+Batch-major, the kernel finds the state of the second and later rows by the width of the joint output and so runs over
+the end of the state (`EvalFloat` in `lstm_eval.cc`). Time-major, or with one row, it is right.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+from . import tflite_file as tf_file
+
+
+def is_wrong(subgraph: Any, operator: Any) -> bool:
+    """Whether an op is a bidirectional LSTM that joins its outputs batch-major, for more rows than one."""
+    options = operator.builtinOptions
+    if not isinstance(options, schema.BidirectionalSequenceLSTMOptionsT):
+        return False
+    shape = tf_file.shape_of(subgraph.tensors[operator.outputs[0]])
+    return bool(options.mergeOutputs) and not options.timeMajor and len(shape) == 3 and shape[0] != 1
+
+
+def part(model: Any) -> int:
+    """Gives every such op of a `ModelT` two outputs, in place; returns how many there were."""
+    count = 0
+    for subgraph in model.subgraphs:
+        for operator in [op for op in subgraph.operators if is_wrong(subgraph, op)]:
+            joint = operator.outputs[0]
+            old = subgraph.tensors[joint]
+            shape = [*tf_file.shape_of(old)[:-1], int(old.shape[-1]) // 2]
+            operator.outputs = []
+            for direction in ("forward", "backward"):
+                half = tf_file.add_tensor(subgraph, f"{tf_file.text(old.name)}/{direction}", shape, dtype=old.type)
+                subgraph.tensors[half].shapeSignature = shape if -1 in shape else None
+                subgraph.tensors[half].shape = [*old.shape[:-1], shape[-1]]
+                operator.outputs.append(half)
+            operator.builtinOptions.mergeOutputs = False
+            concatenation = schema.OperatorT()
+            concatenation.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.CONCATENATION)
+            concatenation.builtinOptionsType = schema.BuiltinOptions.ConcatenationOptions
+            concatenation.builtinOptions = schema.ConcatenationOptionsT()
+            concatenation.builtinOptions.axis = len(shape) - 1
+            concatenation.inputs, concatenation.outputs = list(operator.outputs), [joint]
+            subgraph.operators.insert(subgraph.operators.index(operator) + 1, concatenation)
+            count += 1
+    return count

@@ -1,0 +1,160 @@
+"""Pass: an int8 LSTM has one scale for its output, its state and its hidden tensor, and no op moves data across scales.
+
+    before  [LSTM int8: output at one scale, state and hidden at another] [REVERSE_V2: from one scale to another]
+    after   [LSTM int8: all three at the state's] [QUANTIZE: to the scale of the output before]
+            [QUANTIZE] [REVERSE_V2: both ends at one scale]
+
+The quantizer gives all inputs of a CONCATENATION one scale by changing the output's alone. But the kernel takes one
+scale for granted for the output, the state h and, where there is no projection, the fifth intermediate (hidden), and an
+op that only moves data copies the stored numbers, whatever they stand for.
+Source: `CalculateLstmInteger8x8_16` in `tflite/kernels/lstm_eval.cc`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+from . import tflite_file as tf_file
+from .contract import ABSENT, OPERANDS
+
+OUTPUT_STATE = OPERANDS.index("output_state")
+PROJECTION = OPERANDS.index("projection_weights")
+HIDDEN = 4
+"""Place of the hidden tensor among the intermediates."""
+
+_MOVED_INPUTS = {
+    "CONCATENATION": None,
+    "PACK": None,
+    "SPLIT": slice(1, 2),
+} | dict.fromkeys(
+    ("RESHAPE", "TRANSPOSE", "REVERSE_V2", "STRIDED_SLICE", "SLICE", "GATHER", "UNPACK", "SQUEEZE", "EXPAND_DIMS"),
+    slice(0, 1),
+)
+"""For each op that only moves data which of its inputs are that data; None for all."""
+
+Quantization = tuple[int, float, int]
+
+
+def unequal_scales(model: Any) -> Iterator[tuple[str, str]]:
+    """Yields place and fact for each LSTM and each op that moves data whose scales differ where they must not."""
+    for subgraph in model.subgraphs:
+        for place, operator in enumerate(subgraph.operators):
+            name = tf_file.operator_name(model, operator)
+            if _is_integer_lstm(subgraph, operator, name):
+                if len({_quantization(tensor) for tensor in _equal_tensors(subgraph, operator)}) > 1:
+                    yield (
+                        f"op {place} {name}",
+                        "output, state and hidden have different scales, which the kernel ignores",
+                    )
+            elif _moved_across(subgraph, operator, name):
+                yield (
+                    f"op {place} {name}",
+                    "it moves int8 data between tensors of different scales without rescaling it",
+                )
+
+
+def equalize(model: Any) -> str:
+    """Mends what `unequal_scales` finds in a `ModelT`, in place; returns what it changed."""
+    lstms = moves = 0
+    for subgraph in model.subgraphs:
+        operators = []
+        for operator in subgraph.operators:
+            name = tf_file.operator_name(model, operator)
+            before, after = [], []
+            if _is_integer_lstm(subgraph, operator, name):
+                after = _with_one_scale(model, subgraph, operator)
+                lstms += len(after)
+            elif wrong := _moved_across(subgraph, operator, name):
+                output = operator.outputs[0]
+                before = [_requantize_input(model, subgraph, operator, place, output) for place in wrong]
+                moves += 1
+            operators += [*before, operator, *after]
+        subgraph.operators = operators
+    return f"{lstms} LSTM(s) have one scale for output, state and hidden; {moves} op(s) move data within one scale"
+
+
+def _is_integer_lstm(subgraph: Any, operator: Any, name: str) -> bool:
+    if name != "UNIDIRECTIONAL_SEQUENCE_LSTM" or len(operator.inputs) <= OUTPUT_STATE:
+        return False
+    return (
+        subgraph.tensors[operator.inputs[0]].type == schema.TensorType.INT8
+        and operator.inputs[OUTPUT_STATE] != ABSENT
+        and subgraph.tensors[operator.inputs[OUTPUT_STATE]].type == schema.TensorType.INT8
+    )
+
+
+def _quantization(tensor: Any) -> Quantization | None:
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
+        return None
+    zero_points = quantization.zeroPoint
+    zero_point = int(zero_points[0]) if zero_points is not None and len(zero_points) else 0
+    return tensor.type, float(quantization.scale[0]), zero_point
+
+
+def _equal_tensors(subgraph: Any, operator: Any) -> list[Any]:
+    """State, output and, without a projection, hidden: the kernel computes with the state's scale for all."""
+    indices = [operator.inputs[OUTPUT_STATE], operator.outputs[0]]
+    intermediates = operator.intermediates if operator.intermediates is not None else []
+    if operator.inputs[PROJECTION] == ABSENT and len(intermediates) > HIDDEN:
+        indices.append(intermediates[HIDDEN])
+    return [subgraph.tensors[index] for index in indices]
+
+
+def _moved_across(subgraph: Any, operator: Any, name: str) -> list[int]:
+    """The places of the inputs of an op that moves data whose scale is not the output's."""
+    if name not in _MOVED_INPUTS or not len(operator.outputs):
+        return []
+    expected = _quantization(subgraph.tensors[operator.outputs[0]])
+    wanted = _MOVED_INPUTS[name]
+    places = range(len(operator.inputs))
+    return [
+        place
+        for place in (places if wanted is None else places[wanted])
+        if operator.inputs[place] != ABSENT
+        and expected is not None
+        and (found := _quantization(subgraph.tensors[operator.inputs[place]])) is not None
+        and found != expected
+    ]
+
+
+def _with_one_scale(model: Any, subgraph: Any, operator: Any) -> list[Any]:
+    state, output, *hidden = _equal_tensors(subgraph, operator)
+    if len({_quantization(tensor) for tensor in (state, output, *hidden)}) == 1:
+        return []
+    for tensor in hidden:
+        tensor.quantization, tensor.type = copy.deepcopy(state.quantization), state.type
+    if _quantization(output) == _quantization(state):
+        return []
+    wanted = operator.outputs[0]
+    own = _like(subgraph, wanted, state.quantization, "at_the_scale_of_its_state")
+    operator.outputs = [own]
+    return [_quantize(model, own, wanted)]
+
+
+def _requantize_input(model: Any, subgraph: Any, operator: Any, place: int, output: int) -> Any:
+    source = operator.inputs[place]
+    target = _like(subgraph, source, subgraph.tensors[output].quantization, "requantized")
+    operator.inputs[place] = target
+    return _quantize(model, source, target)
+
+
+def _like(subgraph: Any, index: int, quantization: Any, suffix: str) -> int:
+    old = subgraph.tensors[index]
+    new = tf_file.add_tensor(subgraph, f"{tf_file.text(old.name)}/{suffix}", old.shape, dtype=old.type)
+    subgraph.tensors[new].shapeSignature = old.shapeSignature
+    subgraph.tensors[new].quantization = copy.deepcopy(quantization)
+    return new
+
+
+def _quantize(model: Any, source: int, target: int) -> Any:
+    operator = schema.OperatorT()
+    operator.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.QUANTIZE)
+    operator.builtinOptionsType = schema.BuiltinOptions.QuantizeOptions
+    operator.builtinOptions = schema.QuantizeOptionsT()
+    operator.inputs, operator.outputs = [source], [target]
+    return operator
