@@ -88,6 +88,21 @@ class Runner:
         results = {name: self._interpreter.get_tensor(details["index"]) for name, details in self._outputs.items()}
         return next(iter(results.values())) if len(results) == 1 else results
 
+    def quantized(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
+        """Inputs as a file with integer inputs takes them: floats become integers with the scale of their input.
+
+        Args:
+            inputs: by name; what has the dtype of its input already stays as it is.
+
+        Returns:
+            Inputs to call the runner with. Values beyond the range of an input become the nearest one in it.
+        """
+        return {name: _quantized(np.asarray(value), self._inputs[name]) for name, value in inputs.items()}
+
+    def dequantized(self, outputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Outputs as floats, where they are integers with a scale; others stay as they are."""
+        return {name: _dequantized(value, self._outputs[name]) for name, value in outputs.items()}
+
     def reset(self) -> None:
         """Sets every carried state to zero, so that the next call starts a new sequence."""
         self._interpreter.reset_all_variables()
@@ -159,6 +174,21 @@ class Runner:
         if not np.can_cast(array.dtype, details["dtype"], "same_kind"):
             raise ValueError(f"input {name!r} is {np.dtype(details['dtype'])}, got {array.dtype}")
         return array.astype(details["dtype"])
+
+
+def _quantized(value: npt.NDArray[Any], details: Mapping[str, Any]) -> npt.NDArray[Any]:
+    scale, zero_point = details["quantization"]
+    if not scale or value.dtype.kind != "f" or np.dtype(details["dtype"]).kind != "i":
+        return value
+    limits = np.iinfo(details["dtype"])
+    return np.clip(np.rint(value / scale) + zero_point, limits.min, limits.max).astype(details["dtype"])
+
+
+def _dequantized(value: npt.NDArray[Any], details: Mapping[str, Any]) -> npt.NDArray[Any]:
+    scale, zero_point = details["quantization"]
+    if not scale or value.dtype.kind != "i":
+        return value
+    return ((value.astype(np.float64) - zero_point) * scale).astype(np.float32)
 
 
 def _signature(interpreter: Interpreter) -> tuple[dict[str, Any], dict[str, Any]]:

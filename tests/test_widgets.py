@@ -1,0 +1,309 @@
+"""The panels without a browser, and the pure functions behind them."""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+from lstm_toolkit import layout_comparison, lowering_comparison, measured_files, widgets
+from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.lowering_comparison import LoweringComparison
+from lstm_toolkit.measured_files import Candidate, MeasuredFile, Sizes
+
+SIZES = Sizes(batch_size=3, time_steps=5, input_size=2, units=4)
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def refuse(model):
+    raise ConversionError("no <b>such</b> op; use another")
+
+
+def carry(model):
+    return measured_files.fused(model, state="carry")
+
+
+def other_weights(model):
+    return measured_files.fused(measured_files.lstm_model(SIZES, seed=9))
+
+
+CANDIDATES = (
+    *lowering_comparison.LOWERINGS,
+    Candidate("refused", refuse),
+    Candidate("carrying", carry),
+    Candidate("other weights", other_weights),
+)
+
+
+@pytest.fixture(scope="module")
+def lowerings():
+    return lowering_comparison.compare(SIZES, rounds=10, candidates=CANDIDATES)
+
+
+@pytest.fixture(scope="module")
+def layouts():
+    return layout_comparison.compare(SIZES, rounds=10)
+
+
+def drawn(order):
+    return ElementTree.fromstring(layout_comparison.drawing(order).replace("<svg ", f'<svg xmlns="{SVG[1:-1]}" ', 1))
+
+
+def test_import_without_tensorflow():
+    code = "import sys; from lstm_toolkit import widgets; widgets.compare_layouts(); print(*sys.modules, sep='\\n')"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "ipywidgets" in loaded
+    assert not {"tensorflow", "keras"} & set(loaded)
+
+
+# Memory orders.
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_cells_are_where_the_bytes_are(place):
+    order = layout_comparison.memory_orders(SIZES, seed=4)[place]
+    values = measured_files.sequence(SIZES, seed=4)
+    memory = np.transpose(values, ((0, 1, 2), (1, 0, 2))[place]).tobytes()
+    for cell in order.cells:
+        assert struct.unpack_from("f", memory, cell.offset)[0] == values[cell.batch, cell.time, 0] == cell.first
+    assert [cell.offset for cell in order.cells] == list(range(0, 3 * 5 * 2 * 4, 2 * 4))
+
+
+def test_strides():
+    batch_major, time_major = layout_comparison.memory_orders(SIZES)
+    assert (batch_major.strides, batch_major.element_strides) == ((40, 8, 4), (10, 2, 1))
+    assert (time_major.strides, time_major.element_strides) == ((24, 8, 4), (6, 2, 1))
+    rows = layout_comparison.strides_table((batch_major, time_major)).rows
+    assert [row[-1] for row in rows] == ["3 pieces of 8 bytes, 40 bytes apart", "one piece of 24 bytes"]
+    single = layout_comparison.memory_orders(Sizes(1, 5, 2, 4))
+    assert {row[-1] for row in layout_comparison.strides_table(single).rows} == {"one piece of 8 bytes"}
+
+
+def test_drawing():
+    batch_major, time_major = (drawn(order) for order in layout_comparison.memory_orders(SIZES))
+    for drawing, names in (
+        (batch_major, {f"t{time} b{batch}" for batch in range(3) for time in range(5)}),
+        (time_major, {f"t{time} b{batch}" for batch in range(3) for time in range(5)}),
+    ):
+        texts = {text.text for text in drawing.iter(f"{SVG}text")}
+        assert names <= texts
+        thick = [
+            group.find(f"{SVG}text").text
+            for group in drawing.iter(f"{SVG}g")
+            if group.find(f"{SVG}rect").get("stroke-width") == "4"
+        ]
+        assert thick == ["t0 b0", "t0 b1", "t0 b2"]
+    assert "first address to the last: t0 b0, t1 b0, t2 b0" in batch_major.get("aria-label")
+    assert "first address to the last: t0 b0, t0 b1, t0 b2, t1 b0" in time_major.get("aria-label")
+
+
+def test_places_in_the_drawing():
+    """From left to right and from top to bottom the cells stand in the order of their addresses."""
+    order = layout_comparison.memory_orders(SIZES)[1]
+    places = []
+    for group in drawn(order).iter(f"{SVG}g"):
+        box = {name: float(group.find(f"{SVG}rect").get(name)) for name in ("x", "y", "width", "height")}
+        middle = box["y"] + box["height"] / 2, box["x"] + box["width"] / 2
+        places.append((*middle, group.find(f"{SVG}text").text))
+    wanted = [f"t{time} b{batch}" for time in range(5) for batch in range(3)]
+    assert [name for _, _, name in sorted(places)] == wanted
+
+
+def test_drawing_is_cut():
+    order = layout_comparison.memory_orders(Sizes(16, 100, 1, 1))[0]
+    assert len(list(drawn(order).iter(f"{SVG}rect"))) == layout_comparison.MAX_CELLS == 32
+    assert layout_comparison.caption(order) == "batch-major, [batch, time, input]: the first 32 of 1,600 cells"
+
+
+# Sizes.
+
+
+@pytest.mark.parametrize("wrong", [0, 17, 2.0, True])
+def test_sizes_are_checked(wrong):
+    with pytest.raises(ValueError, match=re.escape(f"batch_size must be an integer from 1 to 16, got {wrong!r}")):
+        Sizes(wrong, 5, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("batch_size", 16), ("time_steps", 100), ("input_size", 128), ("units", 512)]
+)
+def test_limits(name, limit):
+    least = {"batch_size": 1, "time_steps": 1, "input_size": 1, "units": 1}
+    assert getattr(Sizes(**least | {name: limit}), name) == limit
+    with pytest.raises(ValueError, match=f"{name} must be an integer from 1 to {limit}, got {limit + 1}"):
+        Sizes(**least | {name: limit + 1})
+
+
+def test_too_much_work():
+    reason = r"takes 106,496,000 multiplications a call, more than 50,000,000; make one of the sizes smaller"
+    with pytest.raises(ValueError, match=reason):
+        Sizes(1, 100, 8, 512)
+
+
+# Comparisons.
+
+
+def test_lowerings(lowerings):
+    files = {file.name: file for file in lowerings.files}
+    loop, unrolled, fused = (files[each.name] for each in lowering_comparison.LOWERINGS)
+    assert loop.ops["WHILE"] == 1
+    assert dict(loop.main_ops) == {"TRANSPOSE": 2, "WHILE": 1}
+    assert unrolled.ops["TANH"] == 2 * SIZES.time_steps
+    assert "WHILE" not in unrolled.ops
+    assert dict(fused.ops) == {"UNIDIRECTIONAL_SEQUENCE_LSTM": 1, "ZEROS_LIKE": 2}
+    assert fused.op_count == fused.ops_executed == 3
+    assert loop.ops_executed > unrolled.ops_executed == unrolled.op_count > 3
+    for file in (loop, unrolled, fused):
+        assert file.max_abs_error < 1e-5
+        assert 0 < file.spread[0] <= file.median <= file.spread[1]
+        assert file.size == len(measured_files._file(next(c for c in CANDIDATES if c.name == file.name), SIZES, 0))
+    assert lowerings.ratio(fused) == 1
+    assert lowerings.ratio(loop) == loop.median / fused.median
+
+
+def test_wrong_files_show(lowerings):
+    """One that carries its state is right in the first call only; one with other weights never."""
+    errors = {file.name: file.max_abs_error for file in lowerings.files}
+    assert errors["carrying"] > 1e-3
+    assert errors["other weights"] > 1e-2
+
+
+def test_refused_candidate(lowerings):
+    refused = next(file for file in lowerings.files if file.name == "refused")
+    assert refused == MeasuredFile("refused", reason="no <b>such</b> op; use another")
+    assert lowerings.ratio(refused) is None
+    assert "no file: no <b>such</b> op; use another" in str(lowerings)
+    assert "no file: no &lt;b&gt;such&lt;/b&gt; op; use another" in lowerings._repr_html_()
+    assert "refused" not in lowering_comparison.picture(lowerings, "size of the file (bytes)").alt
+
+
+def test_without_fused_there_is_no_ratio():
+    file = MeasuredFile("other", median=2.0)
+    assert LoweringComparison(SIZES, (file, MeasuredFile("fused", reason="refused"))).ratio(file) is None
+
+
+@pytest.mark.parametrize("quantity", lowering_comparison.QUANTITIES)
+def test_picture(lowerings, quantity):
+    picture = lowering_comparison.picture(lowerings, quantity)
+    bars = {
+        label.get_text(): bar.get_width()
+        for label, bar in zip(picture.figure.axes[0].get_yticklabels(), picture.figure.axes[0].patches, strict=True)
+    }
+    attribute = lowering_comparison.QUANTITIES[quantity]
+    wanted = {file.name: getattr(file, attribute) for file in lowerings.files if not file.reason}
+    assert bars == pytest.approx(wanted)
+    assert len({bar.get_hatch() for bar in picture.figure.axes[0].patches}) == len(bars)
+    assert quantity in picture.alt
+    assert all(name in picture.alt for name in wanted)
+
+
+def test_picture_of_no_file():
+    comparison = LoweringComparison(SIZES, (MeasuredFile("fused", reason="refused"),))
+    picture = lowering_comparison.picture(comparison, "operators in the file")
+    assert picture.alt == "Bars of operators in the file for batch 3, time 5, input 2, units 4: no file."
+    with pytest.raises(ValueError, match="quantity must be one of time of a call"):
+        lowering_comparison.picture(comparison, "beauty")
+
+
+def test_layouts(layouts):
+    stock_batch, stock_time, fused_batch, fused_time, swapped = layouts.files
+    assert dict(stock_batch.main_ops) == {"TRANSPOSE": 2, "WHILE": 1}
+    assert dict(stock_time.main_ops) == {"WHILE": 1}
+    assert stock_batch.op_count == stock_time.op_count + 2
+    for file in (fused_batch, fused_time, swapped):
+        assert dict(file.ops) == {"UNIDIRECTIONAL_SEQUENCE_LSTM": 1, "ZEROS_LIKE": 2}
+    assert all(file.max_abs_error < 1e-5 for file in layouts.files)
+    memory, files = layouts.tables()
+    assert len(memory.rows) == 2
+    assert [row[0] for row in files.rows] == [each.name for each in layout_comparison.LAYOUTS]
+
+
+def test_transposes_of_a_single_sequence():
+    """Where the batch is 1 the stock converter writes RESHAPE."""
+    (file,) = measured_files.measured(layout_comparison.LAYOUTS[:1], Sizes(1, 5, 2, 4), rounds=2)
+    assert dict(file.main_ops) == {"RESHAPE": 2, "WHILE": 1}
+
+
+# Panels.
+
+
+def test_layout_panel(layouts):
+    panel = widgets.compare_layouts()
+    assert 'aria-label="batch-major memory' in panel.memory.value
+    assert "Press “Convert and measure”" in panel.status.value
+    for control, text in (
+        (panel.batch_size, "batch 4, time 5, input 2"),
+        (panel.time_steps, "batch 4, time 6, input 2"),
+        (panel.input_size, "batch 4, time 6, input 3"),
+    ):
+        control.value += 1
+        assert text in panel.memory.value
+    panel.units.value += 1
+    assert "units 5" in panel.status.value
+    assert panel.comparison is None
+    assert not panel.results.value
+    panel.batch_size.value, panel.time_steps.value, panel.input_size.value, panel.units.value = 3, 5, 2, 4
+    panel.run.click()
+    assert [file.ops for file in panel.comparison.files] == [file.ops for file in layouts.files]
+    assert "2 TRANSPOSE, 1 WHILE" in panel.results.value
+    assert "Measured for batch 3, time 5, input 2, units 4." in panel.status.value
+
+
+def test_lowering_panel(lowerings, monkeypatch):
+    asked = []
+    monkeypatch.setattr(lowering_comparison, "compare", lambda sizes: asked.append(sizes) or lowerings)
+    panel = widgets.compare_lowerings()
+    panel.quantity.value = "largest error"
+    assert not panel.picture.value
+    panel.batch_size.value, panel.time_steps.value, panel.input_size.value, panel.units.value = 3, 5, 2, 4
+    panel.run.click()
+    assert asked == [SIZES]
+    assert "no file: no &lt;b&gt;such&lt;/b&gt; op" in panel.results.value
+    assert "<b>such" not in panel.results.value
+    assert 'alt="Bars of largest error' in panel.picture.value
+    before = panel.picture.value
+    panel.quantity.value = "operators in the file"
+    assert panel.picture.value != before
+    assert 'alt="Bars of operators in the file' in panel.picture.value
+
+
+def test_too_much_work_in_a_panel(monkeypatch):
+    monkeypatch.setattr(lowering_comparison, "compare", lambda sizes: pytest.fail("was called"))
+    panel = widgets.compare_lowerings()
+    panel.time_steps.value, panel.units.value = 100, 512
+    reason = "Not possible: batch 1, time 100, input 8, units 512 takes 106,496,000 multiplications"
+    assert reason in panel.status.value
+    panel.run.click()
+    assert reason in panel.status.value
+    assert not panel.results.value
+
+
+def test_a_failure_does_not_look_busy(monkeypatch):
+    def fail(sizes):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(lowering_comparison, "compare", fail)
+    panel = widgets.compare_lowerings()
+    panel.run.click()
+    assert "Stopped; nothing was measured for batch 1" in panel.status.value
+
+
+def test_numbers_are_bounded_and_labelled():
+    for panel in (widgets.compare_layouts(), widgets.compare_lowerings()):
+        controls = (panel.batch_size, panel.time_steps, panel.input_size, panel.units)
+        assert [control.description for control in controls] == ["Batch", "Time steps", "Input size", "Units"]
+        for control, limit in zip(controls, measured_files.LIMITS.values(), strict=True):
+            control.value = 100_000
+            assert control.value == limit
+            control.value = -1
+            assert control.value == 1
+
+
+def test_gate_panel():
+    panel = widgets.explore_gates()
+    assert any("<svg" in getattr(child, "value", "") for child in panel.children)
