@@ -150,15 +150,19 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
     from . import tflite_file
 
     with _reporting_errors():
-        if output is None:
-            from .gate_layout import gate_layout
+        data = tflite_file.read_bytes(model)
+        try:
+            if output is None:
+                from .gate_layout import gate_layout
 
-            click.echo(str(gate_layout(tflite_file.read_bytes(model), node=node)))
-            return
-        from .gate_plot import plot_gates
+                click.echo(str(gate_layout(data, node=node)))
+                return
+            from .gate_plot import plot_gates
 
+            figure = plot_gates(data, gate=gate, node=node)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
         picture = io.BytesIO()
-        figure = plot_gates(tflite_file.read_bytes(model), gate=gate, node=node)
         figure.savefig(picture, format=output.suffix[1:])
         tflite_file.write_whole(output, picture.getvalue())
     click.echo(f"{output}: {figure.alt}")

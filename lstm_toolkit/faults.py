@@ -223,7 +223,13 @@ FAULTS = (
         _fuse_loops,
     ),
     Fault("loop-lstm", "warning", _stuck_loops, "convert the Keras model with lstm_toolkit.convert"),
-    Fault("unrolled-lstm", "note", _unrolled, "convert the Keras model with lstm_toolkit.convert for one fused op"),
+    Fault(
+        "unrolled-lstm",
+        "note",
+        _unrolled,
+        "convert the Keras model with lstm_toolkit.convert for one fused op",
+        unless_asked_for=True,
+    ),
     Fault(
         "shared-state",
         "error",

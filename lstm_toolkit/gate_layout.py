@@ -287,9 +287,9 @@ def gate_layout(
 
     Raises:
         TypeError: for another source.
-        ValueError: for weights that are no LSTM's, a layer that is not built, a file without a fused LSTM op, an
-            unknown order, or a layer, direction or node that is not there; the message has the reason.
-        InvalidModelError: for a file that cannot be read.
+        ValueError: for weights that are no LSTM's, a layer that is not built, an unknown order, or a layer,
+            direction or node that is not there; the message has the reason.
+        InvalidModelError: for a file that cannot be read or has no fused LSTM op.
 
     A quantized operand of a file is shown dequantized.
     """

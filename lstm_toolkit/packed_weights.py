@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from .adapters import (
-    OPERAND_OF_KIND,
     KERAS_GATES,
     LINGVO_COUPLED_GATES,
     LINGVO_GATES,
     LINGVO_KINDS,
+    OPERAND_OF_KIND,
     PACKED_KINDS,
     TORCH_GATES,
 )
+from .errors import InvalidModelError
 from .gates import GateWeights
 
 Array = npt.NDArray[np.float32]
@@ -207,7 +208,7 @@ def _file(source: Any, number: int) -> tuple[str, str | None, str, list[Half]]:
 
     nodes = inspect(source).lstm_nodes
     if not nodes:
-        raise ValueError("the .tflite file has no fused LSTM op")
+        raise InvalidModelError("the .tflite file has no fused LSTM op")
     if not 0 <= number < len(nodes):
         names = ", ".join(f"{index}: {each.name!r}" for index, each in enumerate(nodes))
         raise ValueError(f"node must be 0 to {len(nodes) - 1}, got {number}; the fused LSTM ops are {names}")

@@ -1,12 +1,13 @@
 """Pass: an int8 LSTM has one scale for its output, its state and its hidden tensor, and no op moves data across scales.
 
     before  [LSTM int8: output at one scale, state and hidden at another] [REVERSE_V2: from one scale to another]
-    after   [LSTM int8: all three at the state's] [QUANTIZE: to the scale of the output before]
+    after   [LSTM int8: all three at one scale] [QUANTIZE: to the scale of the output before, if that is another]
             [QUANTIZE] [REVERSE_V2: both ends at one scale]
 
 The quantizer gives all inputs of a CONCATENATION one scale by changing the output's alone. But the kernel takes one
 scale for granted for the output, the state h and, where there is no projection, the fifth intermediate (hidden), and an
-op that only moves data copies the stored numbers, whatever they stand for.
+op that only moves data copies the stored numbers, whatever they stand for. The one scale has to hold what any of the
+three holds: the state's own range is that of the last steps only, since the calibrator sees it only after a call.
 Source: `CalculateLstmInteger8x8_16` in `tflite/kernels/lstm_eval.cc`.
 """
 
@@ -66,8 +67,8 @@ def equalize(model: Any) -> str:
             name = tf_file.operator_name(model, operator)
             before, after = [], []
             if _is_integer_lstm(subgraph, operator, name):
-                after = _with_one_scale(model, subgraph, operator)
-                lstms += len(after)
+                lstms += _with_one_scale(model, subgraph, operator)
+                after = _requantize_output(model, subgraph, operator)
             elif wrong := _moved_across(subgraph, operator, name):
                 output = operator.outputs[0]
                 before = [_requantize_input(model, subgraph, operator, place, output) for place in wrong]
@@ -122,15 +123,38 @@ def _moved_across(subgraph: Any, operator: Any, name: str) -> list[int]:
     ]
 
 
-def _with_one_scale(model: Any, subgraph: Any, operator: Any) -> list[Any]:
-    state, output, *hidden = _equal_tensors(subgraph, operator)
-    if len({_quantization(tensor) for tensor in (state, output, *hidden)}) == 1:
+def _with_one_scale(model: Any, subgraph: Any, operator: Any) -> bool:
+    """Gives state, output and hidden one scale; returns whether they had different ones."""
+    tensors = _equal_tensors(subgraph, operator)
+    found = [quantization for tensor in tensors if (quantization := _quantization(tensor)) is not None]
+    if len(found) < len(tensors) or len(set(found)) == 1:
+        return False
+    output = tensors[1]
+    for tensor in (tensors[0], *tensors[2:]):
+        tensor.quantization, tensor.type = _covering(found, preferred=found[1]), output.type
+    return True
+
+
+def _covering(found: list[Quantization], *, preferred: Quantization) -> Any:
+    """Parameters whose range holds all the ranges: the preferred ones if they do."""
+    low = min(-(128 + zero_point) * scale for _, scale, zero_point in found)
+    high = max((127 - zero_point) * scale for _, scale, zero_point in found)
+    _, scale, zero_point = preferred
+    # A hundredth of a range is less than what the calibration itself leaves open.
+    slack = 0.01 * (high - low)
+    if -(128 + zero_point) * scale > low + slack or (127 - zero_point) * scale < high - slack:
+        scale = (high - low) / 255
+        zero_point = round(-128 - low / scale)
+    quantization = schema.QuantizationParametersT()
+    quantization.scale, quantization.zeroPoint = [scale], [zero_point]
+    return quantization
+
+
+def _requantize_output(model: Any, subgraph: Any, operator: Any) -> list[Any]:
+    """A QUANTIZE behind an op whose output must have its state's scale, where what follows needs another."""
+    state, wanted = subgraph.tensors[operator.inputs[OUTPUT_STATE]], operator.outputs[0]
+    if _quantization(state) == _quantization(subgraph.tensors[wanted]):
         return []
-    for tensor in hidden:
-        tensor.quantization, tensor.type = copy.deepcopy(state.quantization), state.type
-    if _quantization(output) == _quantization(state):
-        return []
-    wanted = operator.outputs[0]
     own = _like(subgraph, wanted, state.quantization, "at_the_scale_of_its_state")
     operator.outputs = [own]
     return [_quantize(model, own, wanted)]

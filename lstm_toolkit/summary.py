@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .gates import GateWeights
 from .memory_plan import MemoryPlan
-from .tables import Table, Tabular
+from .tables import Table, Tabular, printable
 
 if TYPE_CHECKING:
     from .drawing import Drawing
@@ -326,8 +326,8 @@ class ModelSummary(Tabular):
 
 def shown_name(name: str) -> str:
     """A name cut to what fits a table, control characters as escapes."""
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name[:_LONGEST_NAME])
-    return printable if len(name) <= _LONGEST_NAME else f"{printable[: _LONGEST_NAME - 3]}..."
+    start = printable(name[:_LONGEST_NAME].replace("\n", "\\n"))
+    return start if len(name) <= _LONGEST_NAME else f"{start[: _LONGEST_NAME - 3]}..."
 
 
 def shape_text(tensor: TensorSummary) -> str:

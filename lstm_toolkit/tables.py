@@ -10,6 +10,11 @@ from typing import Any
 from tabulate import tabulate
 
 
+def printable(text: str) -> str:
+    """The text with escapes for what would move a terminal's cursor or not show; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """A titled table.
@@ -25,10 +30,13 @@ class Table:
     rows: Sequence[Sequence[Any]]
 
     def __str__(self) -> str:
-        return f"{self.title}\n{tabulate(self.rows, self.header, disable_numparse=True)}"
+        return f"{printable(self.title)}\n{tabulate(self._cells(), self.header, disable_numparse=True)}"
+
+    def _cells(self) -> list[list[str]]:
+        return [[printable(str(value)) for value in row] for row in self.rows]
 
     def _repr_html_(self) -> str:
-        body = tabulate(self.rows, self.header, tablefmt="html", disable_numparse=True)
+        body = tabulate(self._cells(), self.header, tablefmt="html", disable_numparse=True)
         return f"<p><strong>{html.escape(self.title)}</strong></p>{body}"
 
 

@@ -140,4 +140,6 @@ def test_plot(folder, leaking):
     assert done.returncode == 0
     assert (folder / "gates.svg").read_text().lstrip().startswith("<?xml")
     assert run("plot", leaking, "-o", folder / "gates.txt").returncode == 2
-    assert run("plot", leaking, "--node", 4).returncode == 1
+    done = run("plot", leaking, "--node", 4)
+    assert done.returncode == 2
+    assert "node must be 0 to 0, got 4" in done.stderr.replace("\n", " ")

@@ -17,6 +17,7 @@ from PIL import Image
 
 import lstm_toolkit
 from lstm_toolkit import GateWeights, lingvo
+from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.gate_canvas import COLORS, HATCHES, LINES
 from lstm_toolkit.gate_plot import plot_gates
 
@@ -305,5 +306,5 @@ def test_other_layers_are_refused(random):
         plot_gates(keras_layer()[1])
     with pytest.raises(ValueError, match=r"gate must be one of .*'i'; the input gate is coupled to the forget gate"):
         plot_gates(Cell(random, coupled=True), gate="i")
-    with pytest.raises(ValueError, match="has no fused LSTM op"):
+    with pytest.raises(InvalidModelError, match="has no fused LSTM op"):
         plot_gates(file_without_an_lstm())

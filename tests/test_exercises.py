@@ -1,0 +1,114 @@
+"""The checks of the exercises: they raise on nothing and on typical mistakes, and pass on what is right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lstm_toolkit import exercises
+from lstm_toolkit.contract import GATES
+
+LINGVO = ("cell", "input", "forget", "output")
+
+
+def pack(order=LINGVO, *, recurrent_first=False, bias_order=None):
+    def function(weights):
+        parts = [
+            np.hstack([getattr(weights, f"{part}_to_{gate}_weights").T for gate in order])
+            for part in ("input", "recurrent")
+        ]
+        b = np.concatenate([getattr(weights, f"{gate}_gate_bias") for gate in bias_order or order])
+        return np.vstack(parts[::-1] if recurrent_first else parts), b
+
+    return function
+
+
+def find_order(lstm, units):
+    order = []
+    for block in range(4):
+        bias = np.zeros(4 * units)
+        bias[block * units : (block + 1) * units] = -1e4
+        outputs, last_c = lstm(bias)
+        if not last_c.any():
+            order.append("input")
+        elif not outputs.any():
+            order.append("output")
+        elif (last_c < 0).all():
+            order.append("cell")
+        else:
+            order.append("forget")
+    return order
+
+
+SPLITS = [
+    (lambda kernel: None, "returns nothing"),
+    (lambda kernel: 3, "returns a single int"),
+    (lambda kernel: kernel.T, "four gates, the function returns 24 arrays"),
+    (lambda kernel: np.split(kernel, 4, axis=1), r"is \[6, 3\], not \[3, 6\]"),
+    (lambda kernel: kernel.reshape(4, 6, 3), r"array 0 .* \[0, 1\] is not kernel\[1, 0\]"),
+    (lambda kernel: np.split(kernel.T, 4)[::-1], "array 0 must be the input gate"),
+    (
+        lambda kernel: [np.split(kernel.T, 4)[k] for k in (0, 1, 3, 2)],
+        r"array 2 must be the cell gate.*\[0, 12\]",
+    ),
+]
+
+PACKS = [
+    (lambda weights: None, "returns nothing"),
+    (lambda weights: 3, "returns a single int"),
+    (lambda weights: pack()(weights)[:1], "has wm and b, the function returns 1"),
+    (lambda weights: (pack()(weights)[0].T, pack()(weights)[1]), r"wm must be \[9, 24\], not \[24, 9\]"),
+    (lambda weights: (pack()(weights)[0], pack()(weights)[1][:18]), r"b must be \[24\], not \[18\]"),
+    (pack(GATES), "columns 0 to 5 of wm belong to the cell gate: their first rows"),
+    (pack(recurrent_first=True), "columns 0 to 5 .* their first rows are its input weights"),
+    (
+        lambda weights: (np.vstack([pack()(weights)[0][:3], pack(GATES)(weights)[0][3:]]), pack()(weights)[1]),
+        "columns 0 to 5 .* the rows below are its recurrent weights",
+    ),
+    (pack(bias_order=GATES), "0 to 5 of b belong to the cell gate"),
+]
+
+ORDERS = [
+    (lambda lstm, units: None, "returns nothing"),
+    (lambda lstm, units: 3, "returns a single int"),
+    (lambda lstm, units: ("input", "forget"), "has each of input, forget, cell, output once"),
+    (lambda lstm, units: (None, 1, "cell", "output"), "has each of input, forget, cell, output once"),
+    (lambda lstm, units: GATES, "block 2 is not the cell gate. With -10000 in that block outputs are 0"),
+    (lambda lstm, units: [{"cell": "forget", "forget": "cell"}.get(g, g) for g in find_order(lstm, units)], "no trace"),
+]
+
+
+@pytest.mark.parametrize(("answer", "hint"), SPLITS)
+def test_split_raises_on_mistakes(answer, hint):
+    with pytest.raises(AssertionError, match=hint):
+        exercises.check_split(answer)
+
+
+@pytest.mark.parametrize(("answer", "hint"), PACKS)
+def test_pack_raises_on_mistakes(answer, hint):
+    with pytest.raises(AssertionError, match=hint):
+        exercises.check_pack_lingvo(answer)
+
+
+@pytest.mark.parametrize(("answer", "hint"), ORDERS)
+def test_order_raises_on_mistakes(answer, hint):
+    with pytest.raises(AssertionError, match=hint):
+        exercises.check_find_order(answer)
+
+
+def test_right_answers_pass():
+    exercises.check_split(lambda kernel: np.split(kernel.T, 4))
+    exercises.check_pack_lingvo(pack())
+    exercises.check_find_order(find_order)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_the_mystery_shows_each_gate_by_what_it_does(gate):
+    bias = np.zeros(24)
+    block = ("output", "input", "cell", "forget").index(gate)
+    bias[6 * block : 6 * block + 6] = -1e4
+    outputs, last_c = exercises.mystery_lstm(("output", "input", "cell", "forget"))(bias)
+    assert outputs.shape == (7, 6)
+    assert (not last_c.any()) == (gate == "input")
+    assert (not outputs.any()) == (gate in ("input", "output"))
+    assert (last_c < 0).all() == (gate == "cell")
