@@ -11,12 +11,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+import numpy as np
+
 from . import annotated_lstm, graft, layout, parity, reset
 from . import bidirectional as bidirectional_pass
+from . import quantization as quantization_module
 from . import tflite_file as tf_file
 from .converter_process import convert_elsewhere, quiet_tensorflow
 from .errors import ConversionError, InvalidModelError
+from .lowering import lower_model, plain_ops
 from .report import Conversion, ConversionReport, LayerReport
+from .representative import Samples, check_early, read_samples
+from .runner import Runner
+from .sequence_ops import FORMS
 
 if TYPE_CHECKING:
     from .traced import TracedModel
@@ -30,13 +38,17 @@ def convert(
     input_signature: Any = None,
     batch_size: int | None = None,
     time_steps: int | None = None,
+    lowering: str = "fused",
     state: str = "auto",
     bidirectional: str = "fused",
+    quantization: str | None = None,
+    representative_dataset: Any = None,
+    io_dtype: str = "float32",
     time_major: bool = False,
     on_unsupported: str = "raise",
     verify: bool = True,
 ) -> Conversion:
-    """Converts a model to a `.tflite` file in which every LSTM is a fused op.
+    """Converts a model to a `.tflite` file in which every LSTM is a fused op, or plain ops.
 
     Args:
         model: a Keras 3 or tf_keras model or layer; the path of a `.keras` or `.h5` file, which is loaded in Keras's
@@ -49,11 +61,22 @@ def convert(
             own (a subclassed model, a layer). Their names become the names of the inputs.
         batch_size: None keeps the model's own, and 1 where that is None; a fused op needs a fixed batch.
         time_steps: None keeps the model's own; dynamic time stays dynamic.
+        lowering: "fused": every LSTM and simple RNN is a fused op. "unrolled": they, and GRUs and layers with other
+            activations, are plain ops without variable tensors, step after step; the time must be fixed. "loop": the
+            same as a loop over time. Only such files run on LiteRT's `CompiledModel`; no state can carry in them.
         state: "reset": every call of the file starts from zero, as a stateless Keras layer does. "carry": a call starts
             where the last one ended, as with stateful=True; `Runner.reset` starts anew. "explicit": h and c are
             inputs and outputs of the file, `NAME_h` and `NAME_c` of each layer. "auto": what each layer says.
             Layers that get an initial_state start from that in any case.
-        bidirectional: "fused": both directions of a bidirectional layer are one op; "split": they are two.
+        bidirectional: "fused": both directions of a bidirectional layer are one op; "split": they are two, as they
+            always are with quantization="int8".
+        quantization: "dynamic": int8 weights, everything else float32, which also suits plain ops; "float16": float16
+            weights; "int8": weights, inputs of ops and results are int8, which takes a representative_dataset, fixed
+            time, and a fused lowering. The report compares the file with the float32 one.
+        representative_dataset: typical inputs to take int8 ranges on: an array [samples, ...] for a model with one
+            input, a dict of them by input name, or a function that returns an iterable of samples (or the iterable
+            itself), each a list or a dict by input name. Every fifth sample is kept for the comparison.
+        io_dtype: "float32", or "int8" with quantization="int8": of the inputs and outputs of the file.
         time_major: the file's sequence inputs and outputs are [time, batch, ...]. Sequences are inputs of rank 3 and
             more, integer or boolean inputs of rank 2, and outputs of rank 3 and more.
         on_unsupported: "raise", or "keep": the stock lowering stands for a recurrent layer that cannot be fused
@@ -74,31 +97,86 @@ def convert(
         ConversionError: if something cannot be converted exactly; names the layer, the reason and the remedy.
         InvalidModelError: if the path is not a Keras model.
         ParityError: if the file computes something else than the model.
+        ValueError: for options that do not go together, and a representative_dataset that does not fit.
     """
-    _check_options(batch_size, time_steps, state=state, bidirectional=bidirectional, on_unsupported=on_unsupported)
+    _check_options(
+        batch_size,
+        time_steps,
+        state=state,
+        bidirectional=bidirectional,
+        on_unsupported=on_unsupported,
+        lowering=lowering,
+    )
+    _check_quantization(quantization, representative_dataset, io_dtype, lowering)
     logger.info("loading TensorFlow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    traced = _traced(
-        model,
-        input_signature=input_signature,
-        batch_size=batch_size,
-        time_steps=time_steps,
-        time_major=time_major,
-        state=state,
-        on_unsupported=on_unsupported,
-    )
-    logger.info("converting")
-    tflite, report, carried = _lowered(traced, merge=bidirectional == "fused")
-    if not report.layers:
-        raise ConversionError(
-            f"model {traced.name!r} calls no LSTM, so there is nothing to fuse; convert it with tf.lite.TFLiteConverter"
+    with plain_ops(lowering != "fused"):
+        traced = _traced(
+            model,
+            input_signature=input_signature,
+            batch_size=batch_size,
+            time_steps=time_steps,
+            time_major=time_major,
+            state=state,
+            on_unsupported=on_unsupported,
         )
-    if verify:
-        logger.info("verifying")
-        # A function that is marked to carry its state in the file has none of its own.
-        function_carries = traced.layers is None and bool(carried)
-        report = dataclasses.replace(report, max_abs_error=parity.verify(tflite, traced, reset=function_carries))
+        samples = _samples(traced, representative_dataset) if quantization == "int8" else None
+        logger.info("converting")
+        merge = bidirectional == "fused" and quantization != "int8"
+        tflite, report, carried = _lowered(traced, merge=merge, form=lowering)
+        if not report.layers:
+            raise ConversionError(
+                f"model {traced.name!r} calls no LSTM, so there is nothing to fuse; convert it with "
+                "tf.lite.TFLiteConverter"
+            )
+        if verify:
+            logger.info("verifying")
+            # A function that is marked to carry its state in the file has none of its own.
+            function_carries = traced.layers is None and bool(carried)
+            report = dataclasses.replace(report, max_abs_error=parity.verify(tflite, traced, reset=function_carries))
+    if quantization is not None:
+        tflite, report = _quantized(tflite, report, quantization, samples or _random_samples(tflite, traced), io_dtype)
     return Conversion(tflite, report)
+
+
+def _quantized(
+    tflite: bytes, report: ConversionReport, kind: str, samples: Samples, io_dtype: str
+) -> tuple[bytes, ConversionReport]:
+    logger.info("quantizing")
+    done = "calibrating" if kind == "int8" else None
+    with click.progressbar(
+        length=len(samples), label=done, file=sys.stderr, hidden=done is None or not sys.stderr.isatty()
+    ) as bar:
+        quantized, errors = quantization_module.quantize(
+            tflite,
+            kind,
+            samples,
+            calibrate=kind == "int8",
+            io_dtype=io_dtype,
+            progress=lambda number: bar.update(number - bar.pos),
+        )
+    ops = tf_file.count_operators(tf_file.read_model(quantized))
+    return quantized, dataclasses.replace(report, ops=ops, quantization=errors)
+
+
+def _samples(traced: TracedModel, representative_dataset: Any) -> Samples:
+    """The representative dataset, checked against the inputs of the traced model."""
+    specs = traced.function.inputs[: len(traced.input_names)]
+    shapes = [[size or -1 for size in spec.shape] for spec in specs]
+    still_open = [name for name, shape in zip(traced.input_names, shapes, strict=True) if -1 in shape]
+    if still_open:
+        raise ConversionError(f"inputs {still_open} have open sizes, and int8 needs fixed ones; pass time_steps")
+    dtypes = [spec.dtype.as_numpy_dtype for spec in specs]
+    return read_samples(representative_dataset, traced.input_names, shapes, dtypes)
+
+
+def _random_samples(tflite: bytes, traced: TracedModel, count: int = 8) -> Samples:
+    """Random inputs to compare a quantized file with the float one on."""
+    random, shapes = np.random.default_rng(0), Runner(tflite).input_shapes
+    names = traced.input_names
+    fixed = [[parity.DYNAMIC_SIZES[0] if size < 0 else size for size in shapes[name]] for name in names]
+    dtypes = [spec.dtype.as_numpy_dtype for spec in traced.function.inputs[: len(names)]]
+    return [dict(zip(names, traced.random_inputs.draw(random, fixed, dtypes), strict=True)) for _ in range(count)]
 
 
 def _traced(model: Any, **options: Any) -> TracedModel:
@@ -140,6 +218,7 @@ def _traced(model: Any, **options: Any) -> TracedModel:
 
 
 _CHOICES = {
+    "lowering": ("fused", *FORMS),
     "state": ("auto", "reset", "carry", "explicit"),
     "bidirectional": ("fused", "split"),
     "on_unsupported": ("raise", "keep"),
@@ -155,7 +234,26 @@ def _check_options(batch_size: int | None, time_steps: int | None, **choices: st
             raise ValueError(f"{name} must be one of {', '.join(_CHOICES[name])}, got {choice!r}")
 
 
-def _lowered(traced: TracedModel, *, merge: bool) -> tuple[bytes, ConversionReport, frozenset[str]]:
+def _check_quantization(kind: str | None, representative_dataset: Any, io_dtype: str, lowering: str) -> None:
+    if kind not in (None, *quantization_module.KINDS):
+        raise ValueError(f"quantization must be one of {', '.join(quantization_module.KINDS)} or None, got {kind!r}")
+    if io_dtype not in quantization_module.IO_DTYPES:
+        raise ValueError(f"io_dtype must be float32 or int8, got {io_dtype!r}")
+    if kind != "int8":
+        if io_dtype != "float32":
+            raise ValueError('io_dtype="int8" needs quantization="int8"')
+        if representative_dataset is not None:
+            raise ValueError('representative_dataset is for quantization="int8"')
+        return
+    if lowering != "fused":
+        raise ValueError(
+            f'quantization="int8" needs lowering="fused": the plain ops of lowering={lowering!r} would keep the cell '
+            'state in 8 bits; pass quantization="dynamic"'
+        )
+    check_early(representative_dataset)
+
+
+def _lowered(traced: TracedModel, *, merge: bool, form: str) -> tuple[bytes, ConversionReport, frozenset[str]]:
     """Runs TensorFlow's converter on the traced model, and the passes on the file that it gives."""
     try:
         model = tf_file.read_model(_stock_conversion(traced))
@@ -170,12 +268,15 @@ def _lowered(traced: TracedModel, *, merge: bool) -> tuple[bytes, ConversionRepo
     annotated_lstm.name_states(model)
     # Only in a function, whose marks were set before its batch was fixed, can the batch be unknown and yet settled.
     grafted = graft.graft(model, batch=traced.batch if traced.layers is None else None)
-    missing = [each.name for each in traced.layers or () if not each.reason and not _parts(each.name, grafted.ops)]
+    layout.sink_transposes(model)
+    fused = form == "fused"
+    merged = bidirectional_pass.merge_bidirectional(model) if merge and fused else {}
+    reset.reset_states(model, keep=grafted.carried)
+    lowered = {} if fused else lower_model(model, form=form)
+    became = grafted.ops if fused else lowered
+    missing = [each.name for each in traced.layers or () if not each.reason and not _parts(each.name, became)]
     if missing:
         raise ConversionError(f"layers {missing} did not reach the file: no output depends on theirs")
-    layout.sink_transposes(model)
-    merged = bidirectional_pass.merge_bidirectional(model) if merge else {}
-    reset.reset_states(model, keep=grafted.carried)
     _name_inputs(model, traced.input_names)
     ops = tf_file.count_operators(model)
     foreign = sorted(set(ops) - set(vars(tf_file.schema.BuiltinOperator)))
@@ -183,11 +284,12 @@ def _lowered(traced: TracedModel, *, merge: bool) -> tuple[bytes, ConversionRepo
         raise ConversionError(
             f"TensorFlow Lite has no op for {foreign}, which other layers of the model use; replace these layers"
         )
-    if traced.layers is None:
-        layers = _layers_of(model)
-        _settle_batch(model, traced.batch)
+    if traced.layers is not None:
+        final = merged if fused else {each.name: form for each in traced.layers if not each.reason}
+        layers = tuple(dataclasses.replace(each, op=final.get(each.name, each.op)) for each in traced.layers)
     else:
-        layers = tuple(dataclasses.replace(each, op=merged.get(each.name, each.op)) for each in traced.layers)
+        layers = tuple(LayerReport(*each, form) for each in lowered.items()) or _layers_of(model)
+        _settle_batch(model, traced.batch)
     tf_file.sign(model)
     return tf_file.write_model(model), ConversionReport(layers, ops, None), grafted.carried
 

@@ -1,8 +1,9 @@
-"""Runs TensorFlow's converter in a process of its own, where it may crash without taking the caller along.
+"""Runs TensorFlow's converter and quantizer in a process of its own, where they may crash without the caller.
 
 Functions and SavedModels of users can hold annotations that end the converter's process with a segmentation fault
-(`_implements` = "LSTMCellSimple" does). So they are converted by a worker, which is started at the first need, kept
-for the next ones, and ends with the process that started it.
+(`_implements` = "LSTMCellSimple" does), and the calibrator ends its process on models that it does not expect. So they
+are handled by a worker, which is started at the first need, kept for the next ones, and ends with the process that
+started it, whatever it is doing.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ import io
 import json
 import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from .errors import ConversionError
 
@@ -60,20 +65,74 @@ def convert_elsewhere(function: Any, trackable: Any) -> bytes:
     """
     import tensorflow as tf
 
-    global _worker
-    with _lock, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         with quiet_tensorflow():
             tf.saved_model.save(trackable, str(path / "saved_model"), signatures=function)
+        _ask("convert", {"saved_model": str(path / "saved_model"), "output": str(path / "model.tflite")})
+        return (path / "model.tflite").read_bytes()
+
+
+def quantize_elsewhere(
+    tflite: bytes,
+    samples: Sequence[Sequence[npt.NDArray[Any]]],
+    *,
+    io_dtype: str,
+    kept_float: Sequence[str] = (),
+    progress: Callable[[int], Any] | None = None,
+) -> bytes:
+    """Calibrates a file on samples and quantizes it to int8 in the worker.
+
+    Args:
+        tflite: a float file whose LSTM ops have intermediates.
+        samples: for each sample one array an input, in the order of the file's inputs.
+        io_dtype: of the inputs and outputs of the new file, "float32" or "int8".
+        kept_float: names of ops that stay float.
+        progress: called with the number of samples that are done.
+
+    Returns:
+        The quantized file.
+
+    Raises:
+        ConversionError: with the quantizer's reason, or with its last words if it ended its process.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        (path / "float.tflite").write_bytes(tflite)
+        for number, arrays in enumerate(zip(*samples, strict=True)):
+            np.save(path / f"input_{number}.npy", np.stack(arrays), allow_pickle=False)
+        request = {
+            "folder": folder,
+            "inputs": len(samples[0]),
+            "io_dtype": io_dtype,
+            "kept_float": list(kept_float),
+        }
+        _ask("quantize", request, progress)
+        return (path / "int8.tflite").read_bytes()
+
+
+def _ask(task: str, request: dict[str, Any], progress: Callable[[int], Any] | None = None) -> None:
+    """Lets the worker do a task.
+
+    Raises:
+        ConversionError: with the reason, or with the worker's last words if the task ended it.
+    """
+    global _worker
+    with _lock:
         if _worker is None:
             _worker = _Worker()
-        answer = _worker.ask({"saved_model": str(path / "saved_model"), "output": str(path / "model.tflite")})
+        try:
+            answer = _worker.ask({"task": task} | request, progress or (lambda _: None))
+        except BaseException:
+            # An answer that nobody waits for would be taken for that of the next request.
+            _worker.kill()
+            _worker = None
+            raise
         if answer is None:
             last_words, _worker = _worker.last_words(), None
             raise ConversionError(f"TensorFlow's converter ended its own process: {last_words}")
         if "error" in answer:
             raise ConversionError(answer["error"])
-        return (path / "model.tflite").read_bytes()
 
 
 class _Worker:
@@ -91,7 +150,7 @@ class _Worker:
         )
         atexit.register(self._close)
 
-    def ask(self, request: dict[str, str]) -> dict[str, str] | None:
+    def ask(self, request: dict[str, Any], progress: Callable[[int], Any]) -> dict[str, Any] | None:
         """Sends a request and waits for its answer; None if the process ends instead."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -100,8 +159,18 @@ class _Worker:
             self._process.stdin.flush()
         except BrokenPipeError:
             return None
-        line = self._process.stdout.readline()
-        return json.loads(line) if line else None
+        for line in self._process.stdout:
+            answer = json.loads(line)
+            if "done" not in answer:
+                return answer
+            progress(answer["done"])
+        return None
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        self._process.kill()
+        self._process.wait()
+        atexit.unregister(self._close)
 
     def last_words(self) -> str:
         """How the process ended, and the last line that it wrote."""
@@ -124,20 +193,64 @@ def _serve() -> None:
     # What TensorFlow prints must not get between the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    requests: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    tasks = {"convert": _convert, "quantize": _quantize}
+    while True:
+        request = json.loads(requests.get())
+        try:
+            tasks[request["task"]](request, lambda number: answers.write(json.dumps({"done": number}) + "\n"))
+            answer = {"result": "ok"}
+        except ConversionError as error:
+            answer = {"error": str(error)}
+        answers.write(json.dumps(answer) + "\n")
+
+
+def _read(requests: queue.Queue[str]) -> None:
+    """Passes requests on; when there is nobody left who could send one, ends the process, also out of a task."""
+    for line in sys.stdin:
+        requests.put(line)
+    os._exit(0)
+
+
+def _convert(request: dict[str, Any], progress: Callable[[int], Any]) -> None:
     import tensorflow as tf
 
     from .conversion import run_converter
 
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            converter = tf.lite.TFLiteConverter.from_saved_model(request["saved_model"])
-            converter.allow_custom_ops = True
-            Path(request["output"]).write_bytes(run_converter(converter))
-            answer = {"output": request["output"]}
-        except ConversionError as error:
-            answer = {"error": str(error)}
-        answers.write(json.dumps(answer) + "\n")
+    converter = tf.lite.TFLiteConverter.from_saved_model(request["saved_model"])
+    converter.allow_custom_ops = True
+    Path(request["output"]).write_bytes(run_converter(converter))
+
+
+def _quantize(request: dict[str, Any], progress: Callable[[int], Any]) -> None:
+    import tensorflow as tf
+    from tensorflow.lite.python.convert import mlir_quantize
+    from tensorflow.lite.python.optimize.calibrator import Calibrator
+
+    from . import int8
+    from . import tflite_file as tf_file
+
+    folder = Path(request["folder"])
+    inputs = [np.load(folder / f"input_{n}.npy", allow_pickle=False) for n in range(request["inputs"])]
+
+    def samples() -> Iterator[list[npt.NDArray[Any]]]:
+        for number, arrays in enumerate(zip(*inputs, strict=True)):
+            yield list(arrays)
+            progress(number + 1)
+
+    try:
+        calibrated = Calibrator((folder / "float.tflite").read_bytes()).calibrate(samples)
+        model = tf_file.read_model(bytes(calibrated))
+        int8.widen_ranges(model)
+        calibrated = tf_file.write_model(model)
+        dtype = tf.dtypes.as_dtype(request["io_dtype"])
+        quantized = mlir_quantize(
+            calibrated, input_data_type=dtype, output_data_type=dtype, denylisted_ops=set(request["kept_float"])
+        )
+    except Exception as error:  # the quantizer's own error types are not public
+        raise ConversionError(f"TensorFlow's quantizer refuses the model: {error}") from error
+    (folder / "int8.tflite").write_bytes(quantized)
 
 
 if __name__ == "__main__":

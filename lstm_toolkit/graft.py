@@ -164,7 +164,7 @@ def _lstm(
     )
     weights = GateWeights.from_operands(parts)
     if attributes.get("masked"):
-        weights = _with_mask_channel(weights)
+        weights = with_mask_channel(weights)
     options = schema.LSTMOptionsT() if is_step else schema.UnidirectionalSequenceLSTMOptionsT()
     options.fusedActivationFunction = ACTIVATIONS[attributes.get("activation", "tanh")]
     options.cellClip, options.projClip = attributes.get("cell_clip", 0.0), attributes.get("proj_clip", 0.0)
@@ -176,7 +176,7 @@ def _lstm(
     return by_name, options, dict(zip(STATES, (weights.output_size, weights.units), strict=True))
 
 
-def _with_mask_channel(weights: GateWeights) -> GateWeights:
+def with_mask_channel(weights: GateWeights) -> GateWeights:
     """Appends an input channel whose 1 shuts the input gate and opens the forget gate, so that c stays as it is."""
     pushes = {"forget": SHUT_GATE, "cell": 0.0, "output": 0.0} | (
         {"input": -SHUT_GATE} if weights.has_input_gate else {}

@@ -19,10 +19,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from . import annotation
+from . import annotation, general_cells
+from .activation_ops import ACTIVATIONS as STEP_ACTIVATIONS
+from .activation_ops import SATURATING
 from .contract import LSTM_COMPOSITE, SIMPLE_RNN_COMPOSITE
 from .graft import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS, numbered
+from .lowering import plain_ops_wanted
 from .report import LayerReport
+
+_NAMED = tuple(sorted(STEP_ACTIVATIONS - {"hard_sigmoid_of_keras_2"}))
+_OTHER_NAMES = {"silu": "swish"}
 
 States = dict[str, Any]
 """States by name: `NAME_h`, and for an LSTM `NAME_c`, each [batch, units]."""
@@ -130,8 +136,14 @@ class _Recurrent:
         return list(self.layer.cell.cells) if self.is_stacked else [self.layer.cell]
 
     @property
+    def kind(self) -> str:
+        layers, cell = self.library.layers, self.cells[0]
+        kinds = {"simple_rnn": layers.SimpleRNNCell, "gru": layers.GRUCell}
+        return next((kind for kind, cls in kinds.items() if isinstance(cell, cls)), "lstm")
+
+    @property
     def is_simple(self) -> bool:
-        return isinstance(self.cells[0], self.library.layers.SimpleRNNCell)
+        return self.kind == "simple_rnn"
 
     @property
     def op(self) -> str:
@@ -142,7 +154,7 @@ class _Recurrent:
         return [f"{name}_cell{number}" for number in range(len(self.cells))] if self.is_stacked else [name]
 
     def state_names(self, name: str) -> list[str]:
-        return [f"{part}_{kind}" for part in self.part_names(name) for kind in ("h" if self.is_simple else "hc")]
+        return [f"{part}_{kind}" for part in self.part_names(name) for kind in ("hc" if self.kind == "lstm" else "h")]
 
     def zeros(self, sequences: Any) -> list[Any]:
         batch = sequences.shape[1 if getattr(self.layer, "time_major", False) else 0]
@@ -173,41 +185,65 @@ class _Recurrent:
     def why_not(self, mask: Any, state: str) -> str | None:
         """Why the layer cannot be fused exactly, and what to use instead; None if it can."""
         layer, cells, layers = self.layer, self.cells, self.library.layers
-        known = (layers.LSTMCell, layers.SimpleRNNCell)
+        known = (layers.LSTMCell, layers.SimpleRNNCell, *([layers.GRUCell] if plain_ops_wanted() else []))
         own_cells = [cell for cell in cells if type(cell).call not in [cls.call for cls in known]]
         if not isinstance(cells[0], known):
-            return f"it is not an LSTM, and there is no fused op for a {type(cells[0]).__name__}; use an LSTM layer"
-        loops = [getattr(cls, "inner_loop", None) for cls in (layers.RNN, layers.LSTM)]
+            name = type(cells[0]).__name__
+            remedy = 'use an LSTM layer, or lowering="unrolled" or "loop"' if name == "GRUCell" else "use an LSTM layer"
+            return f"it is not an LSTM, and there is no fused op for a {name}; {remedy}"
+        loops = [getattr(cls, "inner_loop", None) for cls in (layers.RNN, layers.LSTM, layers.GRU)]
         if own_cells or getattr(type(layer), "inner_loop", None) not in loops:
             classes = ", ".join(type(each).__name__ for each in (layer, *cells))
             return f"it overrides the computation of Keras's own layer ({classes}); use Keras's own"
-        if len({type(cell) for cell in cells}) > 1 or (self.is_stacked and self.is_simple):
+        if len({type(cell) for cell in cells}) > 1 or (self.is_stacked and self.kind != "lstm"):
             return "it stacks cells other than LSTMCell; stack layers instead"
         for cell in cells:
             reason = self._why_not_cell(cell)
             if reason:
                 return reason
+        if plain_ops_wanted() and state == "carry":
+            return 'it carries its state from call to call, and plain ops cannot; pass state="explicit"'
         return None if mask is None else self._why_not_masked(mask, state)
 
     def _why_not_cell(self, cell: Any) -> str | None:
         serialize = self.library.activations.serialize
-        if not self.is_simple and self._activation_name(cell.recurrent_activation) != "sigmoid":
+        gates, own = self._gate_activation(cell), self._activation_name(cell.activation)
+        lowered = plain_ops_wanted()
+        remedy = 'lowering="unrolled" or "loop"'
+        if gates not in (STEP_ACTIVATIONS if lowered else ("sigmoid",)):
             name = serialize(cell.recurrent_activation)
-            return f"its recurrent activation is {name!r}, and the gates of the fused op are sigmoid; use 'sigmoid'"
-        allowed = RNN_ACTIVATIONS if self.is_simple else ACTIVATIONS
-        if self._activation_name(cell.activation) not in allowed:
-            name = serialize(cell.activation)
-            return f"its activation is {name!r}, and the fused op has only {', '.join(allowed)}; use one of them"
+            if lowered:
+                return f"its recurrent activation is {name!r}, which is not among {', '.join(_NAMED)}"
+            return (
+                f"its recurrent activation is {name!r}, and the gates of the fused op are sigmoid; use 'sigmoid', or "
+                f"{remedy}"
+            )
+        fused = RNN_ACTIVATIONS if self.is_simple else ACTIVATIONS
+        if own not in (STEP_ACTIVATIONS if lowered else fused):
+            name, allowed = serialize(cell.activation), ", ".join(_NAMED if lowered else fused)
+            if lowered:
+                return f"its activation is {name!r}, which is not among {allowed}"
+            return f"its activation is {name!r}, and the fused op has only {allowed}; use one of them, or {remedy}"
         if cell.variable_dtype != "float32" or cell.compute_dtype != "float32":
             dtype = cell.compute_dtype if cell.variable_dtype == "float32" else cell.variable_dtype
             return f"its weights are {dtype}, and the fused op's float32; use float32"
         return None
 
+    def _gate_activation(self, cell: Any) -> str | None:
+        return "sigmoid" if self.is_simple else self._activation_name(cell.recurrent_activation)
+
+    def _is_fusable(self, cell: Any) -> bool:
+        fused = RNN_ACTIVATIONS if self.is_simple else ACTIVATIONS
+        own, gates = self._activation_name(cell.activation), self._gate_activation(cell)
+        return self.kind != "gru" and gates == "sigmoid" and own in fused
+
     def _activation_name(self, function: Any) -> str | None:
-        for name, of_tensorflow in (annotation.ACTIVATIONS | {"sigmoid": tf.sigmoid}).items():
+        for name in sorted(STEP_ACTIVATIONS | set(annotation.ACTIVATIONS)):
             places = (self.library.activations, getattr(self.library, "ops", None), tf.nn)
-            if function is of_tensorflow or function in [getattr(place, name, None) for place in places]:
-                return name
+            known = [getattr(place, each, None) for place in places for each in (name, _OTHER_NAMES.get(name, name))]
+            if function is annotation.ACTIVATIONS.get(name) or function in [each for each in known if each is not None]:
+                of_keras_2 = name == "hard_sigmoid" and self.library.__name__ == "tf_keras"
+                return "hard_sigmoid_of_keras_2" if of_keras_2 else name
         return None
 
     def _why_not_masked(self, mask: Any, state: str) -> str | None:
@@ -219,6 +255,9 @@ class _Recurrent:
             return 'it carries its state past the padding of a mask; pass state="reset" or state="explicit"'
         if self.layer.go_backwards and self.is_simple:
             return "it runs backwards over a mask, and a simple RNN cannot stand still; use an LSTM layer"
+        gates = {self._gate_activation(cell) for cell in self.cells}
+        if not self.is_simple and not gates <= SATURATING:
+            return f"it stands still over a mask, and its gates never shut with {gates.pop()!r}; drop the mask"
         known = tf.get_static_value(_mask_tensor(mask))
         if known is not None and (np.diff(known.astype(int), axis=1) > 0).any():
             return "its mask has padding before a valid step; only padding on the right can be converted"
@@ -252,9 +291,21 @@ class _Recurrent:
             if outputs is not None:
                 sequence = _with_channel(outputs, padding)
             first = starts[number]
-            flags = {"simple": self.is_simple, "masked": padding is not None, "carry": carry}
-            activation = self._activation_name(cell.activation) or ""
-            outputs, others = _marked_cell(cell, activation, sequence, first, part, **flags)
+            activation, masked = self._activation_name(cell.activation) or "", padding is not None
+            if self._is_fusable(cell):
+                flags = {"simple": self.is_simple, "masked": masked, "carry": carry}
+                outputs, others = _marked_cell(cell, activation, sequence, first, part, **flags)
+            else:
+                outputs, others = general_cells.marked(
+                    cell,
+                    sequence,
+                    first,
+                    kind=self.kind,
+                    layer=part,
+                    activation=activation,
+                    recurrent_activation=self._gate_activation(cell) or "",
+                    masked=masked,
+                )
             otherwise = first[0] if first else tf.zeros_like(outputs[:, 0])
             states += [outputs[:, -1] if valid is None else annotation.last_valid(outputs, valid, otherwise), *others]
         last, outputs = (outputs[:, -1], outputs) if valid is None else _padded_outputs(layer, outputs, valid)

@@ -27,7 +27,7 @@ PROJECTION = OPERANDS.index("projection_weights")
 HIDDEN = 4
 """Place of the hidden tensor among the intermediates."""
 
-_MOVED_INPUTS = {
+MOVED_INPUTS = {
     "CONCATENATION": None,
     "PACK": None,
     "SPLIT": slice(1, 2),
@@ -108,10 +108,10 @@ def _equal_tensors(subgraph: Any, operator: Any) -> list[Any]:
 
 def _moved_across(subgraph: Any, operator: Any, name: str) -> list[int]:
     """The places of the inputs of an op that moves data whose scale is not the output's."""
-    if name not in _MOVED_INPUTS or not len(operator.outputs):
+    if name not in MOVED_INPUTS or not len(operator.outputs):
         return []
     expected = _quantization(subgraph.tensors[operator.outputs[0]])
-    wanted = _MOVED_INPUTS[name]
+    wanted = MOVED_INPUTS[name]
     places = range(len(operator.inputs))
     return [
         place

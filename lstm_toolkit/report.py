@@ -11,6 +11,7 @@ from .tables import Table, Tabular
 from .tflite_file import write_whole
 
 if TYPE_CHECKING:
+    from .quantization_report import QuantizationReport
     from .runner import Runner
 
 
@@ -39,12 +40,14 @@ class ConversionReport(Tabular):
         layers: the recurrent layers in the order in which they were called.
         ops: number of operators in the file by name, over all subgraphs.
         max_abs_error: largest absolute difference from the source model over all outputs of several calls in a
-            row; None if `verify` was off.
+            row; None if `verify` was off. Of a quantized file, that of the float32 file that it was made of.
+        quantization: how far a quantized file is from the float32 one; None without quantization.
     """
 
     layers: tuple[LayerReport, ...]
     ops: Counter[str]
     max_abs_error: float | None
+    quantization: QuantizationReport | None = None
 
     def tables(self) -> tuple[Table, ...]:
         """The report as tables: layers and operators."""
@@ -53,6 +56,7 @@ class ConversionReport(Tabular):
         return (
             Table(f"Recurrent layers ({error})", ("layer", "class", "op", "why not fused"), layers),
             Table("Operators", ("op", "count"), sorted(self.ops.items())),
+            *(self.quantization.tables() if self.quantization else ()),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,6 +65,7 @@ class ConversionReport(Tabular):
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
             "ops": dict(sorted(self.ops.items())),
             "max_abs_error": self.max_abs_error,
+            "quantization": self.quantization.to_dict() if self.quantization else None,
         }
 
 

@@ -1,0 +1,117 @@
+"""Pass: recurrent ops become plain ops, without variable tensors.
+
+    before  [ZEROS_LIKE: h -> h] [ZEROS_LIKE: c -> c] [UNIDIRECTIONAL_SEQUENCE_LSTM: input, weights, h, c -> sequence]
+    after   [FULLY_CONNECTED] [SPLIT] ... [PACK: -> sequence] ("unrolled"), or [FULLY_CONNECTED] [WHILE] ... ("loop")
+
+    before  [lstm_toolkit.Cell (CUSTOM): input, weights, perhaps h, c -> sequence, perhaps c]
+    after   the same
+
+A state that an ADD_N sets from a given one becomes the start of the plain ops, and what reads a state behind the op
+reads their last one. Such files run where variable tensors are refused, and often faster than with the fused ops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+from . import tflite_file as tf_file
+from .recurrence_match import Match, matches
+from .sequence_ops import FORMS, emit
+from .step_ops import GruCell, LstmCell, SimpleRnnCell
+
+_plain_ops_wanted = contextvars.ContextVar("plain_ops_wanted", default=False)
+
+
+@contextlib.contextmanager
+def plain_ops(wanted: bool) -> Iterator[None]:
+    """While it is open, layers are traced for plain ops, which can hold more than the fused ones."""
+    token = _plain_ops_wanted.set(wanted)
+    try:
+        yield
+    finally:
+        _plain_ops_wanted.reset(token)
+
+
+def plain_ops_wanted() -> bool:
+    """Whether layers are traced for plain ops now."""
+    return _plain_ops_wanted.get()
+
+
+_CLASSES = {LstmCell: "LSTM", GruCell: "GRU", SimpleRnnCell: "SimpleRNN"}
+
+
+def lower(tflite: bytes, *, form: str = "unrolled", steps_per_turn: int | None = None) -> bytes:
+    """Writes the fused recurrent ops of a file, wherever it comes from, as plain ops without variable tensors.
+
+    Args:
+        tflite: a `.tflite` file with float32 weights.
+        form: "unrolled" over time, which has to be fixed; or "loop", a WHILE with several steps a turn.
+        steps_per_turn: of a loop; None chooses.
+
+    Returns:
+        The file, or the same bytes where there is no recurrent op.
+
+    Raises:
+        ConversionError: if an op cannot be lowered exactly; names the layer, the reason and the remedy.
+        InvalidModelError: if the bytes are no readable `.tflite` file.
+    """
+    model = tf_file.read_model(tflite)
+    return tf_file.write_model(model) if lower_model(model, form=form, steps_per_turn=steps_per_turn) else tflite
+
+
+def lower_model(model: Any, *, form: str, steps_per_turn: int | None = None) -> dict[str, str]:
+    """Lowers every recurrent op of a `ModelT`, in place; nothing is changed where one of them is refused.
+
+    Returns:
+        For the name of each layer that is lowered, its class in Keras.
+
+    Raises:
+        ConversionError: as `lower` does.
+    """
+    if form not in FORMS:
+        raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+    if steps_per_turn is not None and steps_per_turn < 1:
+        raise ValueError(f"steps_per_turn must be at least 1, got {steps_per_turn}")
+    found_in = [(subgraph, list(matches(model, subgraph, form))) for subgraph in model.subgraphs]
+    for subgraph, found in found_in:
+        for match in found:
+            _replace(model, subgraph, match, form, steps_per_turn)
+        if found:
+            _drop_unused(subgraph)
+    lowered = [each for _, found in found_in for match in found for each in match.recurrences]
+    return {each.layer: _CLASSES[type(each.cell)] for each in lowered}
+
+
+def _replace(model: Any, subgraph: Any, match: Match, form: str, steps_per_turn: int | None) -> None:
+    operators = []
+    for recurrence in match.recurrences:
+        operators += emit(model, subgraph, recurrence, form=form, steps_per_turn=steps_per_turn)
+    if match.joined is not None:
+        concatenation = schema.OperatorT()
+        concatenation.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.CONCATENATION)
+        concatenation.builtinOptionsType = schema.BuiltinOptions.ConcatenationOptions
+        concatenation.builtinOptions = schema.ConcatenationOptionsT()
+        concatenation.builtinOptions.axis = len(tf_file.shape_of(subgraph.tensors[match.joined])) - 1
+        concatenation.inputs = [each.outputs for each in match.recurrences]
+        concatenation.outputs = [match.joined]
+        operators.append(concatenation)
+    place = subgraph.operators.index(match.operator)
+    subgraph.operators[place : place + 1] = operators
+    subgraph.operators = [op for op in subgraph.operators if op not in match.dropped]
+    for state, target in match.moved.items():
+        tf_file.redirect(subgraph, state, target)
+
+
+def _drop_unused(subgraph: Any) -> None:
+    """Drops the ops whose results nobody takes, such as those that once put the copy of a state behind its op."""
+    while True:
+        consumed = tf_file.consumed(subgraph)
+        kept = [op for op in subgraph.operators if len(op.outputs) == 0 or set(op.outputs) & consumed]
+        if len(kept) == len(subgraph.operators):
+            return
+        subgraph.operators = kept

@@ -1,0 +1,72 @@
+"""Quantizes a converted file, and compares what comes out with the float file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from . import int8, weight_quantization
+from . import tflite_file as tf_file
+from .quantization_report import QuantizationReport, compare_files
+from .representative import Samples, split, warnings_about
+from .runner import Runner
+
+KINDS = ("dynamic", "float16", "int8")
+"""dynamic: int8 weights, float results; float16: float16 weights; int8: weights and results."""
+
+IO_DTYPES = ("float32", "int8")
+
+
+class QuantizationWarning(UserWarning):
+    """Something about a calibration is doubtful; the report has it too."""
+
+
+def quantize(
+    tflite: bytes,
+    kind: str,
+    samples: Samples,
+    *,
+    calibrate: bool = False,
+    io_dtype: str = "float32",
+    progress: Callable[[int], Any] | None = None,
+) -> tuple[bytes, QuantizationReport]:
+    """Quantizes a float file.
+
+    Args:
+        tflite: the file.
+        kind: one of `KINDS`.
+        samples: inputs by name, to take ranges on if `calibrate`, and to compare both files on.
+        calibrate: whether the samples are a representative dataset; every fifth is then kept for the comparison.
+        io_dtype: for int8, of inputs and outputs: "float32" or "int8".
+        progress: called with the number of samples that are done.
+
+    Returns:
+        The quantized file and the report.
+
+    Raises:
+        ConversionError: if the file holds what cannot be quantized so; names the layer and the remedy.
+    """
+    carries = bool(Runner(tflite).state)
+    calibration, held_out = split(samples, in_order=carries) if calibrate else (samples, [])
+    doubts = warnings_about(calibration, held_out) if calibrate else []
+    if kind == "int8":
+        quantized, kept = int8.quantize(tflite, calibration, io_dtype=io_dtype, progress=progress)
+    else:
+        model = tf_file.read_model(tflite)
+        kept = weight_quantization.to_int8(model) if kind == "dynamic" else []
+        if kind == "float16":
+            weight_quantization.to_float16(model)
+        tf_file.sign(model)
+        quantized = tf_file.write_model(model)
+    for doubt in doubts:
+        warnings.warn(doubt, QuantizationWarning, stacklevel=3)
+    compared = held_out or samples
+    return quantized, QuantizationReport(
+        kind=kind,
+        outputs=compare_files(tflite, quantized, compared),
+        samples=len(compared),
+        held_out=bool(held_out),
+        kept_float=tuple(kept),
+        warnings=tuple(doubts),
+    )

@@ -1,0 +1,132 @@
+"""How far a quantized file is from the float file that it was made of, output by output."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .runner import Runner
+from .tables import Table, Tabular
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputError:
+    """The error of one output over all samples.
+
+    Attributes:
+        name: of the output.
+        max_abs_error, mean_abs_error: largest and mean absolute difference from the float file.
+        largest: largest absolute value that the float file gives.
+        signal_to_noise: of power, in decibels; infinite without error.
+        argmax_agreement: share of the vectors along the last axis whose largest entry is the same one; None for an
+            output whose last axis has one entry.
+    """
+
+    name: str
+    max_abs_error: float
+    mean_abs_error: float
+    largest: float
+    signal_to_noise: float
+    argmax_agreement: float | None
+
+    @property
+    def relative_error(self) -> float:
+        """Largest error, relative to the largest output."""
+        return self.max_abs_error / self.largest if self.largest else math.inf if self.max_abs_error else 0.0
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class QuantizationReport(Tabular):
+    """What a quantization did to the results.
+
+    Attributes:
+        kind: "dynamic", "float16" or "int8".
+        outputs: the error of each output.
+        samples: number of samples that it was measured on.
+        held_out: whether they were kept from the calibration; else they are random, or the calibration's own.
+        kept_float: layers whose weights stay float, each with the reason.
+        warnings: what is doubtful about the calibration.
+    """
+
+    kind: str
+    outputs: tuple[OutputError, ...]
+    samples: int
+    held_out: bool
+    kept_float: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def relative_error(self) -> float:
+        """Largest error of any output, relative to the largest value of that output."""
+        return max(output.relative_error for output in self.outputs)
+
+    def tables(self) -> tuple[Table, ...]:
+        """One row an output; then what stays float, and warnings, if any."""
+        rows = [
+            (
+                each.name,
+                f"{each.relative_error:.2%}",
+                f"{each.max_abs_error:.2g}",
+                f"{each.mean_abs_error:.2g}",
+                f"{each.signal_to_noise:.0f} dB",
+                "" if each.argmax_agreement is None else f"{each.argmax_agreement:.1%}",
+            )
+            for each in self.outputs
+        ]
+        which = "held-out" if self.held_out else "random"
+        title = f"Quantization to {self.kind}, against float on {self.samples} {which} samples"
+        header = ("output", "largest error", "absolute", "mean", "signal to noise", "same argmax")
+        tables = [Table(title, header, rows)]
+        if self.kept_float:
+            tables.append(Table("Weights that stay float", ("layer", "reason"), self.kept_float))
+        if self.warnings:
+            tables.append(Table("Warnings", ("what",), [(each,) for each in self.warnings]))
+        return tuple(tables)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as values that JSON can hold."""
+        fields = dataclasses.asdict(self)
+        for output in fields["outputs"]:
+            if math.isinf(output["signal_to_noise"]):
+                output["signal_to_noise"] = None
+        return fields | {"relative_error": self.relative_error}
+
+
+def compare_files(
+    float_file: bytes, quantized_file: bytes, samples: list[dict[str, npt.NDArray[Any]]]
+) -> tuple[OutputError, ...]:
+    """Runs both files on the same samples.
+
+    Integer inputs and outputs of the quantized file are quantized and dequantized with its own scales. A file that
+    carries its state goes from sample to sample, from zero at the first.
+    """
+    wanted, given = (_outputs(file, samples) for file in (float_file, quantized_file))
+    return tuple(_output_error(name, wanted[name], given[name]) for name in wanted)
+
+
+def _outputs(file: bytes, samples: list[dict[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[np.float64]]:
+    runner = Runner(file)
+    found: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in runner.output_names}
+    for sample in samples:
+        outputs = runner(**runner.quantized(sample))
+        by_name = outputs if isinstance(outputs, dict) else {runner.output_names[0]: outputs}
+        for name, value in runner.dequantized(by_name).items():
+            found[name].append(value)
+    return {name: np.stack(values).astype(np.float64) for name, values in found.items()}
+
+
+def _output_error(name: str, wanted: npt.NDArray[np.float64], given: npt.NDArray[np.float64]) -> OutputError:
+    error = np.abs(wanted - given)
+    noise = float(np.sum(error**2))
+    return OutputError(
+        name=name,
+        max_abs_error=float(error.max(initial=0.0)),
+        mean_abs_error=float(error.mean()),
+        largest=float(np.abs(wanted).max(initial=0.0)),
+        signal_to_noise=10 * math.log10(max(float(np.sum(wanted**2)), 1e-300) / noise) if noise else math.inf,
+        argmax_agreement=float(np.mean(wanted.argmax(-1) == given.argmax(-1))) if wanted.shape[-1] > 1 else None,
+    )

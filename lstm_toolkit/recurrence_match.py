@@ -1,0 +1,301 @@
+"""Finds the recurrent ops of a file that can be written as plain ops, and reads them whole.
+
+These are the fused ops, with their states set to zero or from given ones and perhaps copied out, and the composite ops
+of layers that no fused op can hold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from flatbuffers import flexbuffers
+
+from . import adapters
+from . import tflite_file as tf_file
+from .contract import ABSENT, OPERANDS_OF, SHUT_GATE, STATES, WEIGHT_OPERANDS
+from .errors import ConversionError
+from .gates import GateWeights
+from .graft import ACTIVATIONS, RNN_ACTIVATIONS, numbered, with_mask_channel
+from .reset import layer_of, state_tensors
+from .sequence_ops import Recurrence
+from .step_ops import Array, Cell, GruCell, LstmCell, SimpleRnnCell
+
+CELL_COMPOSITE = "lstm_toolkit.Cell"
+"""Name of the CUSTOM op that stands for a recurrent layer which no fused op can hold, until it is lowered."""
+
+_LSTM_NAMES = {code: name for name, code in ACTIVATIONS.items()}
+_RNN_NAMES = {code: name for name, code in RNN_ACTIVATIONS.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """A recurrent op that can be lowered.
+
+    Attributes:
+        operator: the op.
+        recurrences: what it computes: one, or one a direction.
+        joined: the tensor that takes the outputs of both directions side by side, or None.
+        dropped: the ops around it that only set or read its states.
+        moved: for a state of the op, the tensor that others read instead.
+    """
+
+    operator: Any
+    recurrences: tuple[Recurrence, ...]
+    joined: int | None
+    dropped: tuple[Any, ...]
+    moved: Mapping[int, int]
+
+
+def matches(model: Any, subgraph: Any, form: str) -> Iterator[Match]:
+    """Yields every recurrent op of a subgraph, checked for a form of plain ops.
+
+    Raises:
+        ConversionError: if one cannot be lowered exactly; names the layer, the reason and the remedy.
+    """
+    taken: set[str] = set()
+    for operator in subgraph.operators:
+        name = tf_file.operator_name(model, operator)
+        if name == CELL_COMPOSITE:
+            match = _composite(model, subgraph, operator, taken)
+        elif name in OPERANDS_OF and state_tensors(model, operator):
+            match = _fused(model, subgraph, operator, name)
+        else:
+            continue
+        for each in match.recurrences:
+            taken.add(each.layer)
+            if each.batch < 1:
+                raise ConversionError(
+                    f"layer {each.layer!r}: the batch is open, and plain ops need a fixed one; pass batch_size"
+                )
+            if each.steps is None and form == "unrolled":
+                raise ConversionError(
+                    f"layer {each.layer!r}: the number of time steps is open, and unrolling needs a fixed one; pass "
+                    'time_steps, or lowering="loop"'
+                )
+        yield match
+
+
+def _composite(model: Any, subgraph: Any, operator: Any, taken: set[str]) -> Match:
+    attributes = flexbuffers.Loads(bytes(operator.customOptions))
+    layer = numbered(attributes["layer"], taken)
+    kinds = attributes["weights"].split(",")
+    arrays = {
+        kind: _float_constant(model, subgraph, index, kind, layer)
+        for kind, index in zip(kinds, operator.inputs[1:], strict=False)
+    }
+    cell = _cell(arrays, attributes)
+    given = tuple(operator.inputs[1 + len(kinds) :])
+    consumed = tf_file.consumed(subgraph)
+    others = [(index,) if index in consumed else () for index in operator.outputs[1:]]
+    sizes = _sizes(subgraph, operator.inputs[0], time_major=False)
+    outputs, slices = _outputs(model, subgraph, operator.outputs[0], sizes)
+    recurrence = Recurrence(
+        layer=layer,
+        cell=cell,
+        input=operator.inputs[0],
+        outputs=outputs,
+        start=given or (None,) * len(cell.state_sizes),
+        last=(tuple(op.outputs[0] for op in slices), *others),
+        **sizes,
+    )
+    return Match(operator, (recurrence,), None, tuple(slices), {})
+
+
+def _cell(packed: Mapping[str, Array], attributes: Mapping[str, Any]) -> Cell:
+    """The cell of a composite op, from weights as Keras packs them."""
+    activation, recurrent_activation = attributes["activation"], attributes["recurrent_activation"]
+    if attributes["kind"] == "lstm":
+        weights = GateWeights.from_operands(adapters.split_packed(packed, gates=adapters.KERAS_GATES))
+        if attributes["masked"]:
+            weights = with_mask_channel(weights)
+        return LstmCell(weights, activation, recurrent_activation)
+    kernel, recurrent_kernel, bias = packed.values()
+    if attributes["kind"] == "simple_rnn":
+        return SimpleRnnCell(kernel.T, recurrent_kernel.T, bias, activation)
+    biases = bias.reshape(-1, recurrent_kernel.shape[1])
+    if attributes["masked"]:
+        # An update gate of 1 keeps the state as it is.
+        units = len(recurrent_kernel)
+        kernel = np.concatenate([kernel, np.repeat(np.array([[SHUT_GATE, 0.0, 0.0]], np.float32), units, axis=1)])
+    return GruCell(
+        kernel=kernel.T,
+        recurrent_kernel=recurrent_kernel.T,
+        bias=biases[0],
+        recurrent_bias=biases[1] if len(biases) > 1 else np.zeros_like(biases[0]),
+        activation=activation,
+        recurrent_activation=recurrent_activation,
+        reset_after=attributes["reset_after"],
+    )
+
+
+def _fused(model: Any, subgraph: Any, operator: Any, name: str) -> Match:
+    operands = dict(zip(OPERANDS_OF[name], operator.inputs, strict=False))
+    layer = layer_of(subgraph.tensors[state_tensors(model, operator)[0]])
+    layer = layer or tf_file.text(subgraph.tensors[operator.outputs[0]].name)
+    if any(operands.get(each, ABSENT) != ABSENT for each in operands if "auxiliary" in each):
+        raise ConversionError(f"layer {layer!r}: its op has auxiliary inputs, which plain ops are not written for")
+    directions = ("forward_", "backward_") if name.startswith("BIDIRECTIONAL") else ("",)
+    joined = operator.outputs[0] if len(directions) > len(operator.outputs) else None
+    sizes = _sizes(subgraph, operands["input"], time_major=bool(getattr(operator.builtinOptions, "timeMajor", False)))
+    recurrences, dropped, moved = [], [], {}
+    for place, direction in enumerate(directions):
+        own = {key.removeprefix(direction): index for key, index in operands.items() if key.startswith(direction)}
+        try:
+            cell = _fused_cell(model, subgraph, operator, own, layer)
+        except (KeyError, ValueError) as error:
+            raise ConversionError(f"layer {layer!r}: its weights do not fit its op: {error}") from error
+        start, last = [], []
+        for state in (own[each] for each in STATES if each in own):
+            given, target, around = _state(model, subgraph, operator, state, layer)
+            start.append(given)
+            last.append(() if target is None else (target,))
+            dropped += around
+            if target is not None:
+                moved[state] = target
+        slices: list[Any] = []
+        if joined is not None:
+            outputs: int | None = _half(subgraph, joined, cell.state_sizes[0])
+        elif len(directions) > 1:
+            outputs = operator.outputs[place]
+        else:
+            outputs, slices = _outputs(model, subgraph, operator.outputs[0], sizes)
+        last[0] = (*last[0], *(op.outputs[0] for op in slices))
+        dropped += slices
+        recurrences.append(
+            Recurrence(
+                layer=layer if place == 0 else f"{layer}_backward",
+                cell=cell,
+                input=operands["input"],
+                outputs=outputs,
+                start=tuple(start),
+                last=tuple(last),
+                backwards=direction == "backward_",
+                **sizes,
+            )
+        )
+    return Match(operator, tuple(recurrences), joined, tuple(dropped), moved)
+
+
+def _fused_cell(model: Any, subgraph: Any, operator: Any, operands: Mapping[str, int], layer: str) -> Cell:
+    options = operator.builtinOptions
+    arrays = {
+        name: _float_constant(model, subgraph, index, name, layer)
+        for name, index in operands.items()
+        if index != ABSENT and (name in WEIGHT_OPERANDS or name in ("weights", "recurrent_weights", "bias"))
+    }
+    known = _RNN_NAMES if "weights" in arrays else _LSTM_NAMES
+    if options.fusedActivationFunction not in known:
+        raise ConversionError(
+            f"layer {layer!r}: its op has the activation {options.fusedActivationFunction} of the schema, for which "
+            "the fused op has no defined result"
+        )
+    activation = known[options.fusedActivationFunction]
+    if "weights" in arrays:
+        return SimpleRnnCell(arrays["weights"], arrays["recurrent_weights"], arrays["bias"], activation)
+    weights = GateWeights.from_operands(arrays)
+    return LstmCell(weights, activation, cell_clip=options.cellClip, proj_clip=options.projClip)
+
+
+def _sizes(subgraph: Any, sequence: int, *, time_major: bool) -> dict[str, Any]:
+    """Batch, steps and layout of an input."""
+    shape = tf_file.shape_of(subgraph.tensors[sequence])
+    steps = 1 if len(shape) == 2 else shape[0 if time_major else 1]
+    batch = shape[1 if time_major and len(shape) == 3 else 0]
+    return {"batch": batch, "steps": steps if steps >= 0 else None, "time_major": time_major}
+
+
+def _outputs(model: Any, subgraph: Any, outputs: int, sizes: Mapping[str, Any]) -> tuple[int | None, list[Any]]:
+    """The tensor of all outputs, and no ops; or none, and the slices, where all that is used is the last step."""
+    users = [op for op in subgraph.operators if outputs in op.inputs]
+    time = 0 if sizes["time_major"] else 1
+    if not users or outputs in subgraph.outputs:
+        return outputs, []
+    is_last = [_takes_last_step(model, subgraph, op, time, sizes["steps"]) for op in users]
+    return (None, users) if all(is_last) else (outputs, [])
+
+
+def _takes_last_step(model: Any, subgraph: Any, operator: Any, time: int, steps: int | None) -> bool:
+    if tf_file.operator_name(model, operator) != "STRIDED_SLICE":
+        return False
+    begin, _, strides = (tf_file.constant(model, subgraph.tensors[index]) for index in operator.inputs[1:])
+    options, others = operator.builtinOptions, 0b111 & ~(1 << time)
+    is_whole = options.beginMask & options.endMask & others == others
+    is_plain = not options.ellipsisMask and not options.newAxisMask and options.shrinkAxisMask == 1 << time
+    if begin is None or strides is None or len(begin) != 3 or not (is_whole and is_plain):
+        return False
+    return begin[time] in (-1, None if steps is None else steps - 1) and (strides == 1).all()
+
+
+def _float_constant(model: Any, subgraph: Any, index: int, name: str, layer: str) -> Array:
+    tensor = subgraph.tensors[index]
+    array = tf_file.constant(model, tensor)
+    if array is None or tensor.type != schema.TensorType.FLOAT32:
+        kind = "not a constant" if array is None else tf_file.type_name(tensor)
+        raise ConversionError(
+            f"layer {layer!r}: its {name} is {kind}, and only float32 constants can be lowered; lower the float file, "
+            "and quantize what comes out"
+        )
+    return array
+
+
+def _state(
+    model: Any, subgraph: Any, operator: Any, state: int, layer: str
+) -> tuple[int | None, int | None, list[Any]]:
+    """Where a state comes from and goes to.
+
+    Returns:
+        The tensor that it starts from, None for zeros; the one that takes its last value, None if nobody reads it;
+        and the ops that set it or copy it out.
+    """
+    place = subgraph.operators.index(operator)
+    start: int | None = None
+    setters = [op for op in subgraph.operators if state in op.outputs and op is not operator]
+    readers = [op for op in subgraph.operators if state in op.inputs and op is not operator and op not in setters]
+    kinds = [tf_file.operator_name(model, op) for op in setters]
+    if not setters:
+        raise ConversionError(
+            f"layer {layer!r}: it carries its state from call to call in a variable tensor, and plain ops have none; "
+            'convert the model with state="explicit"'
+        )
+    early = [op for op in (*setters, *readers) if (subgraph.operators.index(op) < place) != (op in setters)]
+    is_given = kinds[0] == "ADD_N" and _adds_nothing(model, subgraph, setters[0])
+    if len(setters) > 1 or not (is_given or kinds[0] == "ZEROS_LIKE") or early or state in subgraph.outputs:
+        raise ConversionError(
+            f"layer {layer!r}: its state {tf_file.text(subgraph.tensors[state].name)!r} is set or read in a way that "
+            "plain ops cannot follow; convert the model again with lstm_toolkit"
+        )
+    if is_given:
+        start = setters[0].inputs[0]
+    copies = [op for op in readers if _adds_nothing(model, subgraph, op)]
+    if not readers:
+        return start, None, setters
+    if copies:
+        return start, copies[0].outputs[0], [*setters, copies[0]]
+    tensor = subgraph.tensors[state]
+    return start, tf_file.add_tensor(subgraph, f"{tf_file.text(tensor.name)}/last", tensor.shape), setters
+
+
+def _adds_nothing(model: Any, subgraph: Any, operator: Any) -> bool:
+    """Whether an operator is an ADD_N of something and zeros, which may be the product of something and zeros."""
+    if tf_file.operator_name(model, operator) != "ADD_N" or len(operator.inputs) != 2:
+        return False
+    producer = tf_file.producers(subgraph).get(operator.inputs[1])
+    added = operator.inputs[1:]
+    if producer is not None and tf_file.operator_name(model, producer) == "MUL":
+        added = producer.inputs
+    tensors = [subgraph.tensors[index] for index in added]
+    constants = [array for tensor in tensors if (array := tf_file.constant(model, tensor)) is not None]
+    return any(not array.any() for array in constants)
+
+
+def _half(subgraph: Any, joined: int, width: int) -> int:
+    """A new tensor for the outputs of one direction."""
+    old = subgraph.tensors[joined]
+    half = tf_file.add_tensor(subgraph, f"{tf_file.text(old.name)}/half", [*old.shape[:-1], width])
+    if old.shapeSignature is not None:
+        subgraph.tensors[half].shapeSignature = [*old.shapeSignature[:-1], width]
+    return half

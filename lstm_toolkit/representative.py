@@ -1,0 +1,157 @@
+"""`representative_dataset`: the samples that int8 ranges are taken on, in the forms that users have them in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Samples = list[dict[str, npt.NDArray[Any]]]
+
+FEWEST_SAMPLES = 20
+"""Below this number of samples there is a warning; TensorFlow Lite's guide asks for some hundreds."""
+
+
+def read_samples(
+    dataset: Any, names: Sequence[str], shapes: Sequence[Sequence[int]], dtypes: Sequence[npt.DTypeLike]
+) -> Samples:
+    """Takes a representative dataset apart.
+
+    Args:
+        dataset: an array for a model with one input, or a mapping of arrays by input name: [samples, ...], where
+            what follows is the input's shape, with its batch or, if that is 1, without; or an iterable, or a function
+            without arguments that returns one, of samples, each a list of arrays in the order of the inputs, a mapping
+            of arrays by input name, or an array for a model with one input.
+        names, shapes, dtypes: of the model's inputs; every size fixed.
+
+    Returns:
+        For each sample the inputs by name, of their dtypes.
+
+    Raises:
+        ValueError: if there is no sample, or one has the wrong inputs, another shape or dtype, NaN or infinity, or
+            if there are more than a million; the message has the number of the sample.
+    """
+    samples: Samples = []
+    for number, raw in enumerate(_iterate(dataset, names, shapes)):
+        if number == MOST_SAMPLES:
+            raise ValueError(f"representative_dataset does not end after {MOST_SAMPLES:,} samples; let it end")
+        arrays = _by_name(raw, names, f"sample {number} of representative_dataset")
+        samples.append(
+            {
+                name: _checked(arrays[name], shape, np.dtype(dtype), f"sample {number}, input {name!r}")
+                for name, shape, dtype in zip(names, shapes, dtypes, strict=True)
+            }
+        )
+    if not samples:
+        raise ValueError("representative_dataset is empty; give it some hundred typical inputs")
+    return samples
+
+
+MOST_SAMPLES = 1_000_000
+"""A generator that gives more is taken for one that never ends."""
+
+
+def _iterate(dataset: Any, names: Sequence[str], shapes: Sequence[Sequence[int]]) -> Iterable[Any]:
+    if callable(dataset) and not isinstance(dataset, np.ndarray):
+        dataset = dataset()
+    if isinstance(dataset, np.ndarray) or hasattr(dataset, "__array__"):
+        dataset = {names[0]: dataset}
+        if len(names) != 1:
+            raise ValueError(f"representative_dataset is one array, but the model has the inputs {list(names)}")
+    if isinstance(dataset, Mapping):
+        arrays = _by_name(dataset, names, "representative_dataset")
+        lengths = {name: len(array) for name, array in arrays.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"representative_dataset has different numbers of samples: {lengths}")
+        return ({name: arrays[name][n] for name in names} for n in range(next(iter(lengths.values()))))
+    if not isinstance(dataset, Iterable) or isinstance(dataset, (str, bytes)):
+        raise ValueError(
+            "representative_dataset must be an array, a mapping of arrays by input name, or an iterable of samples, "
+            f"got {type(dataset).__name__}"
+        )
+    return dataset
+
+
+def _by_name(raw: Any, names: Sequence[str], what: str) -> dict[str, npt.NDArray[Any]]:
+    if isinstance(raw, Mapping):
+        if set(raw) != set(names):
+            raise ValueError(f"{what} has the inputs {sorted(map(str, raw))}, and the model {sorted(names)}")
+        return {name: np.asarray(raw[name]) for name in names}
+    values = list(raw) if isinstance(raw, (list, tuple)) else [raw]
+    if len(values) != len(names):
+        raise ValueError(f"{what} has {len(values)} inputs, and the model {len(names)}: {list(names)}")
+    return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+
+
+def _checked(array: npt.NDArray[Any], shape: Sequence[int], dtype: np.dtype[Any], what: str) -> npt.NDArray[Any]:
+    wanted = tuple(shape)
+    if array.shape != wanted and wanted[:1] == (1,) and array.shape == wanted[1:]:
+        array = array[np.newaxis]
+    if array.shape != wanted:
+        raise ValueError(f"{what} of representative_dataset has shape {list(array.shape)}, expected {list(wanted)}")
+    if not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise ValueError(f"{what} of representative_dataset is {array.dtype}, expected {dtype}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{what} of representative_dataset holds NaN or infinity; no range can be taken of it")
+    return np.ascontiguousarray(array, dtype)
+
+
+def check_early(dataset: Any) -> None:
+    """Refuses what cannot be a representative dataset, before anything slow is done.
+
+    Raises:
+        ValueError: for None, and for arrays that are empty, not numbers, or hold NaN or infinity.
+    """
+    if dataset is None:
+        raise ValueError('quantization="int8" needs representative_dataset: some hundred typical inputs')
+    arrays = dataset.values() if isinstance(dataset, Mapping) else [dataset]
+    for array in arrays:
+        if isinstance(array, np.ndarray):
+            if array.size == 0:
+                raise ValueError("representative_dataset is empty; give it some hundred typical inputs")
+            if array.dtype.kind not in "fiub":
+                raise ValueError(f"representative_dataset holds {array.dtype}, expected numbers")
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise ValueError("representative_dataset holds NaN or infinity; no range can be taken of it")
+
+
+def warnings_about(calibration: Samples, held_out: Samples) -> list[str]:
+    """What is doubtful about a calibration set: its size, and its ranges beside those of held-out samples."""
+    found = []
+    if len(calibration) < FEWEST_SAMPLES:
+        found.append(f"the ranges were taken on {len(calibration)} samples only; give some hundred")
+    for name in calibration[0]:
+        if calibration[0][name].dtype.kind != "f" or not held_out:
+            continue
+        seen = np.stack([sample[name] for sample in calibration])
+        new = np.stack([sample[name] for sample in held_out])
+        low, high = float(seen.min()), float(seen.max())
+        outside = float(np.mean((new < low) | (new > high)))
+        if outside > 0.01:
+            found.append(
+                f"{outside:.0%} of the held-out values of input {name!r} are outside of {low:.3g} to {high:.3g}"
+            )
+        width, new_width = high - low, float(new.max() - new.min())
+        if width > 4 * new_width > 0:
+            found.append(
+                f"the range of input {name!r} is {width / new_width:.0f} times as wide as that of the held-out "
+                "samples, so that they use only a part of the 256 numbers"
+            )
+    return found
+
+
+def split(samples: Samples, *, in_order: bool) -> tuple[Samples, Samples]:
+    """Calibration and held-out samples.
+
+    Args:
+        samples: all of them; of fewer than ten none is held out.
+        in_order: whether each goes on where the last one ended; then the last fifth is held out, else every fifth.
+    """
+    if len(samples) < 10:
+        return samples, []
+    if in_order:
+        end = len(samples) - len(samples) // 5
+        return samples[:end], samples[end:]
+    return [s for n, s in enumerate(samples) if n % 5], [s for n, s in enumerate(samples) if n % 5 == 0]

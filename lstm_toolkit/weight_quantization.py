@@ -1,0 +1,173 @@
+"""Passes: weights are stored in fewer bits; what the model computes with stays float.
+
+    dynamic   before  [UNIDIRECTIONAL_SEQUENCE_LSTM: float x, float weights]
+              after   [UNIDIRECTIONAL_SEQUENCE_LSTM: float x, int8 weights]   the kernel quantizes x at each step
+    float16   before  [op: float x, float weights]
+              after   [DEQUANTIZE: float16 weights -> float weights] [op: float x, float weights]
+
+int8 weights are symmetric, with one scale a tensor, as the hybrid kernels of the recurrent ops ask for
+(`lstm_eval.cc`, `EvalHybrid`). Biases and the coefficients of layer normalization stay float.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert import schema_py_generated as schema
+
+from . import reset
+from . import tflite_file as tf_file
+from .contract import ABSENT, OPERANDS_OF
+from .int8 import shuts_gates
+
+HYBRID_VERSIONS = {
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": 2,
+    "LSTM": 3,
+    "BIDIRECTIONAL_SEQUENCE_LSTM": 2,
+    "UNIDIRECTIONAL_SEQUENCE_RNN": 2,
+    "BIDIRECTIONAL_SEQUENCE_RNN": 2,
+    "FULLY_CONNECTED": 3,
+    "CONV_2D": 5,
+    "GATHER": 2,
+}
+"""Version of each op from which on it takes int8 weights beside float inputs (`op_version.cc`)."""
+
+SMALLEST_KERNEL = 1024
+"""Number of weights from which on it is worthwhile to quantize those of other ops, as TensorFlow has it."""
+
+LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
+
+
+def to_int8(model: Any) -> list[tuple[str, str]]:
+    """Quantizes the weights of a `ModelT` in place: of recurrent ops, FULLY_CONNECTED, CONV_2D, and tables of GATHER.
+
+    Returns:
+        The layers whose weights stay float, with the reason.
+    """
+    kept = []
+    for subgraph in model.subgraphs:
+        changed: dict[int, int] = {}
+        operators = []
+        for operator in subgraph.operators:
+            name = tf_file.operator_name(model, operator)
+            operators.append(operator)
+            if name in OPERANDS_OF and shuts_gates(model, subgraph, operator):
+                layer = reset.layer_of(subgraph.tensors[reset.state_tensors(model, operator)[0]])
+                kept.append((layer, "it shuts its gates at padded steps by weights of 1e4, which 8 bits do not hold"))
+                continue
+            places = _weight_places(model, subgraph, operator, name)
+            for place in places:
+                index = int(operator.inputs[place])
+                if index not in changed:
+                    changed[index] = _add_int8(model, subgraph, index, by_row=name == "CONV_2D")
+                operator.inputs[place] = changed[index]
+            if places and name == "GATHER":
+                operators.append(_dequantize_output(model, subgraph, operator))
+            elif places:
+                diagonal = getattr(operator.builtinOptions, "diagonalRecurrentTensors", False)
+                version = 4 if diagonal else HYBRID_VERSIONS[name]
+                builtin = getattr(schema.BuiltinOperator, name)
+                operator.opcodeIndex = tf_file.operator_code(model, builtin, version)
+        subgraph.operators = operators
+    return kept
+
+
+def to_float16(model: Any) -> int:
+    """Stores every float constant of rank 2 and more in float16, in place; returns how many there were."""
+    count = 0
+    for subgraph in model.subgraphs:
+        stored: dict[int, int] = {}
+        dequantized = {
+            index for op in subgraph.operators if _is(model, op, "DEQUANTIZE") for index in (*op.inputs, *op.outputs)
+        }
+        new: list[Any] = []
+        for operator in subgraph.operators:
+            for place, index in enumerate(operator.inputs):
+                if index == ABSENT or index in dequantized:
+                    continue
+                if index not in stored:
+                    values = _float_constant(model, subgraph, index)
+                    if values is None or values.ndim < 2 or np.abs(values).max(initial=0) > LARGEST_FLOAT16:
+                        continue
+                    stored[index], dequantize = _add_float16(model, subgraph, index, values)
+                    new.append(dequantize)
+                operator.inputs[place] = stored[index]
+        subgraph.operators[:0] = new
+        count += len(new)
+    return count
+
+
+def _is(model: Any, operator: Any, name: str) -> bool:
+    return tf_file.operator_name(model, operator) == name
+
+
+def _float_constant(model: Any, subgraph: Any, index: int) -> npt.NDArray[np.float32] | None:
+    tensor = subgraph.tensors[index]
+    return tf_file.constant(model, tensor) if tensor.type == schema.TensorType.FLOAT32 else None
+
+
+def _weight_places(model: Any, subgraph: Any, operator: Any, name: str) -> list[int]:
+    """Places of the float constants among the inputs of an op that can be int8; empty where it has none."""
+    if name not in HYBRID_VERSIONS:
+        return []
+    if name not in OPERANDS_OF:
+        place = 0 if name == "GATHER" else 1
+        values = _float_constant(model, subgraph, operator.inputs[place])
+        return [place] if values is not None and values.size >= SMALLEST_KERNEL else []
+    places = []
+    for place, operand in enumerate(OPERANDS_OF[name][: len(operator.inputs)]):
+        if not operand.endswith("weights") or operator.inputs[place] == ABSENT:
+            continue
+        values = _float_constant(model, subgraph, operator.inputs[place])
+        # The hybrid kernel reads the diagonals of recurrent weights as float.
+        is_diagonal = values is not None and values.ndim == 1 and "recurrent" in operand
+        if values is not None and not is_diagonal:
+            places.append(place)
+    return places
+
+
+def _add_int8(model: Any, subgraph: Any, index: int, *, by_row: bool) -> int:
+    """Adds the int8 form of a constant, with one scale, or one a row (an output channel)."""
+    tensor = subgraph.tensors[index]
+    values = tf_file.constant(model, tensor)
+    assert values is not None
+    rest = tuple(range(1, values.ndim)) if by_row else None
+    scale = np.abs(values).max(axis=rest, initial=0.0, keepdims=True) / 127
+    scale = np.where(scale == 0, 1.0, scale)
+    stored = np.clip(np.rint(values / scale), -127, 127).astype(np.int8)
+    new = tf_file.add_constant(model, subgraph, tf_file.text(tensor.name), stored)
+    quantization = schema.QuantizationParametersT()
+    quantization.scale = [float(each) for each in scale.reshape(-1)]
+    quantization.zeroPoint, quantization.quantizedDimension = [0] * scale.size, 0
+    subgraph.tensors[new].quantization = quantization
+    return new
+
+
+def _dequantize_output(model: Any, subgraph: Any, gather: Any) -> Any:
+    """Lets a GATHER out of an int8 table give int8, and returns the DEQUANTIZE that makes it float again."""
+    wanted = gather.outputs[0]
+    old, table = subgraph.tensors[wanted], subgraph.tensors[gather.inputs[0]]
+    rows = tf_file.add_tensor(subgraph, f"{tf_file.text(old.name)}/int8", old.shape, dtype=schema.TensorType.INT8)
+    subgraph.tensors[rows].shapeSignature = old.shapeSignature
+    subgraph.tensors[rows].quantization = table.quantization
+    gather.outputs = [rows]
+    gather.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.GATHER, HYBRID_VERSIONS["GATHER"])
+    return _dequantize(model, rows, wanted, version=2)
+
+
+def _dequantize(model: Any, source: int, target: int, *, version: int) -> Any:
+    operator = schema.OperatorT()
+    operator.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.DEQUANTIZE, version)
+    operator.builtinOptionsType = schema.BuiltinOptions.DequantizeOptions
+    operator.builtinOptions = schema.DequantizeOptionsT()
+    operator.inputs, operator.outputs = [source], [target]
+    return operator
+
+
+def _add_float16(model: Any, subgraph: Any, index: int, values: npt.NDArray[np.float32]) -> tuple[int, Any]:
+    name = tf_file.text(subgraph.tensors[index].name)
+    stored = tf_file.add_constant(model, subgraph, f"{name}/float16", values.astype(np.float16))
+    target = tf_file.add_tensor(subgraph, name, values.shape)
+    return target, _dequantize(model, stored, target, version=3)
