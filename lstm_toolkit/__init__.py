@@ -22,11 +22,17 @@ if TYPE_CHECKING:
     from .inspection import LstmNode as LstmNode
     from .inspection import ModelSummary as ModelSummary
     from .inspection import inspect as inspect
+    from .lowering import lower as lower
     from .mending import Repair as Repair
+    from .lowering import lower as lower
     from .mending import repair as repair
     from .report import Conversion as Conversion
     from .report import ConversionReport as ConversionReport
     from .runner import Runner as Runner
+    from .sweeping import SweepConfig as SweepConfig
+    from .sweeping import SweepResult as SweepResult
+    from .sweeping import grid as grid
+    from .sweeping import sweep as sweep
 
 __version__ = "0.1.0"
 
@@ -39,13 +45,18 @@ _MODULES = {
     "ModelSummary": "inspection",
     "Repair": "mending",
     "Runner": "runner",
+    "SweepConfig": "sweeping",
+    "SweepResult": "sweeping",
     "composite": "composites",
     "convert": "conversion",
     "diagnose": "diagnosis",
     "fusable_lstms": "function_source",
+    "grid": "sweeping",
     "inspect": "inspection",
+    "lower": "lowering",
     "plot_gates": "gate_plot",
     "repair": "mending",
+    "sweep": "sweeping",
 }
 
 _SUBMODULES = ("errors", "lingvo", "widgets")

@@ -34,7 +34,7 @@ def test_environment_yml_equals_pyproject():
     extras = PROJECT["optional-dependencies"]
     wanted = [
         *PROJECT["dependencies"],
-        *(each for extra in ("codelabs", "legacy", "viewer", "test") for each in extras[extra]),
+        *(each for extra in ("codelabs", "legacy", "sweep", "viewer", "test") for each in extras[extra]),
     ]
     wanted = [each for each in wanted if not each.startswith("lstm_toolkit[")]
     assert sorted(pip) == sorted([*wanted, "-e ."])
@@ -53,15 +53,20 @@ def test_public_names():
         "ModelSummary",
         "Repair",
         "Runner",
+        "SweepConfig",
+        "SweepResult",
         "composite",
         "convert",
         "diagnose",
         "errors",
         "fusable_lstms",
+        "grid",
         "inspect",
         "lingvo",
+        "lower",
         "plot_gates",
         "repair",
+        "sweep",
         "widgets",
     ]
     for name in lstm_toolkit.__all__:

@@ -1,0 +1,239 @@
+"""The values of a sweep: `SweepConfig`, `SweepRow` and `SweepResult`, and `grid`, which makes configurations."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import itertools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from .tables import Table, Tabular
+from .tflite_file import write_whole
+
+BUILDERS = ("unidirectional", "stacked", "bidirectional", "time_major", "stateful")
+"""The functions of `lstm_toolkit.models`."""
+
+SUFFIXES = (".keras", ".h5", ".tflite")
+"""Of the files that a configuration may name."""
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+_COLUMNS = (
+    "ops",
+    "size",
+    "median",
+    "percentile_90",
+    "max_abs_error",
+    "conversion_seconds",
+    "executor",
+    "machine",
+    "error",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig:
+    """What to convert, and how to convert and time it. Equal and hashable by value; pickles; holds what JSON can hold.
+
+    Attributes:
+        model: name of a function of `lstm_toolkit.models`, or the path of a `.keras`, `.h5` or `.tflite` file as the
+            workers see it. A `.tflite` file is timed as it is.
+        sizes: keyword arguments of that function; none with a path.
+        options: keyword arguments of `convert`; none with a `.tflite` file. `representative_dataset` is the path of a
+            `.npy` file with an array [samples, ...].
+        num_threads: of the interpreter.
+        runs: number of timed calls.
+        warmup: number of calls before them.
+        input_shapes: shapes of inputs by name, for those that have open sizes in the file.
+
+    Raises:
+        ValueError: if the model is neither, a number is out of range, or a value cannot be written as JSON.
+    """
+
+    model: str
+    sizes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    num_threads: int = 1
+    runs: int = 50
+    warmup: int = 10
+    input_shapes: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", os.fspath(self.model))
+        suffix = Path(self.model).suffix
+        if self.model not in BUILDERS and suffix not in SUFFIXES:
+            raise ValueError(f"model must be one of {', '.join(BUILDERS)} or a {', '.join(SUFFIXES)} file, {self!r}")
+        if (suffix and self.sizes) or (suffix == ".tflite" and self.options):
+            raise ValueError(f"sizes are for models of lstm_toolkit.models and options for what is converted, {self!r}")
+        for name, least in (("num_threads", 1), ("runs", 1), ("warmup", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name} must be an integer from {least}, got {value!r}")
+        for name in ("sizes", "options", "input_shapes"):
+            object.__setattr__(self, name, MappingProxyType(_as_json(name, getattr(self, name))))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as values that JSON can hold."""
+        return {
+            each.name: dict(value) if isinstance(value := getattr(self, each.name), Mapping) else value
+            for each in dataclasses.fields(self)
+        }
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_dict(), sort_keys=True))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SweepConfig, tuple(self.to_dict().values())
+
+    def __str__(self) -> str:
+        settings = [f"{name}={value}" for name, value in (*self.sizes.items(), *self.options.items())]
+        return " ".join([self.model, *settings, f"num_threads={self.num_threads}"])
+
+
+def grid(
+    model: str | Sequence[str],
+    *,
+    sizes: Mapping[str, Sequence[Any]] = _EMPTY,
+    options: Mapping[str, Sequence[Any]] = _EMPTY,
+    num_threads: Sequence[int] = (1,),
+    **settings: Any,
+) -> tuple[SweepConfig, ...]:
+    """The configurations of every combination, the last one named changing first.
+
+    Args:
+        model: one or several.
+        sizes, options: lists of values by name.
+        num_threads: a list of them.
+        **settings: what all have in common: `runs`, `warmup`, `input_shapes`.
+    """
+    models = [model] if isinstance(model, str) else model
+    chosen_sizes = [dict(zip(sizes, values, strict=True)) for values in itertools.product(*sizes.values())]
+    chosen_options = [dict(zip(options, values, strict=True)) for values in itertools.product(*options.values())]
+    every = itertools.product(models, chosen_sizes, chosen_options, num_threads)
+    return tuple(SweepConfig(*each, **settings) for each in every)
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepRow:
+    """What a configuration came to. Figures that there are none of are None.
+
+    Attributes:
+        config: the configuration.
+        size: bytes of the file.
+        ops: number of operators by name, over all subgraphs.
+        median: time of a call in microseconds.
+        percentile_90: the time that nine calls of ten stay below, in microseconds.
+        max_abs_error: largest absolute difference from the source model, as `convert` verifies it.
+        conversion_seconds: time of `convert`, without loading TensorFlow.
+        executor: class of the executor that was given, or the number of processes of `sweep` itself.
+        machine: name of the machine that measured.
+        digest: SHA-256 of the files that the configuration names.
+        error: type and message of what went wrong; None if nothing did.
+        unanswered: the error is that no worker answered, so the configuration may be innocent.
+    """
+
+    config: SweepConfig
+    size: int | None = None
+    ops: Mapping[str, int] | None = None
+    median: float | None = None
+    percentile_90: float | None = None
+    max_abs_error: float | None = None
+    conversion_seconds: float | None = None
+    executor: str = ""
+    machine: str = ""
+    digest: str | None = None
+    error: str | None = None
+    unanswered: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ops is not None:
+            object.__setattr__(self, "ops", MappingProxyType(dict(self.ops)))
+
+    @property
+    def op_count(self) -> int | None:
+        """Operators in the file."""
+        return None if self.ops is None else sum(self.ops.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as values that JSON can hold."""
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return values | {"config": self.config.to_dict(), "ops": None if self.ops is None else dict(self.ops)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SweepRow, tuple((self.to_dict() | {"config": self.config}).values())
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class SweepResult(Tabular):
+    """Rows in the order of the configurations."""
+
+    rows: tuple[SweepRow, ...]
+
+    def tables(self) -> tuple[Table, ...]:
+        """The rows as a table."""
+        failed = sum(row.error is not None for row in self.rows)
+        header = ("configuration", "bytes", "ops", "median µs", "90 % below µs", "largest error", "convert s", "error")
+        rows = [
+            (
+                str(row.config),
+                _text(row.size, ","),
+                _text(row.op_count, ","),
+                _text(row.median, ".0f"),
+                _text(row.percentile_90, ".0f"),
+                _text(row.max_abs_error, ".1e"),
+                _text(row.conversion_seconds, ".1f"),
+                (row.error or "").partition("\n")[0][:100],
+            )
+            for row in self.rows
+        ]
+        return (Table(f"{len(rows)} configurations, {failed} of them with an error", header, rows),)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as values that JSON can hold."""
+        return {"rows": [row.to_dict() for row in self.rows]}
+
+    def to_csv(self) -> str:
+        """The result as CSV: a column for every size and option (`sizes.units`, `options.lowering`) and figure."""
+        flat = [_flat(row) for row in self.rows]
+        names = list(dict.fromkeys(name for row in flat for name in row if name not in _COLUMNS))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [*names, *_COLUMNS], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(flat)
+        return text.getvalue()
+
+    def save_csv(self, path: str | os.PathLike[str]) -> None:
+        """Writes `to_csv` into a file, whole or not at all.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        write_whole(path, self.to_csv().encode())
+
+
+def _as_json(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in values.items():
+        try:
+            json.dumps({key: value}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name}[{key!r}] cannot be written as JSON ({error}), and so can neither reach a worker nor the "
+                "results file; use numbers, strings, lists and paths of files"
+            ) from error
+    return json.loads(json.dumps(dict(values)))
+
+
+def _flat(row: SweepRow) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in row.config.to_dict().items():
+        flat |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
+    return flat | {name: getattr(row, name) for name in _COLUMNS} | {"ops": row.op_count}
+
+
+def _text(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
