@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from .inspection import inspect as inspect
     from .lowering import lower as lower
     from .mending import Repair as Repair
-    from .lowering import lower as lower
     from .mending import repair as repair
     from .report import Conversion as Conversion
     from .report import ConversionReport as ConversionReport

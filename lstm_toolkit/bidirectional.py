@@ -212,11 +212,7 @@ def _cut(model: Any, subgraph: Any, merged: Any, output: int, units: int) -> Any
     rank = len(old.shape)
     begin = tf_file.add_constant(model, subgraph, "begin", np.zeros(rank, np.int32))
     size = tf_file.add_constant(model, subgraph, "size", np.array([-1] * (rank - 1) + [units], np.int32))
-    operator = schema.OperatorT()
-    operator.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.SLICE)
-    operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.SliceOptions, schema.SliceOptionsT()
-    operator.inputs, operator.outputs = [wide, begin, size], [target]
-    return operator
+    return tf_file.new_operator(model, "SLICE", [wide, begin, size], [target])
 
 
 def _in_order_of_time(model: Any, subgraph: Any, backward: Any) -> int:
@@ -243,14 +239,7 @@ def _in_order_of_time(model: Any, subgraph: Any, backward: Any) -> int:
             left = True
     if left:
         axis = tf_file.add_constant(model, subgraph, "time", np.array([time], np.int32))
-        reverse = schema.OperatorT()
-        reverse.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.REVERSE_V2)
-        reverse.builtinOptionsType, reverse.builtinOptions = (
-            schema.BuiltinOptions.ReverseV2Options,
-            schema.ReverseV2OptionsT(),
-        )
-        reverse.inputs, reverse.outputs = [in_order, axis], [reversed_output]
-        subgraph.operators.append(reverse)
+        subgraph.operators.append(tf_file.new_operator(model, "REVERSE_V2", [in_order, axis], [reversed_output]))
     return in_order
 
 

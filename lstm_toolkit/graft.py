@@ -240,12 +240,7 @@ def _add(model: Any, source: int, zeros: int, target: int) -> Any:
     Of the ops that copy, ADD_N is neither evaluated once at allocation (as RESHAPE, GATHER and TILE of a constant are)
     nor taken by XNNPACK.
     """
-    operator = schema.OperatorT()
-    operator.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.ADD_N)
-    operator.builtinOptionsType = schema.BuiltinOptions.AddNOptions
-    operator.builtinOptions = schema.AddNOptionsT()
-    operator.inputs, operator.outputs = [source, zeros], [target]
-    return operator
+    return tf_file.new_operator(model, "ADD_N", [source, zeros], [target])
 
 
 def _zeros_once_computed(model: Any, subgraph: Any, match: _Match, shape: tuple[int, int]) -> tuple[int, list[Any]]:
@@ -259,24 +254,15 @@ def _zeros_once_computed(model: Any, subgraph: Any, match: _Match, shape: tuple[
     time_major = getattr(match.options, "timeMajor", False)
     bounds = {"begin": [0] * rank, "end": [0] * (rank - 1) + [1], "strides": [1] * rank}
     batch_axis = 1 if time_major else 0
-    last = schema.OperatorT()
-    last.builtinOptionsType, last.builtinOptions = (
-        schema.BuiltinOptions.StridedSliceOptions,
-        schema.StridedSliceOptionsT(),
-    )
-    last.builtinOptions.beginMask = last.builtinOptions.endMask = 1 << batch_axis
+    masks = {"beginMask": 1 << batch_axis, "endMask": 1 << batch_axis}
     if rank == 3:
         bounds["begin"][1 - batch_axis] = -1
-        last.builtinOptions.shrinkAxisMask = 1 << (1 - batch_axis)
-    last.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.STRIDED_SLICE)
+        masks["shrinkAxisMask"] = 1 << (1 - batch_axis)
     constants = [tf_file.add_constant(model, subgraph, key, np.array(each, np.int32)) for key, each in bounds.items()]
-    last.inputs = [output, *constants]
-    last.outputs = [tf_file.add_tensor(subgraph, f"{match.layer}/last", (shape[0], 1))]
-
-    times_zero = schema.OperatorT()
-    times_zero.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.MUL)
-    times_zero.builtinOptionsType, times_zero.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
+    last = tf_file.add_tensor(subgraph, f"{match.layer}/last", (shape[0], 1))
     zeros = tf_file.add_constant(model, subgraph, "zeros", np.zeros(shape, np.float32))
-    times_zero.inputs = [last.outputs[0], zeros]
-    times_zero.outputs = [tf_file.add_tensor(subgraph, f"{match.layer}/zeros", shape)]
-    return times_zero.outputs[0], [last, times_zero]
+    computed = tf_file.add_tensor(subgraph, f"{match.layer}/zeros", shape)
+    return computed, [
+        tf_file.new_operator(model, "STRIDED_SLICE", [output, *constants], [last], **masks),
+        tf_file.new_operator(model, "MUL", [last, zeros], [computed]),
+    ]

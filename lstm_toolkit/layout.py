@@ -14,7 +14,6 @@ import copy
 from typing import Any
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from . import tflite_file as tf_file
 from .contract import OPERANDS_OF
@@ -123,12 +122,8 @@ def _transpose_outputs(model: Any, subgraph: Any, op: Any) -> None:
         subgraph.tensors.append(new)
         op.outputs[place] = len(subgraph.tensors) - 1
         permutation = np.array([1, 0, *range(2, len(old.shape))], np.int32)
-        transpose = schema.OperatorT()
-        transpose.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.TRANSPOSE)
-        transpose.builtinOptionsType = schema.BuiltinOptions.TransposeOptions
-        transpose.builtinOptions = schema.TransposeOptionsT()
-        transpose.inputs = [op.outputs[place], tf_file.add_constant(model, subgraph, "permutation", permutation)]
-        transpose.outputs = [index]
+        inputs = [op.outputs[place], tf_file.add_constant(model, subgraph, "permutation", permutation)]
+        transpose = tf_file.new_operator(model, "TRANSPOSE", inputs, [index])
         subgraph.operators.insert(subgraph.operators.index(op) + 1, transpose)
 
 

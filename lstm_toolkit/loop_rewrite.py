@@ -128,14 +128,14 @@ def _last_steps(
             last = tf_file.add_tensor(subgraph, "last", (loop.batch, loop.units))
             targets.append(last)
             shape = tf_file.add_constant(model, subgraph, "shape", np.array([1, loop.batch, loop.units], np.int32))
-            operators.append(_operator(model, "RESHAPE", [last, shape], single))
+            operators.append(tf_file.new_operator(model, "RESHAPE", [last, shape], [single]))
     time = 0 if time_major else 1
     bounds = {"begin": [0, 0, 0], "end": [0, 0, 0], "strides": [1, 1, 1]}
     bounds["begin"][time] = -1
     slices = []
     for target in targets:
         values = [tf_file.add_constant(model, subgraph, key, np.array(each, np.int32)) for key, each in bounds.items()]
-        last_step = _operator(model, "STRIDED_SLICE", [sequence, *values], target)
+        last_step = tf_file.new_operator(model, "STRIDED_SLICE", [sequence, *values], [target])
         last_step.builtinOptions.beginMask = last_step.builtinOptions.endMask = 0b111 & ~(1 << time)
         last_step.builtinOptions.shrinkAxisMask = 1 << time
         slices.append(last_step)
@@ -177,23 +177,13 @@ def _whole(model: Any, subgraph: Any, operator: Any, old: int, time_major: bool)
     if old not in tf_file.consumed(subgraph):
         return []
     permutation = tf_file.add_constant(model, subgraph, "permutation", np.array([1, 0, 2], np.int32))
-    return [_operator(model, "TRANSPOSE", [operator.outputs[0], permutation], old)]
+    return [tf_file.new_operator(model, "TRANSPOSE", [operator.outputs[0], permutation], [old])]
 
 
 def _produce(subgraph: Any, operator: Any, target: int) -> None:
     """Lets the op compute into a tensor that is an output of the model."""
     tf_file.redirect(subgraph, operator.outputs[0], target)
     operator.outputs = [target]
-
-
-def _operator(model: Any, name: str, inputs: list[int], output: int) -> Any:
-    words = "".join(word.capitalize() for word in name.split("_"))
-    operator = schema.OperatorT()
-    operator.opcodeIndex = tf_file.operator_code(model, getattr(schema.BuiltinOperator, name))
-    operator.builtinOptionsType = getattr(schema.BuiltinOptions, f"{words}Options")
-    operator.builtinOptions = getattr(schema, f"{words}OptionsT")()
-    operator.inputs, operator.outputs = inputs, [output]
-    return operator
 
 
 _PURE = {"CONCATENATION", "DEQUANTIZE", "FILL", "RESHAPE", "REVERSE_V2", "SHAPE", "STRIDED_SLICE", "TRANSPOSE"}

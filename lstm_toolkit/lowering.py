@@ -17,8 +17,6 @@ import contextvars
 from collections.abc import Iterator
 from typing import Any
 
-from ai_edge_litert import schema_py_generated as schema
-
 from . import tflite_file as tf_file
 from .recurrence_match import Match, matches
 from .sequence_ops import FORMS, emit
@@ -92,14 +90,9 @@ def _replace(model: Any, subgraph: Any, match: Match, form: str, steps_per_turn:
     for recurrence in match.recurrences:
         operators += emit(model, subgraph, recurrence, form=form, steps_per_turn=steps_per_turn)
     if match.joined is not None:
-        concatenation = schema.OperatorT()
-        concatenation.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.CONCATENATION)
-        concatenation.builtinOptionsType = schema.BuiltinOptions.ConcatenationOptions
-        concatenation.builtinOptions = schema.ConcatenationOptionsT()
-        concatenation.builtinOptions.axis = len(tf_file.shape_of(subgraph.tensors[match.joined])) - 1
-        concatenation.inputs = [each.outputs for each in match.recurrences]
-        concatenation.outputs = [match.joined]
-        operators.append(concatenation)
+        axis = len(tf_file.shape_of(subgraph.tensors[match.joined])) - 1
+        halves = [each.outputs for each in match.recurrences if each.outputs is not None]
+        operators.append(tf_file.new_operator(model, "CONCATENATION", halves, [match.joined], axis=axis))
     place = subgraph.operators.index(match.operator)
     subgraph.operators[place : place + 1] = operators
     subgraph.operators = [op for op in subgraph.operators if op not in match.dropped]

@@ -40,12 +40,7 @@ def part(model: Any) -> int:
                 subgraph.tensors[half].shape = [*old.shape[:-1], shape[-1]]
                 operator.outputs.append(half)
             operator.builtinOptions.mergeOutputs = False
-            concatenation = schema.OperatorT()
-            concatenation.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.CONCATENATION)
-            concatenation.builtinOptionsType = schema.BuiltinOptions.ConcatenationOptions
-            concatenation.builtinOptions = schema.ConcatenationOptionsT()
-            concatenation.builtinOptions.axis = len(shape) - 1
-            concatenation.inputs, concatenation.outputs = list(operator.outputs), [joint]
-            subgraph.operators.insert(subgraph.operators.index(operator) + 1, concatenation)
+            join = tf_file.new_operator(model, "CONCATENATION", operator.outputs, [joint], axis=len(shape) - 1)
+            subgraph.operators.insert(subgraph.operators.index(operator) + 1, join)
             count += 1
     return count

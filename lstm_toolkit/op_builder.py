@@ -12,31 +12,6 @@ from ai_edge_litert import schema_py_generated as schema
 from . import tflite_file as tf_file
 from .contract import ABSENT
 
-_OPTIONS = {
-    "ADD": schema.AddOptionsT,
-    "CONCATENATION": schema.ConcatenationOptionsT,
-    "DIV": schema.DivOptionsT,
-    "DYNAMIC_UPDATE_SLICE": schema.DynamicUpdateSliceOptionsT,
-    "FULLY_CONNECTED": schema.FullyConnectedOptionsT,
-    "GATHER": schema.GatherOptionsT,
-    "LESS_EQUAL": schema.LessEqualOptionsT,
-    "MAXIMUM": schema.MaximumMinimumOptionsT,
-    "MEAN": schema.ReducerOptionsT,
-    "MINIMUM": schema.MaximumMinimumOptionsT,
-    "MUL": schema.MulOptionsT,
-    "PACK": schema.PackOptionsT,
-    "RESHAPE": schema.ReshapeOptionsT,
-    "SHAPE": schema.ShapeOptionsT,
-    "SLICE": schema.SliceOptionsT,
-    "SPLIT": schema.SplitOptionsT,
-    "SQUARED_DIFFERENCE": schema.SquaredDifferenceOptionsT,
-    "STRIDED_SLICE": schema.StridedSliceOptionsT,
-    "SUB": schema.SubOptionsT,
-    "TRANSPOSE": schema.TransposeOptionsT,
-    "WHILE": schema.WhileOptionsT,
-}
-"""The options of each op that has any, as the schema names them."""
-
 _VERSIONS = {"FULLY_CONNECTED": 5}
 """The version of each op that is not 1: FULLY_CONNECTED keeps the rank of its input from 5 on."""
 
@@ -86,17 +61,8 @@ class OpBuilder:
 
     def add(self, op: str, inputs: Sequence[int], outputs: Sequence[int], **options: Any) -> None:
         """Appends an op that writes to tensors which are there already."""
-        operator = schema.OperatorT()
-        builtin = getattr(schema.BuiltinOperator, op)
-        operator.opcodeIndex = tf_file.operator_code(self.model, builtin, _VERSIONS.get(op, 1))
-        if op in _OPTIONS:
-            operator.builtinOptions = _OPTIONS[op]()
-            options_name = _OPTIONS[op].__name__.removesuffix("T")
-            operator.builtinOptionsType = getattr(schema.BuiltinOptions, options_name)
-            for name, value in options.items():
-                setattr(operator.builtinOptions, name, value)
-        operator.inputs, operator.outputs = list(inputs), list(outputs)
-        self.operators.append(operator)
+        version = _VERSIONS.get(op, 1)
+        self.operators.append(tf_file.new_operator(self.model, op, inputs, outputs, version=version, **options))
 
     def op(
         self, op: str, *inputs: int, shape: Sequence[int], dtype: int = schema.TensorType.FLOAT32, **options: Any

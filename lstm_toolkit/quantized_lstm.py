@@ -157,14 +157,14 @@ def _requantize_output(model: Any, subgraph: Any, operator: Any) -> list[Any]:
         return []
     own = _like(subgraph, wanted, state.quantization, "at_the_scale_of_its_state")
     operator.outputs = [own]
-    return [_quantize(model, own, wanted)]
+    return [tf_file.new_operator(model, "QUANTIZE", [own], [wanted])]
 
 
 def _requantize_input(model: Any, subgraph: Any, operator: Any, place: int, output: int) -> Any:
     source = operator.inputs[place]
     target = _like(subgraph, source, subgraph.tensors[output].quantization, "requantized")
     operator.inputs[place] = target
-    return _quantize(model, source, target)
+    return tf_file.new_operator(model, "QUANTIZE", [source], [target])
 
 
 def _like(subgraph: Any, index: int, quantization: Any, suffix: str) -> int:
@@ -173,12 +173,3 @@ def _like(subgraph: Any, index: int, quantization: Any, suffix: str) -> int:
     subgraph.tensors[new].shapeSignature = old.shapeSignature
     subgraph.tensors[new].quantization = copy.deepcopy(quantization)
     return new
-
-
-def _quantize(model: Any, source: int, target: int) -> Any:
-    operator = schema.OperatorT()
-    operator.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.QUANTIZE)
-    operator.builtinOptionsType = schema.BuiltinOptions.QuantizeOptions
-    operator.builtinOptions = schema.QuantizeOptionsT()
-    operator.inputs, operator.outputs = [source], [target]
-    return operator

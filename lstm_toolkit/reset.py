@@ -116,20 +116,9 @@ def _to_zero(model: Any, subgraph: Any, index: int) -> list[Any]:
         return [_zeros_like(model, index)]
     name = f"{tf_file.text(tensor.name)}/zeros"
     zeros = tf_file.add_tensor(subgraph, name, tf_file.shape_of(tensor), variable=True)
-    quantize = schema.OperatorT()
-    quantize.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.QUANTIZE)
-    quantize.builtinOptionsType, quantize.builtinOptions = (
-        schema.BuiltinOptions.QuantizeOptions,
-        schema.QuantizeOptionsT(),
-    )
-    quantize.inputs, quantize.outputs = [zeros], [index]
+    quantize = tf_file.new_operator(model, "QUANTIZE", [zeros], [index])
     return [_zeros_like(model, zeros), quantize]
 
 
 def _zeros_like(model: Any, index: int) -> Any:
-    operator = schema.OperatorT()
-    operator.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.ZEROS_LIKE)
-    operator.builtinOptionsType = schema.BuiltinOptions.ZerosLikeOptions
-    operator.builtinOptions = schema.ZerosLikeOptionsT()
-    operator.inputs, operator.outputs = [index], [index]
-    return operator
+    return tf_file.new_operator(model, "ZEROS_LIKE", [index], [index])

@@ -200,6 +200,34 @@ def operator_code(model: Any, builtin: int, version: int = 1) -> int:
     return len(model.operatorCodes) - 1
 
 
+_SHARED_OPTIONS = {"MAXIMUM": "MaximumMinimum", "MINIMUM": "MaximumMinimum", "MEAN": "Reducer"}
+"""The options of ops that do not have their own name."""
+
+
+def new_operator(
+    model: Any, name: str, inputs: Sequence[int], outputs: Sequence[int], *, version: int = 1, **options: Any
+) -> Any:
+    """A new builtin operator, which the caller puts into a subgraph.
+
+    Args:
+        model: the file, which gets the operator code if it does not have it.
+        name: of the builtin.
+        inputs, outputs: indices of its tensors.
+        version: of the operator code.
+        **options: fields of its options as the schema names them; the others keep the schema's defaults.
+    """
+    operator = schema.OperatorT()
+    operator.opcodeIndex = operator_code(model, getattr(schema.BuiltinOperator, name), version)
+    kind = _SHARED_OPTIONS.get(name) or "".join(word.capitalize() for word in name.split("_"))
+    if hasattr(schema.BuiltinOptions, f"{kind}Options"):
+        operator.builtinOptionsType = getattr(schema.BuiltinOptions, f"{kind}Options")
+        operator.builtinOptions = getattr(schema, f"{kind}OptionsT")()
+        for field, value in options.items():
+            setattr(operator.builtinOptions, field, value)
+    operator.inputs, operator.outputs = list(inputs), list(outputs)
+    return operator
+
+
 def producers(subgraph: Any) -> dict[int, Any]:
     """The operator that computes each tensor; for a state, the last one that writes it."""
     return {index: op for op in subgraph.operators for index in op.outputs}

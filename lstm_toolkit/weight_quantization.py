@@ -154,20 +154,11 @@ def _dequantize_output(model: Any, subgraph: Any, gather: Any) -> Any:
     subgraph.tensors[rows].quantization = table.quantization
     gather.outputs = [rows]
     gather.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.GATHER, HYBRID_VERSIONS["GATHER"])
-    return _dequantize(model, rows, wanted, version=2)
-
-
-def _dequantize(model: Any, source: int, target: int, *, version: int) -> Any:
-    operator = schema.OperatorT()
-    operator.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.DEQUANTIZE, version)
-    operator.builtinOptionsType = schema.BuiltinOptions.DequantizeOptions
-    operator.builtinOptions = schema.DequantizeOptionsT()
-    operator.inputs, operator.outputs = [source], [target]
-    return operator
+    return tf_file.new_operator(model, "DEQUANTIZE", [rows], [wanted], version=2)
 
 
 def _add_float16(model: Any, subgraph: Any, index: int, values: npt.NDArray[np.float32]) -> tuple[int, Any]:
     name = tf_file.text(subgraph.tensors[index].name)
     stored = tf_file.add_constant(model, subgraph, f"{name}/float16", values.astype(np.float16))
     target = tf_file.add_tensor(subgraph, name, values.shape)
-    return target, _dequantize(model, stored, target, version=3)
+    return target, tf_file.new_operator(model, "DEQUANTIZE", [stored], [target], version=3)
