@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from . import errors as errors
     from . import lingvo as lingvo
     from . import widgets as widgets
+    from .benchmark_result import BenchmarkResult as BenchmarkResult
+    from .benchmarking import benchmark as benchmark
     from .composites import composite as composite
     from .conversion import convert as convert
     from .diagnosis import Finding as Finding
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "BenchmarkResult": "benchmark_result",
     "Conversion": "report",
     "ConversionReport": "report",
     "Finding": "diagnosis",
@@ -46,6 +49,7 @@ _MODULES = {
     "Runner": "runner",
     "SweepConfig": "sweeping",
     "SweepResult": "sweeping",
+    "benchmark": "benchmarking",
     "composite": "composites",
     "convert": "conversion",
     "diagnose": "diagnosis",

@@ -104,15 +104,18 @@ def turns_of(model: Any, subgraph: Any, loop: Any) -> int | None:
         name = tf_file.operator_name(model, op)
         if name == "LOGICAL_AND":
             waiting += op.inputs
-        elif name == "LESS":
-            turns.append(_turns_of_counter(model, subgraph, loop, condition, body, op))
+        elif name in ("LESS", "LESS_EQUAL"):
+            turns.append(_turns_of_counter(model, subgraph, loop, condition, body, op, last=name == "LESS_EQUAL"))
         else:
             return None
     known = [each for each in turns if each is not None]
     return min(known) if len(known) == len(turns) else None
 
 
-def _turns_of_counter(model: Any, subgraph: Any, loop: Any, condition: Any, body: Any, less: Any) -> int | None:
+def _turns_of_counter(
+    model: Any, subgraph: Any, loop: Any, condition: Any, body: Any, less: Any, *, last: bool
+) -> int | None:
+    """Turns until a counter is not below its bound any more; with `last`, the bound itself has a turn too."""
     counter, bound = less.inputs[:2]
     if counter not in condition.inputs:
         return None
@@ -126,7 +129,7 @@ def _turns_of_counter(model: Any, subgraph: Any, loop: Any, condition: Any, body
     step = _step(model, body, place)
     if start is None or limit is None or step is None or step < 1:
         return None
-    return max(0, -((start - limit) // step))
+    return max(0, -((start - limit - last) // step))
 
 
 def _step(model: Any, body: Any, place: int) -> int | None:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import tflite_file as tf_file
+from .arithmetic import turns_of
 from .conversion import run_converter
 
 
@@ -81,7 +82,10 @@ def stock_conversion(model: Any, *, batch_size: int | None = None) -> bytes:
 
 
 def operators_executed(tflite: bytes, time_steps: int) -> int:
-    """Operators that one call executes; the body of a loop counts once a time step, an initializer not at all."""
+    """Operators that one call executes; the body of a loop counts once a turn, an initializer not at all.
+
+    A loop whose number of turns cannot be read in the file has one a time step.
+    """
     model = tf_file.read_model(tflite)
 
     def executed(subgraph: int) -> int:
@@ -90,8 +94,9 @@ def operators_executed(tflite: bytes, time_steps: int) -> int:
             name = tf_file.operator_name(model, op)
             total += name != "CALL_ONCE"
             if name == "WHILE":
-                total += (time_steps + 1) * executed(op.builtinOptions.condSubgraphIndex)
-                total += time_steps * executed(op.builtinOptions.bodySubgraphIndex)
+                turns = turns_of(model, model.subgraphs[subgraph], op) or time_steps
+                total += (turns + 1) * executed(op.builtinOptions.condSubgraphIndex)
+                total += turns * executed(op.builtinOptions.bodySubgraphIndex)
         return total
 
     return executed(0)

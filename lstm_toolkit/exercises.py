@@ -1,4 +1,4 @@
-"""The checks of the exercises in the codelab about gates.
+"""The checks of the exercises in the codelabs.
 
 Each takes the function that the reader wrote, calls it with weights that it has not seen, and returns nothing where the
 answers are right.
@@ -153,3 +153,29 @@ def _weights(seed: int) -> GateWeights:
     groups = ((INPUT_WEIGHTS, (UNITS, INPUT_SIZE)), (RECURRENT_WEIGHTS, (UNITS, UNITS)), (BIASES, (UNITS,)))
     names = [(name, shape) for group, shape in groups for name in group]
     return GateWeights(**{name: _random(100 * seed + n, *shape) for n, (name, shape) in enumerate(names)})
+
+
+def check_ratio(ratio: Callable[[Sequence[float], Sequence[float]], float]) -> None:
+    """Checks a function from the times of two models, round by round, to how many times as long the second takes.
+
+    Args:
+        ratio: takes two arrays of times of equal length and returns a number.
+
+    Raises:
+        AssertionError: with a hint, where the answer is off by more than 2 percent.
+    """
+    random = np.random.default_rng(7)
+    drift = np.linspace(1.0, 3.0, 60)
+    first, second = (20 * drift * random.normal(1.0, 0.01, 60), 25 * drift * random.normal(1.0, 0.01, 60))
+    answer = ratio(first.copy(), second.copy())
+    _require(isinstance(answer, (int, float, np.floating)), f"return a number, not {type(answer).__name__}")
+    _require(abs(answer * 1.25 - 1) > 0.02, "that is how many times as long the first takes")
+    _require(abs(answer / 1.25 - 1) < 0.02, f"the second takes 1.25 times as long here, not {answer:.2f}")
+    second[[3, 17, 40, 41, 58]] *= 30
+    first[[9, 22]] *= 50
+    answer = ratio(first.copy(), second.copy())
+    _require(
+        abs(answer / 1.25 - 1) < 0.02,
+        f"7 rounds of 60 were disturbed, and the answer moved from 1.25 to {answer:.2f}; one spike must not count more "
+        "than any other round",
+    )

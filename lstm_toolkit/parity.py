@@ -84,7 +84,9 @@ def compare(expected: Mapping[str, npt.NDArray], actual: Mapping[str, npt.NDArra
         tolerance = TOLERANCE * max(1.0, float(finite.max(initial=0.0)))
         if error > tolerance:
             raise ParityError(
-                f"call {call}: output {name!r} differs from the source by {error:.3g}, and {tolerance:.3g} is allowed",
+                f"call {call}: output {name!r} differs from the source by {error:.3g}, and {tolerance:.3g} is allowed "
+                "(a chaotic model, whose rounding grows from step to step, differs so from itself: compare it on your "
+                "own inputs, or over fewer time_steps, and pass verify=False)",
                 max_abs_error=error,
                 tolerance=tolerance,
             )

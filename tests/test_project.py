@@ -45,6 +45,7 @@ def test_environment_yml_equals_pyproject():
 
 def test_public_names():
     assert sorted(lstm_toolkit.__all__) == [
+        "BenchmarkResult",
         "Conversion",
         "ConversionReport",
         "Finding",
@@ -55,6 +56,7 @@ def test_public_names():
         "Runner",
         "SweepConfig",
         "SweepResult",
+        "benchmark",
         "composite",
         "convert",
         "diagnose",

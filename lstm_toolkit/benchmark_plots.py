@@ -1,0 +1,151 @@
+"""Pictures of a `BenchmarkResult`: bars with spread, and time against size and error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.ticker import LogFormatter
+
+from .benchmark_result import COLUMNS, BenchmarkResult
+from .codelab import Picture
+
+# Of Okabe and Ito, which colour-blind people can tell apart, made lighter.
+_COLOURS = {"invoke": "#a9d8f5", "call": "#f7c97e"}
+_HATCHES = {"invoke": "", "call": "//"}
+_LABELS = {"invoke": "invoke", "call": "with copies"}
+_ANY_CALL = "a call"
+_BESIDE: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": "small"}
+
+
+def bars(result: BenchmarkResult) -> Picture:
+    """See `BenchmarkResult.plot`."""
+    height, drawn = 0.38, []
+    with plt.style.context("default"):
+        figure, axes = plt.subplots(figsize=(6.8, 1.2 + 0.62 * len(result.models)), layout="constrained")
+        for number, model in enumerate(result.models):
+            both = [(column, timing) for column in COLUMNS if (timing := getattr(model, column))]
+            for place, (column, timing) in enumerate(both):
+                y = number + height * (place - (len(both) - 1) / 2)
+                whiskers = [[timing.median - timing.quartile_1], [timing.quartile_3 - timing.median]]
+                style: dict[str, Any] = {"color": _COLOURS[column], "hatch": _HATCHES[column], "edgecolor": "black"}
+                axes.barh(y, timing.median, height, xerr=whiskers, capsize=3, **style)
+                axes.annotate(_time(timing.median), (timing.quartile_3, y), xytext=(6, 0), **_BESIDE)
+                label = _LABELS[column] if model.kind == "file" else _ANY_CALL
+                drawn.append(f"{model.name}, {label} {_time(timing.median)}")
+        axes.set_yticks(range(len(result.models)), [_plain(model.name) for model in result.models])
+        axes.invert_yaxis()
+        axes.margins(x=0.18)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("median time of a call in µs; lines from the first to the third quartile", fontsize="small")
+        _legend(figure, result)
+    return Picture(figure, f"Bars of the median time of a call: {'; '.join(drawn)}.")
+
+
+def _legend(figure: Any, result: BenchmarkResult) -> None:
+    shown = [column for column in COLUMNS if any(getattr(model, column) for model in result.models)]
+    if len(shown) > 1:
+        boxes = [plt.Rectangle((0, 0), 1, 1, fc=_COLOURS[each], hatch=_HATCHES[each], ec="black") for each in shown]
+        labels = [_LABELS[each] for each in shown]
+        if any(model.invoke is None for model in result.models):
+            labels[-1] += ", or a call of what is no file"
+        figure.legend(boxes, labels, loc="outside upper left", ncols=2, frameon=False, fontsize="small")
+
+
+Point = tuple[float, float | None, int | None]
+"""Time, error and size; error is None where it is not drawn, size for what is no file."""
+
+
+def pareto(result: BenchmarkResult, errors: Mapping[str, float | None] | None) -> Picture:
+    """See `BenchmarkResult.pareto`."""
+    points = _points(result, errors)
+    best = [name for name in points if not any(_beats(result, other, name, points) for other in points)]
+    quantities = "time and size" if errors is None else "time, error and size"
+    times = [time for time, _, _ in points.values()]
+    heights: list[Any] = [size / 1e3 if size and errors is None else error for _, error, size in points.values()]
+    with plt.style.context("default"):
+        figure, axes = plt.subplots(figsize=(6.8, 4.2), layout="constrained")
+        axes.set_title(f"Filled: no other is as good in {quantities} and better in one", fontsize="medium", loc="left")
+        largest = max((size for _, _, size in points.values() if size), default=1)
+        for height, (name, (time, _, size)) in zip(heights, points.items(), strict=True):
+            colour = "#8fd6be" if name in best else "white"
+            # The area is the size of the file where that has no axis; a diamond has no size.
+            area = 30 + 500 * size / largest if size and errors is not None else 80
+            marker = "o" if size else "D"
+            axes.scatter(time, height, s=area, facecolor=colour, edgecolor="black", marker=marker, alpha=0.8)
+        axes.margins(0.2)
+        _scale(axes.xaxis, axes.set_xscale, times, plain=True)
+        _scale(axes.yaxis, axes.set_yscale, heights, plain=errors is None)
+        axes.set_xlabel("median time of a call in µs")
+        axes.set_ylabel("size of the file in kB" if errors is None else "error (area of the circle: size of the file)")
+        _label_points(axes, list(points), list(zip(times, heights, strict=True)))
+    texts = "; ".join(f"{name}, {_described(point)}" for name, point in points.items())
+    alt = f"{quantities.capitalize()}. {texts}. No other beats {', '.join(best)} in all."
+    return Picture(figure, alt)
+
+
+def _points(result: BenchmarkResult, errors: Mapping[str, float | None] | None) -> dict[str, Point]:
+    names = [model.name for model in result.models]
+    unknown = [name for name in errors or () if name not in names]
+    if unknown:
+        raise ValueError(f"errors are by name of a model, one of {names}, got {unknown}")
+    points: dict[str, Point] = {}
+    for model in result.models:
+        error = None if errors is None else errors.get(model.name)
+        if (model.size if errors is None else error) is not None:
+            points[model.name] = ((model.invoke or model.call).median, error, model.size)
+    if not points:
+        raise ValueError(f"there is nothing to draw: no model has {'a size' if errors is None else 'an error'}")
+    return points
+
+
+def _beats(result: BenchmarkResult, other: str, name: str, points: Mapping[str, Point]) -> bool:
+    """Whether one is as good as another in all quantities, and better in one; in time, as the intervals say."""
+    if other == name:
+        return False
+    verdict = result.ratio(other, name).verdict
+    figures = zip(points[other][1:], points[name][1:], strict=True)
+    pairs = [(above, below) for above, below in figures if above is not None and below is not None]
+    as_good = verdict != "slower" and all(above <= below for above, below in pairs)
+    return as_good and (verdict == "faster" or any(above < below for above, below in pairs))
+
+
+def _scale(axis: Any, set_scale: Any, values: list[Any], *, plain: bool) -> None:
+    """Logarithmic where the values allow it; an error of 0 does not."""
+    if min(values) <= 0:
+        return
+    set_scale("log")
+    if plain:
+        axis.set_major_formatter(LogFormatter(labelOnlyBase=False))
+        axis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.4)))
+
+
+def _label_points(axes: Any, names: list[str], places: list[tuple[float, Any]]) -> None:
+    """Names beside their points, towards the middle, and above each other where points meet."""
+    axes.figure.draw_without_rendering()
+    box = axes.get_window_extent()
+    taken: list[tuple[float, float]] = []
+    for name, place in zip(names, places, strict=True):
+        x, y = axes.transData.transform(place)
+        left, lift = bool(x > box.x0 + 0.6 * box.width), 0
+        while any(abs(x - other_x) < 0.3 * box.width and abs(y + lift - other_y) < 16 for other_x, other_y in taken):
+            lift += 16
+        taken.append((x, y + lift))
+        offset = (-15 if left else 15, 72 * lift / axes.figure.dpi)
+        axes.annotate(_plain(name), place, xytext=offset, ha="right" if left else "left", **_BESIDE)
+
+
+def _described(point: Point) -> str:
+    time, error, size = point
+    parts = [_time(time), None if error is None else f"error {error:.2g}", None if size is None else f"{size:,} bytes"]
+    return ", ".join(part for part in parts if part)
+
+
+def _time(value: float) -> str:
+    return f"{value:,.0f} µs" if value >= 1000 else f"{value:.3g} µs"
+
+
+def _plain(name: str) -> str:
+    """A name in which matplotlib finds no formula."""
+    return name.replace("$", r"\$")

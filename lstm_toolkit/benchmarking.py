@@ -1,0 +1,284 @@
+"""`benchmark`: times files, Keras models and callables side by side, in turn, and says which differences are real."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from .benchmark_result import COLUMNS, BenchmarkResult, ModelTiming, Overhead, Timing
+from .benchmark_subjects import Subject, named_models, subjects
+
+BLOCK = 1000.0
+"""Microseconds that the timed calls of one column in one round last at least."""
+
+NOTES = (
+    "invoke: the interpreter alone, without copies of inputs and outputs. with copies: inputs copied in, invoke, "
+    "outputs copied out; or what a call of a Keras model or a callable is.",
+    "Quartiles, 90 % and calls/s are those of invoke, or of a call where there is none.",
+    "No time per op: LiteRT's Python interpreter gives no access to its profiler.",
+)
+"""What holds of every result."""
+
+Clock = Callable[[], float]
+
+
+def benchmark(
+    models: Any,
+    *,
+    inputs: Any = None,
+    num_threads: int = 1,
+    runs: int = 50,
+    warmup: int = 10,
+    baseline: str | None = None,
+    smallest_effect: float = 0.01,
+    memory: bool = False,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> BenchmarkResult:
+    """Times models side by side.
+
+    Args:
+        models: a mapping from name to model, or a list or tuple of models, or one model. A model is the bytes or the
+            path of a `.tflite` file, a `Conversion`, a `Runner` (a new one with its options is timed, so that it keeps
+            its state), a Keras 3 or tf_keras model (called on tensors), or any callable.
+        inputs: an array for models with one input; a mapping from input name to array; or a mapping from model name to
+            either, where models take different ones. None: random ones, equal for models whose inputs have equal
+            places, shapes and dtypes; open sizes are 16 then, and the notes say so. A callable gets one input as its
+            argument and several as keyword arguments (with None those of the first file or Keras model), or nothing if
+            it takes none.
+        num_threads: threads that each interpreter may use. A `Runner` has its own number.
+        runs: rounds. In every round each model is timed once.
+        warmup: untimed calls of each model before the first round, and at most that many before its timed calls in a
+            round.
+        baseline: name of the model that the ratios are to; None is the first.
+        smallest_effect: a difference is said where all of the interval is farther than this from 1.
+        memory: whether to measure peak memory too, which starts one process a file.
+        seed: of the random inputs and of the order of the models in each round.
+        progress: whether to show a bar on standard error; None: if that is a terminal.
+
+    Method: in each round the models come in random order, so that drift of the machine and the neighbour in the order
+    hit all alike. Every file is loaded anew each round: where a copy lies in memory moves a short model's time by up to
+    2 percent, and one copy a model would show that as a difference between two equal files. After the first call and
+    untimed calls, calls are timed one by one for at least a millisecond, first without and then with copies, or the
+    other way round, at random. A ratio is the median over the rounds of the two models' medians in a round; its
+    interval is that of the sign test. Garbage collection is off meanwhile.
+
+    Overhead: next to the timed calls of the fastest model, as many are made in a loop that only calls; `overhead` of
+    the result compares the two.
+
+    Returns:
+        Frozen times, ratios and notes, as a table, JSON, CSV and pictures.
+
+    Raises:
+        InvalidModelError: if a file cannot be run.
+        TypeError: for what is no model.
+        ValueError: for inputs that do not fit, a model that fails on them, or options that are out of range. All
+            messages name the model or the option.
+    """
+    models = named_models(models)
+    _check_options(models, baseline, runs=runs, warmup=warmup, num_threads=num_threads, smallest_effect=smallest_effect)
+    ready = subjects(models, inputs, num_threads=num_threads, seed=seed)
+    with _no_garbage_collection():
+        arms = [_warmed_up(subject, warmup) for subject in ready]
+        fastest = min(arms, key=lambda arm: arm.estimate)
+        random = np.random.default_rng(seed)
+        for _ in _rounds(runs, progress):
+            for number in random.permutation(len(arms)):
+                arms[number].time_round(random, warmup, bare=arms[number] is fastest)
+    peaks = [_peak_memory(subject) if memory else None for subject in ready]
+    return BenchmarkResult(
+        models=tuple(arm.timing(peak) for arm, peak in zip(arms, peaks, strict=True)),
+        baseline=next(iter(models)) if baseline is None else baseline,
+        smallest_effect=smallest_effect,
+        overhead=fastest.overhead(),
+        runs=runs,
+        seed=seed,
+        notes=(*NOTES, *(note for subject in ready for note in subject.notes)),
+    )
+
+
+def _check_options(models: dict[str, Any], baseline: str | None, *, smallest_effect: float, **counts: int) -> None:
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < (name != "warmup"):
+            raise ValueError(f"{name} must be a {'' if name == 'warmup' else 'positive '}count, got {count!r}")
+    if not 0 <= smallest_effect < math.inf:
+        raise ValueError(f"smallest_effect must be a number from 0 on, such as 0.01, got {smallest_effect!r}")
+    if baseline is not None and baseline not in models:
+        raise ValueError(f"baseline must be one of {list(models)}, got {baseline!r}")
+
+
+@dataclasses.dataclass
+class _Arm:
+    """One model on its way through the rounds, and what was measured so far. All times are in microseconds."""
+
+    subject: Subject
+    estimate: float
+    clock: Clock
+    loads: list[float] = dataclasses.field(default_factory=list)
+    first_calls: list[float] = dataclasses.field(default_factory=list)
+    blocks: dict[str, list[npt.NDArray[np.float64]]] = dataclasses.field(
+        default_factory=lambda: {column: [] for column in COLUMNS}
+    )
+    bare: list[float] = dataclasses.field(default_factory=list)
+
+    @property
+    def calls(self) -> int:
+        """Timed calls of a column in a round."""
+        return max(1, math.ceil(BLOCK / max(self.estimate, 0.1)))
+
+    def time_round(self, random: np.random.Generator, warmup: int, *, bare: bool) -> None:
+        """Loads the model where it can be, and times its columns in random order."""
+        load = self.subject.place()
+        start = self.clock()
+        invoke, call = load()
+        loaded = self.clock()
+        if self.subject.runner:
+            call()
+            self.loads.append(1e6 * (loaded - start))
+            self.first_calls.append(1e6 * (self.clock() - loaded))
+        for _ in range(min(max(warmup, 1), self.calls)):
+            (invoke or call)()
+        columns = {column: timed for column, timed in zip(COLUMNS, (invoke, call), strict=True) if timed}
+        fastest = next(iter(columns))
+        for column in random.permutation(list(columns)):
+            before = bool(random.integers(2))
+            if bare and column == fastest and before:
+                self.bare.append(bare_loop(columns[column], self.calls, self.clock))
+            self.blocks[column].append(timed_calls(columns[column], self.calls, self.clock))
+            if bare and column == fastest and not before:
+                self.bare.append(bare_loop(columns[column], self.calls, self.clock))
+
+    def timing(self, peak_memory: int | None) -> ModelTiming:
+        """What came of the rounds."""
+        timings = {column: Timing.of(blocks) for column, blocks in self.blocks.items() if blocks}
+        return ModelTiming(
+            name=self.subject.name,
+            kind=self.subject.kind,
+            call=timings["call"],
+            invoke=timings.get("invoke"),
+            load=float(np.median(self.loads)) if self.loads else None,
+            first_call=float(np.median(self.first_calls)),
+            size=self.subject.size,
+            num_threads=self.subject.num_threads,
+            peak_memory=peak_memory,
+            inputs={name: array.shape for name, array in self.subject.inputs.items()},
+        )
+
+    def overhead(self) -> Overhead:
+        """Of the timed calls over those of the bare loop beside them, where there was one."""
+        timed = [float(block.mean()) for block in self.blocks["invoke"] or self.blocks["call"]]
+        share = float(np.median(np.divide(timed, self.bare))) - 1
+        return Overhead(self.subject.name, float(np.median(self.bare)), float(np.median(timed)), share)
+
+
+def timed_calls(call: Callable[[], Any], count: int, clock: Clock) -> npt.NDArray[np.float64]:
+    """Microseconds of each of `count` calls. The clock is read once a call, so its own time is in the figure."""
+    stamps = [clock()]
+    stamp = stamps.append
+    for _ in range(count):
+        call()
+        stamp(clock())
+    return 1e6 * np.diff(stamps)
+
+
+def bare_loop(call: Callable[[], Any], count: int, clock: Clock) -> float:
+    """Microseconds a call of a loop that does nothing but call."""
+    start = clock()
+    for _ in range(count):
+        call()
+    return 1e6 * (clock() - start) / count
+
+
+def _warmed_up(subject: Subject, warmup: int) -> _Arm:
+    """The first calls, which show whether the model runs and how long it takes."""
+    clock = time.perf_counter
+    try:
+        invoke, call = subject.place()()
+        first = float(timed_calls(call, 1, clock)[0])
+        times = timed_calls(invoke or call, max(warmup, 1), clock)
+    except Exception as error:  # whatever the caller's model raises
+        shapes = {name: list(array.shape) for name, array in subject.inputs.items()}
+        raise ValueError(
+            f"model {subject.name!r} fails on inputs of the shapes {shapes}: {type(error).__name__}: {error}"
+        ) from error
+    arm = _Arm(subject, float(np.median(times)), clock)
+    if not subject.runner:
+        arm.first_calls.append(first)
+    return arm
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _rounds(runs: int, progress: bool | None) -> Iterator[int]:
+    """The numbers of the rounds, with a bar where it is wanted."""
+    if not (sys.stderr.isatty() if progress is None else progress):
+        yield from range(runs)
+        return
+    with click.progressbar(range(runs), label="benchmark", file=sys.stderr) as rounds:
+        yield from rounds
+
+
+_CHILD = """
+import json
+import sys
+import numpy as np
+from lstm_toolkit.runner import Runner
+
+if len(sys.argv) > 1:
+    runner = Runner(sys.argv[1], **json.loads(sys.argv[3]))
+    with np.load(sys.argv[2]) as arrays:
+        runner(**dict(zip(runner.input_shapes, (arrays[name] for name in arrays.files))))
+try:
+    # On Linux ru_maxrss starts at what the parent process had.
+    with open("/proc/self/status") as status:
+        print(next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM")))
+except OSError:
+    import resource
+
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""
+
+
+def _peak_memory(subject: Subject) -> int | None:
+    """Bytes that loading and running a file once adds to the peak of a process that only imports the interpreter."""
+    runner = subject.runner
+    if runner is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        model, arrays = Path(folder, "model.tflite"), Path(folder, "inputs.npz")
+        model.write_bytes(runner.tflite)
+        np.savez(arrays, *(subject.inputs[name] for name in runner.input_shapes))
+        loaded = _peak_of_child(str(model), str(arrays), json.dumps(runner.options))
+        return max(0, loaded - _peak_of_child())
+
+
+def _peak_of_child(*arguments: str) -> int:
+    command: Sequence[str] = (sys.executable, "-c", _CHILD, *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ValueError(f"peak memory cannot be measured: {reason}; pass memory=False")
+    return int(done.stdout.split()[-1])
