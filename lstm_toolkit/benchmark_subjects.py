@@ -182,7 +182,11 @@ def _open_note(name: str, shapes: Mapping[str, tuple[int, ...]], arrays: Arrays)
 
 
 def _file(name: str, model: Any, inputs: Any, random: _RandomInputs, num_threads: int) -> Subject:
-    options = model.options if isinstance(model, Runner) else {"num_threads": num_threads}
+    options: dict[str, Any] = {"num_threads": num_threads}
+    if isinstance(model, Runner):
+        options = model.options
+    elif isinstance(model, Conversion):
+        options["runtime"] = model.runtime
     runner = Runner(model.tflite if isinstance(model, (Conversion, Runner)) else model, **options)
     shapes = runner.input_shapes
     arrays = random.draw(shapes, runner.input_dtypes) if inputs is None else _by_name(inputs, list(shapes))

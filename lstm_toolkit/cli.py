@@ -34,7 +34,7 @@ def main() -> None:
 @click.option("--time-steps", type=click.IntRange(min=1), help="Fixes the time where the model leaves it open.")
 @click.option(
     "--lowering",
-    type=click.Choice(["fused", "unrolled", "loop"]),
+    type=click.Choice(["fused", "unrolled", "loop", "auto"]),
     default="fused",
     show_default=True,
     help="Whether layers become fused ops or plain ones, which need no variable tensors.",
@@ -53,6 +53,16 @@ def main() -> None:
     show_default=True,
     help="Whether the two directions of a layer become one op.",
 )
+@click.option(
+    "--quantization",
+    type=click.Choice(["dynamic", "float16"]),
+    help="int8 or float16 weights. (int8 throughout needs data, and so the Python function.)",
+)
+@click.option(
+    "--target",
+    type=click.Choice(["litert", "compiled", "micro"]),
+    help="The runtime that the file is for, which settles the forms of the layers.",
+)
 @click.option("--time-major", is_flag=True, help="Sequences in the file are [time, batch, ...].")
 @click.option(
     "--on-unsupported",
@@ -70,8 +80,7 @@ def convert(model: Path, output: Path, as_json: bool, **options: Any) -> None:
     """
     from .conversion import convert as convert_model
 
-    if not os.access(output.parent, os.W_OK):
-        raise click.ClickException(f"cannot write {str(output)!r}: there is no writable folder {str(output.parent)!r}")
+    _check_folder(output)
     with _reporting_errors(), _progress(), _silent_stderr():
         conversion = convert_model(model, **options)
         conversion.save(output)
@@ -99,8 +108,9 @@ def inspect(model: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--target", type=click.Choice(["litert", "compiled", "micro"]), help="Also look for what it lacks.")
+@click.option("--run", is_flag=True, help="Also run the file on the target, and compare.")
 @json_option
-def diagnose(model: Path, target: str | None, as_json: bool) -> None:
+def diagnose(model: Path, target: str | None, run: bool, as_json: bool) -> None:
     """Looks for faults in MODEL, a .tflite, .keras or .h5 file.
 
     The exit code is 3 where an error or a warning was found, and 0 otherwise.
@@ -108,7 +118,10 @@ def diagnose(model: Path, target: str | None, as_json: bool) -> None:
     from .diagnosis import diagnose as diagnose_model
 
     with _reporting_errors(), _silent_stderr():
-        found = diagnose_model(model, target=target)
+        try:
+            found = diagnose_model(model, target=target, run=run)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
     if as_json:
         _print_json(found.to_dict())
     else:
@@ -168,6 +181,62 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
     click.echo(f"{output}: {figure.alt}")
 
 
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder for NAME.h, NAME.cc.")
+@click.option("--name", default="model", show_default=True, help="Of the array.")
+@click.option("--run/--no-run", default=True, help="Look for the smallest tensor arena (needs tflite-micro).")
+@json_option
+def export(model: Path, output: Path, name: str, run: bool, as_json: bool) -> None:
+    """Writes the .tflite file MODEL as a C array, and says what TensorFlow Lite Micro needs to run it."""
+    from .micro import micro_report, save_c_array
+
+    with _reporting_errors():
+        report = micro_report(model, run=run)
+        try:
+            paths = save_c_array(model, output, name)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--name") from error
+    if as_json:
+        _print_json({"output": list(map(str, paths))} | report.to_dict())
+    else:
+        click.echo(f"{paths[0]}, {paths[1]}\n\n{report}")
+
+
+@main.command()
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--runs", type=click.IntRange(min=1), default=50, show_default=True, help="Rounds in which all are timed."
+)
+@click.option("--warmup", type=click.IntRange(min=0), default=10, show_default=True, help="Untimed calls before.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads an interpreter has.")
+@click.option("--memory", is_flag=True, help="Also measure peak memory, in a process a file.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Also write the figures to this file.")
+@json_option
+def bench(models: tuple[Path, ...], threads: int, csv_file: Path | None, as_json: bool, **options: Any) -> None:
+    """Times the .tflite files MODEL side by side on random inputs; ratios are to the first."""
+    from .benchmarking import benchmark
+
+    if csv_file is not None:
+        _check_folder(csv_file)
+    with _reporting_errors(), _own_stderr(), _silent_stderr():
+        try:
+            result = benchmark(models, num_threads=threads, **options)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from error
+        if csv_file is not None:
+            result.to_csv(csv_file)
+    if as_json:
+        _print_json(result.to_dict())
+    else:
+        click.echo(str(result))
+
+
+def _check_folder(output: Path) -> None:
+    if not os.access(output.parent, os.W_OK):
+        raise click.ClickException(f"cannot write {str(output)!r}: there is no writable folder {str(output.parent)!r}")
+
+
 def _print_json(value: dict[str, Any]) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
@@ -201,6 +270,13 @@ def _progress() -> Iterator[None]:
         logger.setLevel(before[0])
         logger.propagate = before[1]
         stream.close()
+
+
+@contextlib.contextmanager
+def _own_stderr() -> Iterator[None]:
+    """Gives Python's standard error a way to the terminal that `_silent_stderr` does not close."""
+    with os.fdopen(os.dup(2), "w", buffering=1) as stream, contextlib.redirect_stderr(stream):
+        yield
 
 
 @contextlib.contextmanager

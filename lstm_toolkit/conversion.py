@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
 import re
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from . import annotated_lstm, graft, layout, parity, reset
+from . import annotated_lstm, automatic, for_target, graft, layout, parity, reset
 from . import bidirectional as bidirectional_pass
 from . import quantization as quantization_module
 from . import tflite_file as tf_file
@@ -25,6 +26,7 @@ from .report import Conversion, ConversionReport, LayerReport
 from .representative import Samples, check_early, read_samples
 from .runner import Runner
 from .sequence_ops import FORMS
+from .targets import TARGETS
 
 if TYPE_CHECKING:
     from .traced import TracedModel
@@ -46,6 +48,9 @@ def convert(
     io_dtype: str = "float32",
     time_major: bool = False,
     on_unsupported: str = "raise",
+    max_error: float | None = None,
+    time_budget: float = 30.0,
+    target: str | None = None,
     verify: bool = True,
 ) -> Conversion:
     """Converts a model to a `.tflite` file in which every LSTM is a fused op, or plain ops.
@@ -64,6 +69,8 @@ def convert(
         lowering: "fused": every LSTM and simple RNN is a fused op. "unrolled": they, and GRUs and layers with other
             activations, are plain ops without variable tensors, step after step; the time must be fixed. "loop": the
             same as a loop over time. Only such files run on LiteRT's `CompiledModel`; no state can carry in them.
+            "auto": what is fastest on this machine, on one thread. `report.automatic` is the table that it chose from,
+            and `Conversion.runner` runs the file on the runtime that it is fastest on.
         state: "reset": every call of the file starts from zero, as a stateless Keras layer does. "carry": a call starts
             where the last one ended, as with stateful=True; `Runner.reset` starts anew. "explicit": h and c are
             inputs and outputs of the file, `NAME_h` and `NAME_c` of each layer. "auto": what each layer says.
@@ -81,6 +88,14 @@ def convert(
             more, integer or boolean inputs of rank 2, and outputs of rank 3 and more.
         on_unsupported: "raise", or "keep": the stock lowering stands for a recurrent layer that cannot be fused
             exactly, and the report says so.
+        max_error: with lowering="auto" and no quantization, the largest error that int8 weights may cause in any
+            output, relative to the largest value of that output; None leaves weights float32.
+        time_budget: seconds after which lowering="auto" tries no further way.
+        target: the runtime that the file is for, which then settles what is left at its default. "litert": the LiteRT
+            interpreter. "compiled": LiteRT's `CompiledModel`; layers are plain ops. "micro": TensorFlow Lite Micro;
+            directions are split, a coupled input gate gets weights of its own, and where a layer is none that the
+            kernel takes, all are a loop of plain ops. With `verify`, the file is also run on the target, where that is
+            installed, and compared with the LiteRT interpreter. None: any of them may or may not run it.
         verify: whether to compare the file with the source model, on random inputs, several calls in a row.
 
     Masks (`Embedding(mask_zero=True)`, `Masking`, `mask=`) are converted for padding on the right: the file takes the
@@ -99,6 +114,7 @@ def convert(
         ParityError: if the file computes something else than the model.
         ValueError: for options that do not go together, and a representative_dataset that does not fit.
     """
+    options = {name: value for name, value in locals().items() if name not in ("model", "target")}
     _check_options(
         batch_size,
         time_steps,
@@ -107,35 +123,47 @@ def convert(
         on_unsupported=on_unsupported,
         lowering=lowering,
     )
+    if target not in (None, *TARGETS):
+        raise ValueError(f"target must be one of {', '.join(TARGETS)} or None, got {target!r}")
     _check_quantization(quantization, representative_dataset, io_dtype, lowering)
+    automatic.check_options(lowering, quantization, max_error, time_budget)
+    if target is not None:
+        return for_target.convert_for(target, functools.partial(convert, model), options)
     logger.info("loading TensorFlow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with plain_ops(lowering != "fused"):
-        traced = _traced(
+    trace_options = {
+        "input_signature": input_signature,
+        "batch_size": batch_size,
+        "time_steps": time_steps,
+        "time_major": time_major,
+        "state": state,
+        "on_unsupported": on_unsupported,
+    }
+    merge = bidirectional == "fused" and quantization != "int8"
+    if lowering == "auto":
+        from .automatic_conversion import convert_fastest
+
+        return convert_fastest(
             model,
-            input_signature=input_signature,
-            batch_size=batch_size,
-            time_steps=time_steps,
-            time_major=time_major,
-            state=state,
-            on_unsupported=on_unsupported,
+            trace_options=trace_options,
+            merge=merge,
+            kind=quantization,
+            max_error=max_error,
+            time_budget=time_budget,
+            verify=verify,
         )
+    with plain_ops(lowering != "fused"):
+        traced = trace(model, **trace_options)
         samples = _samples(traced, representative_dataset) if quantization == "int8" else None
         logger.info("converting")
-        merge = bidirectional == "fused" and quantization != "int8"
-        tflite, report, carried = _lowered(traced, merge=merge, form=lowering)
-        if not report.layers:
-            raise ConversionError(
-                f"model {traced.name!r} calls no LSTM, so there is nothing to fuse; convert it with "
-                "tf.lite.TFLiteConverter"
-            )
+        tflite, report, carried = lowered(traced, merge=merge, form=lowering)
         if verify:
             logger.info("verifying")
             # A function that is marked to carry its state in the file has none of its own.
             function_carries = traced.layers is None and bool(carried)
             report = dataclasses.replace(report, max_abs_error=parity.verify(tflite, traced, reset=function_carries))
     if quantization is not None:
-        tflite, report = _quantized(tflite, report, quantization, samples or _random_samples(tflite, traced), io_dtype)
+        tflite, report = _quantized(tflite, report, quantization, samples or random_samples(tflite, traced), io_dtype)
     return Conversion(tflite, report)
 
 
@@ -170,7 +198,7 @@ def _samples(traced: TracedModel, representative_dataset: Any) -> Samples:
     return read_samples(representative_dataset, traced.input_names, shapes, dtypes)
 
 
-def _random_samples(tflite: bytes, traced: TracedModel, count: int = 8) -> Samples:
+def random_samples(tflite: bytes, traced: TracedModel, count: int = 8) -> Samples:
     """Random inputs to compare a quantized file with the float one on."""
     random, shapes = np.random.default_rng(0), Runner(tflite).input_shapes
     names = traced.input_names
@@ -179,7 +207,7 @@ def _random_samples(tflite: bytes, traced: TracedModel, count: int = 8) -> Sampl
     return [dict(zip(names, traced.random_inputs.draw(random, fixed, dtypes), strict=True)) for _ in range(count)]
 
 
-def _traced(model: Any, **options: Any) -> TracedModel:
+def trace(model: Any, **options: Any) -> TracedModel:
     """Takes the model as the kind of source that it is."""
     import keras
     import tensorflow as tf
@@ -218,7 +246,7 @@ def _traced(model: Any, **options: Any) -> TracedModel:
 
 
 _CHOICES = {
-    "lowering": ("fused", *FORMS),
+    "lowering": ("fused", *FORMS, "auto"),
     "state": ("auto", "reset", "carry", "explicit"),
     "bidirectional": ("fused", "split"),
     "on_unsupported": ("raise", "keep"),
@@ -253,8 +281,15 @@ def _check_quantization(kind: str | None, representative_dataset: Any, io_dtype:
     check_early(representative_dataset)
 
 
-def _lowered(traced: TracedModel, *, merge: bool, form: str) -> tuple[bytes, ConversionReport, frozenset[str]]:
-    """Runs TensorFlow's converter on the traced model, and the passes on the file that it gives."""
+def lowered(traced: TracedModel, *, merge: bool, form: str) -> tuple[bytes, ConversionReport, frozenset[str]]:
+    """Runs TensorFlow's converter on the traced model, and the passes on the file that it gives.
+
+    Returns:
+        The file, whose recurrent layers are fused ops or plain ones in a form; the report; and the states it carries.
+
+    Raises:
+        ConversionError: if there is no recurrent layer, or something stands in the way.
+    """
     try:
         model = tf_file.read_model(_stock_conversion(traced))
     except ConversionError as error:
@@ -272,8 +307,11 @@ def _lowered(traced: TracedModel, *, merge: bool, form: str) -> tuple[bytes, Con
     fused = form == "fused"
     merged = bidirectional_pass.merge_bidirectional(model) if merge and fused else {}
     reset.reset_states(model, keep=grafted.carried)
-    lowered = {} if fused else lower_model(model, form=form)
-    became = grafted.ops if fused else lowered
+    forms = for_target.wanted()
+    forms.prepare(model)
+    form = forms.plain_form(model, form)
+    plain = {} if fused else lower_model(model, form=form, steps_per_turn=forms.steps_per_turn)
+    became = grafted.ops if fused else plain
     missing = [each.name for each in traced.layers or () if not each.reason and not _parts(each.name, became)]
     if missing:
         raise ConversionError(f"layers {missing} did not reach the file: no output depends on theirs")
@@ -288,8 +326,12 @@ def _lowered(traced: TracedModel, *, merge: bool, form: str) -> tuple[bytes, Con
         final = merged if fused else {each.name: form for each in traced.layers if not each.reason}
         layers = tuple(dataclasses.replace(each, op=final.get(each.name, each.op)) for each in traced.layers)
     else:
-        layers = tuple(LayerReport(*each, form) for each in lowered.items()) or _layers_of(model)
+        layers = tuple(LayerReport(*each, form) for each in plain.items()) or _layers_of(model)
         _settle_batch(model, traced.batch)
+    if not layers:
+        raise ConversionError(
+            f"model {traced.name!r} calls no LSTM, so there is nothing to fuse; convert it with tf.lite.TFLiteConverter"
+        )
     tf_file.sign(model)
     return tf_file.write_model(model), ConversionReport(layers, ops, None), grafted.carried
 

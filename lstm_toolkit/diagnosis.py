@@ -12,12 +12,10 @@ from typing import Any
 from . import tflite_file as tf_file
 from .faults import FAULTS
 from .tables import Table, Tabular
+from .targets import TARGETS
 
 SEVERITIES = ("error", "warning", "note")
 """From results that are wrong, over results that may be wrong, to what could be better."""
-
-TARGETS = ("litert", "compiled", "micro")
-"""The runtimes that have faults of their own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,13 +55,15 @@ class Diagnosis(Tabular, tuple[Finding, ...]):
         return {"findings": [dataclasses.asdict(finding) for finding in self]}
 
 
-def diagnose(model: Any, *, target: str | None = None) -> Diagnosis:
+def diagnose(model: Any, *, target: str | None = None, run: bool = False) -> Diagnosis:
     """Looks for faults.
 
     Args:
         model: the bytes or the path of a `.tflite` file, or a `Conversion`; or a Keras model or layer, or the path of
             a `.keras` or `.h5` file, for which it says what stands in the way of converting it.
         target: "litert", "compiled" or "micro": also what keeps the file from running there.
+        run: also run the file on the target, in a process of its own and on random inputs, and compare the results with
+            those of the LiteRT interpreter; this takes a second or two, and runs what is in the file.
 
     Returns:
         A tuple of `Finding`s, the gravest first; empty where nothing was found.
@@ -71,7 +71,8 @@ def diagnose(model: Any, *, target: str | None = None) -> Diagnosis:
     Raises:
         InvalidModelError: if the file cannot be read.
         ConversionError: if a Keras model cannot be called as it is.
-        ValueError: for an unknown target.
+        ValueError: for an unknown target, or for `run` without a target or a file.
+        LstmToolkitError: if the target to run on is not installed.
     """
     if target not in (None, *TARGETS):
         raise ValueError(f"target must be one of {', '.join(TARGETS)} or None, got {target!r}")
@@ -80,9 +81,16 @@ def diagnose(model: Any, *, target: str | None = None) -> Diagnosis:
     is_keras = not isinstance(model, (bytes, bytearray, memoryview)) and (
         not is_path or Path(model).suffix in (".keras", ".h5", ".hdf5")
     )
-    findings = (
-        _of_keras(model, is_path) if is_keras else _of_file(tf_file.read_model(tf_file.read_bytes(model)), target)
-    )
+    if run and (target is None or is_keras):
+        raise ValueError("run needs a target and a .tflite file")
+    if is_keras:
+        findings = list(_of_keras(model, is_path))
+    else:
+        data = tf_file.read_bytes(model)
+        findings = list(_of_file(tf_file.read_model(data), target))
+        # What is known to be wrong needs no second proof, and a loop without an end would use up the time.
+        if run and target is not None and all(finding.severity != "error" for finding in findings):
+            findings += _of_trial(data, target)
     return Diagnosis(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
@@ -93,6 +101,15 @@ def _of_file(model: Any, target: str | None) -> Iterator[Finding]:
             continue
         for location, message in fault.find(model):
             yield Finding(fault.code, fault.severity, message, fault.remedy, location, fault.mend is not None)
+
+
+def _of_trial(data: bytes, target: str) -> Iterator[Finding]:
+    from .trial import why_not_on
+
+    reason = why_not_on(target, data)
+    if reason:
+        message = f"tried on random inputs, it fails there: {reason}"
+        yield Finding("trial", "error", message, f'convert the source with target="{target}"', target)
 
 
 def _of_keras(model: Any, is_path: bool) -> Iterator[Finding]:

@@ -155,7 +155,7 @@ def _weights(seed: int) -> GateWeights:
     return GateWeights(**{name: _random(100 * seed + n, *shape) for n, (name, shape) in enumerate(names)})
 
 
-def check_ratio(ratio: Callable[[Sequence[float], Sequence[float]], float]) -> None:
+def check_ratio(ratio: Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], Any]) -> None:
     """Checks a function from the times of two models, round by round, to how many times as long the second takes.
 
     Args:
@@ -179,3 +179,35 @@ def check_ratio(ratio: Callable[[Sequence[float], Sequence[float]], float]) -> N
         f"7 rounds of 60 were disturbed, and the answer moved from 1.25 to {answer:.2f}; one spike must not count more "
         "than any other round",
     )
+
+
+def check_scale(scale_and_zero_point: Callable[[float, float], Any]) -> None:
+    """Checks a function from the range that a tensor had to the scale and zero point of its int8 numbers.
+
+    Args:
+        scale_and_zero_point: takes low and high; returns the scale, and the zero point as an integer.
+
+    Raises:
+        AssertionError: with a hint, where an answer is wrong.
+    """
+    for low, high in ((-1.0, 1.0), (-0.3, 2.0), (0.5, 4.0), (-3.0, -1.0), (-0.001, 100.0)):
+        answer = scale_and_zero_point(low, high)
+        _require_several(answer)
+        scale, zero_point = answer
+        where = f"for a range of {low} to {high} "
+        low, high = min(low, 0.0), max(high, 0.0)
+        _require(int(zero_point) == zero_point, f"{where}the zero point is {zero_point}, and must be an integer")
+        _require(
+            -128 <= zero_point <= 127,
+            f"{where}the zero point is {zero_point}, and int8 has -128 to 127. 0 must be in the range: padding is 0",
+        )
+        ends = [scale * (q - zero_point) for q in (-128, 127)]
+        slack = 0.51 * (high - low) / 255
+        _require(
+            ends[0] <= low + slack and ends[1] >= high - slack,
+            f"{where}-128 and 127 stand for {ends[0]:.4g} and {ends[1]:.4g}, which leaves a part of it out",
+        )
+        _require(
+            ends[1] - ends[0] < 1.01 * (high - low),
+            f"{where}the 256 numbers reach from {ends[0]:.4g} to {ends[1]:.4g}, which is more than they need to",
+        )

@@ -14,10 +14,9 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from . import annotated_lstm, bidirectional, loops, merged_outputs, quantized_lstm, reset
+from . import annotated_lstm, bidirectional, loops, merged_outputs, quantized_lstm, reset, targets
 from . import tflite_file as tf_file
 from .contract import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF
-from .targets import MICRO_OPS
 
 Found = Iterator[tuple[str, str]]
 """Pairs of place and message."""
@@ -207,9 +206,40 @@ def _variables(model: Any) -> Found:
 
 def _not_on_micro(model: Any) -> Found:
     for name, count in Counter(name for *_, name, _ in _operators(model)).items():
-        if name not in MICRO_OPS:
+        if name not in targets.MICRO_OPS:
             yield name, f"TensorFlow Lite Micro has no op {name} ({count} in the file)"
 
+
+def _place_of(model: Any, subgraph: Any, op: Any) -> str:
+    names = ", ".join(tf_file.text(subgraph.tensors[index].name) for index in op.outputs)
+    return f"op {subgraph.operators.index(op)} {tf_file.operator_name(model, op)} ({names})"
+
+
+def _micro_lstms(model: Any) -> Found:
+    for subgraph, op, reason in targets.micro_lstms(model):
+        yield _place_of(model, subgraph, op), f"TensorFlow Lite Micro does not compute this LSTM: {reason}"
+
+
+def _micro_hybrids(model: Any) -> Found:
+    for subgraph, op in targets.hybrids(model):
+        yield (
+            _place_of(model, subgraph, op),
+            "it has int8 weights and a float input, which TensorFlow Lite Micro refuses or computes wrongly",
+        )
+
+
+def _micro_float16(model: Any) -> Found:
+    if targets.has_float16(model):
+        yield "the file", "it holds float16, for which TensorFlow Lite Micro has no kernels"
+
+
+def _micro_open(model: Any) -> Found:
+    for name in targets.open_inputs(model):
+        yield name, "this input has an open size, for which TensorFlow Lite Micro takes the number in the file, often 1"
+
+
+_FOR_MICRO = 'convert the source with target="micro", which chooses forms that run there'
+_NOT_HYBRID = 'convert the source without quantization, or with quantization="int8"'
 
 FAULTS = (
     Fault(
@@ -320,12 +350,10 @@ FAULTS = (
         'convert with lowering="unrolled" or "loop", which have no variables',
         target="compiled",
     ),
-    Fault(
-        "micro-op",
-        "error",
-        _not_on_micro,
-        'convert with target="micro" (for a bidirectional op: bidirectional="split")',
-        target="micro",
-    ),
+    Fault("micro-op", "error", _not_on_micro, _FOR_MICRO, target="micro"),
+    Fault("micro-lstm", "error", _micro_lstms, _FOR_MICRO, target="micro"),
+    Fault("micro-hybrid", "error", _micro_hybrids, _NOT_HYBRID, target="micro"),
+    Fault("micro-float16", "error", _micro_float16, _NOT_HYBRID, target="micro"),
+    Fault("micro-open", "error", _micro_open, "convert with time_steps (and batch_size)", target="micro"),
 )
 """Every fault, in the order in which `repair` mends them."""

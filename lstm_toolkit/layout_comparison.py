@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .measured_files import Candidate, MeasuredFile, Sizes, fused, measured, sequence, stock
+from .measured_files import Candidate, MeasuredFile, Sizes, converted, measured, sequence, stock
 from .tables import Table, Tabular
 
 
@@ -131,7 +131,7 @@ def strides_table(orders: tuple[MemoryOrder, ...]) -> Table:
     return Table("Memory", header, rows)
 
 
-_fused_time_major = functools.partial(fused, time_major=True)
+_fused_time_major = functools.partial(converted, time_major=True)
 
 
 def _stock_time_major(model: Any) -> bytes:
@@ -147,9 +147,9 @@ def _stock_time_major(model: Any) -> bytes:
 LAYOUTS = (
     Candidate("batch-major, stock", stock),
     Candidate("time-major, stock", _stock_time_major, time_major_file=True, time_major_data=True),
-    Candidate("batch-major, fused", fused),
+    Candidate("batch-major, fused", converted),
     Candidate("time-major, fused", _fused_time_major, time_major_file=True, time_major_data=True),
-    Candidate("batch-major, fused, caller swaps", fused, time_major_data=True),
+    Candidate("batch-major, fused, caller swaps", converted, time_major_data=True),
 )
 """The candidates of `compare`: TensorFlow's own converter and lstm_toolkit, in both layouts."""
 

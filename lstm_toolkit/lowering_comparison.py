@@ -6,6 +6,7 @@ A further lowering is one more `Candidate` in `LOWERINGS`. Needs the extra `code
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from .codelab import Picture
-from .measured_files import Candidate, MeasuredFile, Sizes, fused, lstm_model, measured, stock
+from .measured_files import Candidate, MeasuredFile, Sizes, converted, lstm_model, measured, stock
 from .tables import Table, Tabular
 
 
@@ -68,14 +69,17 @@ FUSED = "fused"
 
 NOTE = (
     "Measured on this machine just now: one call of Runner on one thread, all files in turn. The spread is that of the "
-    "medians of five blocks. The error is the largest difference from Keras over two calls in a row."
+    'medians of five blocks. "unrolled" and "loop" are plain ops and run on CompiledModel with its weight cache, the '
+    "others on the interpreter. The error is the largest difference from Keras over two calls in a row."
 )
 """What the figures are."""
 
 LOWERINGS = (
     Candidate("stock Keras 3: WHILE", stock),
     Candidate("stock, unroll=True", _stock_unrolled),
-    Candidate(FUSED, fused),
+    Candidate(FUSED, converted),
+    Candidate("unrolled", functools.partial(converted, lowering="unrolled"), runtime="compiled"),
+    Candidate("loop", functools.partial(converted, lowering="loop"), runtime="compiled"),
 )
 """The candidates of `compare`."""
 

@@ -69,6 +69,7 @@ class Candidate:
         name: unlike that of any other.
         convert: makes the bytes of a `.tflite` file out of a `keras.Model` with one LSTM, [batch, time, input] to
             [batch, time, units]; it may raise `LstmToolkitError`.
+        runtime: that runs the file, of `Runner`.
         time_major_file: the file takes and gives [time, batch, ...].
         time_major_data: the caller has and wants [time, batch, ...]. Where the file is otherwise, the caller swaps the
             axes before and after each call, and that counts into the time.
@@ -76,6 +77,7 @@ class Candidate:
 
     name: str
     convert: Callable[[Any], bytes]
+    runtime: str = "interpreter"
     time_major_file: bool = False
     time_major_data: bool = False
 
@@ -88,7 +90,7 @@ class MeasuredFile:
         name: of the candidate.
         ops: number of operators by name, over all subgraphs.
         main_ops: the same of the main subgraph alone, without the bodies of loops.
-        ops_executed: operators that one call executes; the body of a loop counts once a time step.
+        ops_executed: operators that one call executes; the body of a loop counts as often as it runs.
         size: bytes of the file.
         median: time of a call in microseconds.
         spread: smallest and largest median of the blocks of rounds, in microseconds.
@@ -146,7 +148,7 @@ def stock(model: Any) -> bytes:
     return run_converter(tf.lite.TFLiteConverter.from_keras_model(model))
 
 
-def fused(model: Any, **options: Any) -> bytes:
+def converted(model: Any, **options: Any) -> bytes:
     """The file of `lstm_toolkit.convert`."""
     from .conversion import convert
 
@@ -197,14 +199,14 @@ def _file(candidate: Candidate, sizes: Sizes, seed: int) -> bytes | str:
     """The candidate's file, or the reason why there is none."""
     try:
         file = candidate.convert(lstm_model(sizes, seed=seed))
-        Runner(file)
+        Runner(file, runtime=candidate.runtime)
         return file
     except LstmToolkitError as error:
         return str(error)
 
 
 def _call(candidate: Candidate, file: bytes) -> Callable[[Any], Any]:
-    runner = Runner(file)
+    runner = Runner(file, runtime=candidate.runtime)
     if candidate.time_major_data == candidate.time_major_file:
         return runner
     return lambda x: _swapped(runner(_swapped(x)))

@@ -21,13 +21,16 @@ DYNAMIC_SIZES = (16, 23, 11)
 """Sizes that dynamic dimensions take, call by call."""
 
 
-def verify(tflite: bytes, traced: TracedModel, *, reset: bool = False, seed: int = 0) -> float:
+def verify(
+    tflite: bytes, traced: TracedModel, *, reset: bool = False, runtime: str = "interpreter", seed: int = 0
+) -> float:
     """Runs file and source side by side, three calls in a row.
 
     Args:
         tflite: the converted model.
         traced: its source.
         reset: whether to reset what the file carries between the calls, for a source that carries nothing.
+        runtime: that runs the file, of `Runner`.
         seed: of the random inputs.
 
     Returns:
@@ -37,7 +40,7 @@ def verify(tflite: bytes, traced: TracedModel, *, reset: bool = False, seed: int
         ParityError: if an output is missing or differs by more than `TOLERANCE`.
         ConversionError: if the source itself cannot run on the random inputs.
     """
-    random, runner, largest = np.random.default_rng(seed), Runner(tflite), 0.0
+    random, runner, largest = np.random.default_rng(seed), Runner(tflite, runtime=runtime), 0.0
     names = traced.input_names
     dtypes = [spec.dtype.as_numpy_dtype for spec in traced.function.inputs[: len(names)]]
     for call, dynamic_size in enumerate(DYNAMIC_SIZES, start=1):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .errors import ParityError
 from .runner import Runner
 from .tables import Table, Tabular
 
@@ -63,6 +65,40 @@ class QuantizationReport(Tabular):
     def relative_error(self) -> float:
         """Largest error of any output, relative to the largest value of that output."""
         return max(output.relative_error for output in self.outputs)
+
+    def check(
+        self,
+        *,
+        max_relative_error: float = math.inf,
+        min_signal_to_noise: float = -math.inf,
+        min_argmax_agreement: float = 0.0,
+    ) -> None:
+        """Refuses a quantization that costs more than it may.
+
+        Args:
+            max_relative_error: limit of each output's largest error, relative to its largest value.
+            min_signal_to_noise: limit of each output's, in decibels.
+            min_argmax_agreement: limit of each output's share of equal argmax, where it has one.
+
+        Raises:
+            ParityError: names the first output beyond a limit, and both numbers.
+        """
+        for each in self.outputs:
+            agreement = 1.0 if each.argmax_agreement is None else each.argmax_agreement
+            for what, found, limit, unit, is_beyond in (
+                ("relative error", each.relative_error, max_relative_error, "", operator.gt),
+                ("signal to noise", each.signal_to_noise, min_signal_to_noise, " dB", operator.lt),
+                ("argmax agreement", agreement, min_argmax_agreement, "", operator.lt),
+            ):
+                # A limit or a figure that is no number is beyond any.
+                if is_beyond(found, limit) or math.isnan(found) or math.isnan(limit):
+                    side = "above" if is_beyond is operator.gt else "below"
+                    raise ParityError(
+                        f"output {each.name!r} of the {self.kind} file has a {what} of {found:.3g}{unit}, {side} "
+                        f'{limit:g}; take more typical samples, or quantization="float16"',
+                        max_abs_error=each.max_abs_error,
+                        tolerance=max_relative_error * each.largest,
+                    )
 
     def tables(self) -> tuple[Table, ...]:
         """One row an output; then what stays float, and warnings, if any."""

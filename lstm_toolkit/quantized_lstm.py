@@ -89,12 +89,8 @@ def _is_integer_lstm(subgraph: Any, operator: Any, name: str) -> bool:
 
 
 def _quantization(tensor: Any) -> Quantization | None:
-    quantization = tensor.quantization
-    if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
-        return None
-    zero_points = quantization.zeroPoint
-    zero_point = int(zero_points[0]) if zero_points is not None and len(zero_points) else 0
-    return tensor.type, float(quantization.scale[0]), zero_point
+    scale, zero_point = tf_file.scale_of(tensor)
+    return (tensor.type, scale, zero_point) if scale else None
 
 
 def _equal_tensors(subgraph: Any, operator: Any) -> list[Any]:

@@ -11,6 +11,7 @@ from .tables import Table, Tabular
 from .tflite_file import write_whole
 
 if TYPE_CHECKING:
+    from .automatic import AutomaticChoice
     from .quantization_report import QuantizationReport
     from .runner import Runner
 
@@ -42,12 +43,14 @@ class ConversionReport(Tabular):
         max_abs_error: largest absolute difference from the source model over all outputs of several calls in a
             row; None if `verify` was off. Of a quantized file, that of the float32 file that it was made of.
         quantization: how far a quantized file is from the float32 one; None without quantization.
+        automatic: with lowering="auto", what was timed, and which was the fastest; else None.
     """
 
     layers: tuple[LayerReport, ...]
     ops: Counter[str]
     max_abs_error: float | None
     quantization: QuantizationReport | None = None
+    automatic: AutomaticChoice | None = None
 
     def tables(self) -> tuple[Table, ...]:
         """The report as tables: layers and operators."""
@@ -57,6 +60,7 @@ class ConversionReport(Tabular):
             Table(f"Recurrent layers ({error})", ("layer", "class", "op", "why not fused"), layers),
             Table("Operators", ("op", "count"), sorted(self.ops.items())),
             *(self.quantization.tables() if self.quantization else ()),
+            *(self.automatic.tables() if self.automatic else ()),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,6 +70,7 @@ class ConversionReport(Tabular):
             "ops": dict(sorted(self.ops.items())),
             "max_abs_error": self.max_abs_error,
             "quantization": self.quantization.to_dict() if self.quantization else None,
+            "automatic": self.automatic.to_dict() if self.automatic else None,
         }
 
 
@@ -76,10 +81,12 @@ class Conversion:
     Attributes:
         tflite: the bytes of the `.tflite` file.
         report: what became of each layer, and the error against the source.
+        runtime: what `runner` runs the file on: "interpreter", or "compiled" where lowering="auto" found that faster.
     """
 
     tflite: bytes = dataclasses.field(repr=False)
     report: ConversionReport
+    runtime: str = "interpreter"
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file, whole or not at all.
@@ -90,10 +97,10 @@ class Conversion:
         write_whole(path, self.tflite)
 
     def runner(self, **kwargs: Any) -> Runner:
-        """A `Runner` on this model; takes its keyword arguments."""
+        """A `Runner` on this model, by default on its `runtime`; takes the keyword arguments of `Runner`."""
         from .runner import Runner
 
-        return Runner(self.tflite, **kwargs)
+        return Runner(self.tflite, **({"runtime": self.runtime} | kwargs))
 
     def __str__(self) -> str:
         return f"{len(self.tflite):,} bytes\n\n{self.report}"

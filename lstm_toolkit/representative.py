@@ -95,7 +95,8 @@ def _checked(array: npt.NDArray[Any], shape: Sequence[int], dtype: np.dtype[Any]
         raise ValueError(f"{what} of representative_dataset is {array.dtype}, expected {dtype}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{what} of representative_dataset holds NaN or infinity; no range can be taken of it")
-    return np.ascontiguousarray(array, dtype)
+    # A copy, since a generator may fill one array again and again.
+    return np.array(array, dtype, order="C")
 
 
 def check_early(dataset: Any) -> None:

@@ -1,6 +1,31 @@
-"""What the runtimes take. Each fact here has a test that asks the runtime itself."""
+"""What the runtimes take, read off a file. Each fact here has a test that asks the runtime itself.
+
+TensorFlow Lite Micro's LSTM kernel refuses the variants of the op when memory is allocated (`ValidateTensorStatus` in
+`lstm_eval.cc`). Two kinds of files it runs without a word and wrongly: int8 weights beside float inputs, which it reads
+as floats, and an LSTM with a cell activation other than tanh, in place of which it computes tanh or nothing.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+from . import tflite_file as tf_file
+from .contract import (
+    ABSENT,
+    BIASES,
+    INPUT_WEIGHTS,
+    LAYER_NORM_COEFFICIENTS,
+    OPERANDS,
+    PEEPHOLE_WEIGHTS,
+    RECURRENT_WEIGHTS,
+    STATES,
+)
+
+TARGETS = ("litert", "compiled", "micro")
+"""The LiteRT interpreter, LiteRT's `CompiledModel`, and TensorFlow Lite Micro."""
 
 MICRO_OPS = frozenset(
     [
@@ -107,3 +132,77 @@ MICRO_OPS = frozenset(
     ]
 )
 """Builtin ops that the interpreter of TensorFlow Lite Micro has (PyPI package `tflite-micro`)."""
+
+MICRO_LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
+"""The one recurrent op that TensorFlow Lite Micro has."""
+
+_FLOAT_AND_INTEGER = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", MICRO_LSTM)
+"""Ops whose kernels in LiteRT also take int8 weights beside float inputs."""
+
+
+def why_not_lstm(subgraph: Any, operator: Any) -> str | None:
+    """Why TensorFlow Lite Micro's kernel does not compute an LSTM op as LiteRT does; None if it does.
+
+    Args:
+        subgraph: of a `ModelT`.
+        operator: a `UNIDIRECTIONAL_SEQUENCE_LSTM` in it.
+    """
+    if len(operator.inputs) != len(OPERANDS):
+        return f"the op has {len(operator.inputs)} operands, and the kernel takes {len(OPERANDS)}"
+    there = {
+        name: subgraph.tensors[index] for name, index in zip(OPERANDS, operator.inputs, strict=True) if index != ABSENT
+    }
+    if "input_to_input_weights" not in there:
+        return "its input gate is coupled to the forget gate, and the kernel computes only one of its own"
+    variants = {
+        "peephole weights": PEEPHOLE_WEIGHTS,
+        "a projection": ("projection_weights", "projection_bias"),
+        "layer normalization": LAYER_NORM_COEFFICIENTS,
+    }
+    for variant, names in variants.items():
+        if there.keys() & set(names):
+            return f"it has {variant}, which the kernel does not compute"
+    missing = [name for name in ("input", *INPUT_WEIGHTS, *RECURRENT_WEIGHTS, *BIASES, *STATES) if name not in there]
+    if missing:
+        return f"it has no {missing[0]}, which the kernel asks for"
+    if len(tf_file.shape_of(there["recurrent_to_output_weights"])) != 2:
+        return "its recurrent weights are diagonals, and the kernel takes matrices"
+    if len(tf_file.shape_of(there["input"])) != 3:
+        return "its input has no time axis, and the kernel takes sequences"
+    if getattr(operator.builtinOptions, "fusedActivationFunction", None) != schema.ActivationFunctionType.TANH:
+        return "its cell activation is not tanh, which the kernel computes all the same"
+    return None
+
+
+def micro_lstms(model: Any) -> Iterator[tuple[Any, Any, str]]:
+    """Yields subgraph, op and reason for each LSTM of a `ModelT` that `why_not_lstm` refuses."""
+    for subgraph in model.subgraphs:
+        for operator in subgraph.operators:
+            if tf_file.operator_name(model, operator) == MICRO_LSTM:
+                reason = why_not_lstm(subgraph, operator)
+                if reason:
+                    yield subgraph, operator, reason
+
+
+def hybrids(model: Any) -> Iterator[tuple[Any, Any]]:
+    """Yields subgraph and op for each op with int8 weights beside a float input, which Micro refuses or gets wrong."""
+    for subgraph in model.subgraphs:
+        for operator in subgraph.operators:
+            if tf_file.operator_name(model, operator) not in _FLOAT_AND_INTEGER:
+                continue
+            kinds = [subgraph.tensors[index].type for index in operator.inputs if index != ABSENT]
+            if kinds[:1] == [schema.TensorType.FLOAT32] and schema.TensorType.INT8 in kinds:
+                yield subgraph, operator
+
+
+def open_inputs(model: Any) -> list[str]:
+    """Names of the inputs of a `ModelT` with an open size, for which Micro takes whatever number stands in the file."""
+    main = model.subgraphs[0]
+    return [
+        tf_file.text(main.tensors[index].name) for index in main.inputs if -1 in tf_file.shape_of(main.tensors[index])
+    ]
+
+
+def has_float16(model: Any) -> bool:
+    """Whether a `ModelT` holds float16, for which Micro has no kernels."""
+    return any(t.type == schema.TensorType.FLOAT16 for subgraph in model.subgraphs for t in subgraph.tensors)

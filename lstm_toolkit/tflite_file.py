@@ -149,6 +149,16 @@ def shape_of(tensor: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in (signature if signature is not None else ()))
 
 
+def scale_of(tensor: Any) -> tuple[float, int]:
+    """Scale and zero point of a tensor with one scale; (0.0, 0) for one without, or with several."""
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
+        return 0.0, 0
+    zero_points = quantization.zeroPoint
+    zero_point = int(zero_points[0]) if zero_points is not None and len(zero_points) else 0
+    return float(quantization.scale[0]), zero_point
+
+
 def constant(model: Any, tensor: Any) -> npt.NDArray[Any] | None:
     """The values of a constant tensor as they are stored, or None if it is not constant.
 

@@ -6,7 +6,8 @@
               after   [DEQUANTIZE: float16 weights -> float weights] [op: float x, float weights]
 
 int8 weights are symmetric, with one scale a tensor, as the hybrid kernels of the recurrent ops ask for
-(`lstm_eval.cc`, `EvalHybrid`). Biases and the coefficients of layer normalization stay float.
+(`lstm_eval.cc`, `EvalHybrid`), or one a row, where the kernels of an op take that. Biases and the coefficients of
+layer normalization stay float.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ HYBRID_VERSIONS = {
     "BIDIRECTIONAL_SEQUENCE_LSTM": 2,
     "UNIDIRECTIONAL_SEQUENCE_RNN": 2,
     "BIDIRECTIONAL_SEQUENCE_RNN": 2,
-    "FULLY_CONNECTED": 3,
+    "FULLY_CONNECTED": 12,
     "CONV_2D": 5,
     "GATHER": 2,
 }
-"""Version of each op from which on it takes int8 weights beside float inputs (`op_version.cc`)."""
+"""Version of each op from which on it takes int8 weights, as they are here, beside float inputs (`op_version.cc`)."""
+
+BY_ROW = ("FULLY_CONNECTED", "CONV_2D")
+"""Ops whose kernels, XNNPACK's too, take one scale an output channel: as fast as one a tensor, and nearer to float."""
 
 SMALLEST_KERNEL = 1024
 """Number of weights from which on it is worthwhile to quantize those of other ops, as TensorFlow has it."""
@@ -48,7 +52,7 @@ def to_int8(model: Any) -> list[tuple[str, str]]:
     """
     kept = []
     for subgraph in model.subgraphs:
-        changed: dict[int, int] = {}
+        changed: dict[tuple[int, bool], int] = {}
         operators = []
         for operator in subgraph.operators:
             name = tf_file.operator_name(model, operator)
@@ -58,11 +62,12 @@ def to_int8(model: Any) -> list[tuple[str, str]]:
                 kept.append((layer, "it shuts its gates at padded steps by weights of 1e4, which 8 bits do not hold"))
                 continue
             places = _weight_places(model, subgraph, operator, name)
+            by_row = name in BY_ROW
             for place in places:
                 index = int(operator.inputs[place])
-                if index not in changed:
-                    changed[index] = _add_int8(model, subgraph, index, by_row=name == "CONV_2D")
-                operator.inputs[place] = changed[index]
+                if (index, by_row) not in changed:
+                    changed[index, by_row] = _add_int8(model, subgraph, index, by_row=by_row)
+                operator.inputs[place] = changed[index, by_row]
             if places and name == "GATHER":
                 operators.append(_dequantize_output(model, subgraph, operator))
             elif places:

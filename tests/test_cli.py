@@ -143,3 +143,28 @@ def test_plot(folder, leaking):
     done = run("plot", leaking, "--node", 4)
     assert done.returncode == 2
     assert "node must be 0 to 0, got 4" in done.stderr.replace("\n", " ")
+
+
+def test_bench(folder, leaking):
+    options = ["--runs", 6, "--warmup", 1, "--threads", 2]
+    done = run("bench", leaking, leaking, *options, "--csv", folder / "times.csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "leaking (2)" in done.stdout
+    assert "no difference" in done.stdout or "slower" in done.stdout or "faster" in done.stdout
+    header, *rows = (folder / "times.csv").read_text().splitlines()
+    assert header.startswith("name,kind,size,num_threads")
+    assert [row.split(",")[0] for row in rows] == ["leaking", "leaking (2)"]
+    values = json.loads(run("bench", leaking, *options, "--json").stdout)
+    assert (values["runs"], values["models"][0]["num_threads"]) == (6, 2)
+    assert values["models"][0]["invoke"]["median"] > 0
+
+
+def test_bench_refuses(folder, leaking):
+    done = run("bench", folder / "text.keras")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "model 'text'" in done.stderr
+    assert "is not a .tflite file" in done.stderr
+    done = run("bench", leaking, "--csv", folder / "nowhere" / "times.csv")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: cannot write")
+    assert run("bench").returncode == 2

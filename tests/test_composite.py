@@ -124,7 +124,7 @@ def test_each_other_order_is_caught_whatever_the_function(monkeypatch, order):
     for gates in ORDERS:
         with monkeypatch.context() as patch:
             patch.setattr(conversion, "_stock_conversion", lambda _, gates=gates: redeclared(stock, gates))
-            tflite, report, _ = conversion._lowered(traced, merge=True)
+            tflite, report, _ = conversion.lowered(traced, merge=True, form="fused")
         assert report.ops[FUSED] == 1
         if gates == order:
             assert parity.verify(tflite, traced) < 1e-5

@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from lstm_toolkit import layout_comparison, lowering_comparison, measured_files, widgets
+from lstm_toolkit import codelab, layout_comparison, lowering_comparison, measured_files, widgets
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.lowering_comparison import LoweringComparison
 from lstm_toolkit.measured_files import Candidate, MeasuredFile, Sizes
@@ -25,11 +25,11 @@ def refuse(model):
 
 
 def carry(model):
-    return measured_files.fused(model, state="carry")
+    return measured_files.converted(model, state="carry")
 
 
 def other_weights(model):
-    return measured_files.fused(measured_files.lstm_model(SIZES, seed=9))
+    return measured_files.converted(measured_files.lstm_model(SIZES, seed=9))
 
 
 CANDIDATES = (
@@ -150,7 +150,8 @@ def test_too_much_work():
 
 def test_lowerings(lowerings):
     files = {file.name: file for file in lowerings.files}
-    loop, unrolled, fused = (files[each.name] for each in lowering_comparison.LOWERINGS)
+    loop, unrolled, fused, *plain = (files[each.name] for each in lowering_comparison.LOWERINGS)
+    assert [file.name for file in plain] == ["unrolled", "loop"]
     assert loop.ops["WHILE"] == 1
     assert dict(loop.main_ops) == {"TRANSPOSE": 2, "WHILE": 1}
     assert unrolled.ops["TANH"] == 2 * SIZES.time_steps
@@ -158,12 +159,25 @@ def test_lowerings(lowerings):
     assert dict(fused.ops) == {"UNIDIRECTIONAL_SEQUENCE_LSTM": 1, "ZEROS_LIKE": 2}
     assert fused.op_count == fused.ops_executed == 3
     assert loop.ops_executed > unrolled.ops_executed == unrolled.op_count > 3
-    for file in (loop, unrolled, fused):
+    for file in (loop, unrolled, fused, *plain):
+        assert not {"WHILE", "UNIDIRECTIONAL_SEQUENCE_LSTM"} & set(file.ops) or file not in plain
         assert file.max_abs_error < 1e-5
         assert 0 < file.spread[0] <= file.median <= file.spread[1]
         assert file.size == len(measured_files._file(next(c for c in CANDIDATES if c.name == file.name), SIZES, 0))
     assert lowerings.ratio(fused) == 1
     assert lowerings.ratio(loop) == loop.median / fused.median
+
+
+@pytest.mark.parametrize("time_steps", [5, 20, 23, 24])
+def test_operators_that_a_loop_of_several_steps_a_turn_executes(time_steps):
+    """Up to 10 steps there is no loop; 23 are two turns of 10 and one of 3; 24 are three of 8: as many as unrolled,
+    and some for each loop and each turn."""
+    sizes = Sizes(batch_size=2, time_steps=time_steps, input_size=3, units=4)
+    model = measured_files.lstm_model(sizes)
+    loop, unrolled = (measured_files.converted(model, lowering=form) for form in ("loop", "unrolled"))
+    more = codelab.operators_executed(loop, time_steps) - codelab.operators_executed(unrolled, time_steps)
+    assert 0 <= more < 20
+    assert (more == 0) == (time_steps == 5)
 
 
 def test_wrong_files_show(lowerings):

@@ -1,0 +1,298 @@
+"""`lowering="auto"`: converts a model in every way there is, times the files on this machine, and takes the fastest.
+
+What is fastest depends on the sizes of the layers and on the processor: the fused op is small and runs anywhere;
+unrolled over time is the fastest for sequences up to about a hundred steps, on `CompiledModel`; a loop is for longer
+ones. The files are timed in turn, so that a change of the machine's speed hits all alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from . import parity
+from .errors import ConversionError, LstmToolkitError, ParityError
+from .representative import Samples
+from .runner import RUNTIMES
+from .tables import Table, Tabular
+
+FINALISTS = 1.5
+"""What takes at most so many times as long as the fastest in a first, short measurement is measured again, longer."""
+
+FIRST_SECONDS, FINAL_SECONDS = 0.05, 3.0
+"""Time that the first measurement of each file, and the last one of all finalists together, takes."""
+
+SHARE_OF_FIRST = 0.8
+"""Share of the budget after which no further file is made."""
+
+Key = TypeVar("Key")
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One way to convert and to run a model.
+
+    Attributes:
+        lowering: "fused", "unrolled" or "loop".
+        runtime: "interpreter" or "compiled", of `Runner`.
+        steps_per_turn: of a loop; None is what `lower` chooses.
+        quantization: None, "dynamic" or "float16".
+    """
+
+    lowering: str
+    runtime: str
+    steps_per_turn: int | None = None
+    quantization: str | None = None
+
+    def __str__(self) -> str:
+        steps = f", {self.steps_per_turn} steps a turn" if self.steps_per_turn else ""
+        return f"{self.lowering}{steps}, {self.quantization or 'float32'}, {self.runtime}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What became of a candidate.
+
+    Attributes:
+        candidate: the way.
+        median: time of a call in microseconds, on one thread, inputs copied in and outputs out; None if not timed.
+        error: largest difference from the float32 file, relative to the largest output; None if it was not run.
+        reason: why it was not chosen, or else empty.
+    """
+
+    candidate: Candidate
+    median: float | None = None
+    error: float | None = None
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class AutomaticChoice(Tabular):
+    """The table that `lowering="auto"` chose from.
+
+    Attributes:
+        chosen: the fastest way that is exact, or as exact as `max_error` asks.
+        trials: all ways, the fastest first.
+        seconds: time that making and timing them took.
+    """
+
+    chosen: Candidate
+    trials: tuple[Trial, ...]
+    seconds: float
+
+    def ratio(self, trial: Trial) -> float | None:
+        """Time of a trial in those of the chosen one; None where it was not timed."""
+        chosen = next(each.median for each in self.trials if each.candidate == self.chosen)
+        return None if trial.median is None or chosen is None else trial.median / chosen
+
+    def tables(self) -> tuple[Table, ...]:
+        """One row a candidate."""
+        header = ("lowering", "steps a turn", "weights", "runtime", "median µs", "x chosen", "error", "why not")
+        return (Table(f"Chosen: {self.chosen}", header, [self._row(each) for each in self.trials]),)
+
+    def _row(self, trial: Trial) -> tuple[str, ...]:
+        candidate, ratio = trial.candidate, self.ratio(trial)
+        steps = candidate.steps_per_turn or ("default" if candidate.lowering == "loop" else "")
+        return (
+            candidate.lowering,
+            str(steps),
+            {None: "float32", "dynamic": "int8"}.get(candidate.quantization, str(candidate.quantization)),
+            candidate.runtime,
+            "" if trial.median is None else f"{trial.median:.1f}",
+            "" if ratio is None else f"{ratio:.2f}",
+            "" if trial.error is None else f"{trial.error:.0e}",
+            trial.reason,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The choice as values that JSON can hold."""
+        trials = [dataclasses.asdict(each) | {"ratio": self.ratio(each)} for each in self.trials]
+        return {"chosen": dataclasses.asdict(self.chosen), "trials": trials, "seconds": self.seconds}
+
+
+def candidates(
+    *,
+    quantizations: Sequence[str | None] = (None,),
+    runtimes: Sequence[str] = RUNTIMES,
+    fused: bool = True,
+    steps_per_turn: Sequence[int | None] = (None, 4, 20),
+) -> tuple[Candidate, ...]:
+    """The ways to try, the most promising ones first.
+
+    Args:
+        quantizations: of the weights.
+        runtimes: those that the file is to run on; it is enough if it runs on one of them.
+        fused: whether there is a fused op for every layer.
+        steps_per_turn: of loops; None is what `lower` chooses.
+    """
+    lowerings: list[tuple[str, int | None]] = [("unrolled", None), *[("loop", steps) for steps in steps_per_turn]]
+    found = [
+        Candidate(lowering, runtime, steps, quantization)
+        for quantization in quantizations
+        for runtime in sorted(runtimes)
+        for lowering, steps in lowerings
+    ]
+    # `CompiledModel` refuses the fused ops.
+    if fused and "interpreter" in runtimes:
+        found += [Candidate("fused", "interpreter", None, quantization) for quantization in quantizations]
+    return tuple(
+        sorted(found, key=lambda each: (each.steps_per_turn is not None, quantizations.index(each.quantization)))
+    )
+
+
+def check_options(lowering: str, kind: str | None, max_error: float | None, time_budget: float) -> None:
+    """Raises ValueError for options of `lowering="auto"` that do not fit."""
+    if max_error is not None:
+        if lowering != "auto" or kind is not None:
+            raise ValueError('max_error is for lowering="auto" without quantization: it lets int8 weights in')
+        if not 0 < max_error < math.inf:
+            raise ValueError(f"max_error must be a number above 0, such as 0.01, got {max_error!r}")
+    if not 0 < time_budget < math.inf:
+        raise ValueError(f"time_budget must be a number of seconds above 0, got {time_budget!r}")
+
+
+class Runnable(Protocol):
+    """What `choose` asks of a `Runner`."""
+
+    @property
+    def output_names(self) -> tuple[str, ...]: ...
+
+    def __call__(self, /, **inputs: Any) -> Any: ...
+
+    def bound(self, **inputs: Any) -> tuple[Callable[[], Any], Callable[[], Any]]: ...
+
+
+def stopwatch(calls: Mapping[Key, Callable[[], Any]], seconds: float) -> dict[Key, float]:
+    """Median microseconds of each call; in every round each is called a few times in a row, in turn.
+
+    Args:
+        calls: functions without arguments.
+        seconds: when to stop, after three rounds at least.
+    """
+    times: dict[Key, list[float]] = {key: [] for key in calls}
+    end, rounds = time.perf_counter() + seconds, 0
+    while rounds < 3 or time.perf_counter() < end:
+        for key, call in calls.items():
+            call()  # brings its weights back into the caches
+            for _ in range(3):
+                start = time.perf_counter()
+                call()
+                times[key].append(time.perf_counter() - start)
+        rounds += 1
+    return {key: 1e6 * float(np.median(values)) for key, values in times.items()}
+
+
+def choose(
+    ways: Sequence[Candidate],
+    runner_of: Callable[[Candidate], Runnable],
+    reference: Runnable,
+    samples: Samples,
+    *,
+    max_error: float | None = None,
+    time_budget: float = 30.0,
+    confirm: Callable[[Candidate], Any] = lambda candidate: None,
+    timed: Callable[[Mapping[Candidate, Callable[[], Any]], float], Mapping[Candidate, float]] = stopwatch,
+    clock: Callable[[], float] = time.perf_counter,
+) -> AutomaticChoice:
+    """Makes, checks and times candidates, and takes the fastest.
+
+    Args:
+        ways: the candidates, in the order in which they are tried.
+        runner_of: makes the file of a candidate and loads it; it may raise any `LstmToolkitError`.
+        reference: the float32 file that others are compared with.
+        samples: inputs by name, to compare on; calls are timed on the first.
+        max_error: largest error of a quantized candidate; None is any. Others have to
+            agree as closely as a file with its source.
+        time_budget: seconds after which no further candidate is tried.
+        confirm: raises `ParityError` where the chosen candidate fails in comparison with the source; then it is the
+            next one's turn.
+        timed: times calls by candidate for about some seconds; gives microseconds.
+        clock: seconds.
+
+    Raises:
+        ConversionError: if no candidate is left.
+    """
+    start, expected = clock(), _outputs(reference, samples)
+    calls: dict[Candidate, Callable[[], Any]] = {}
+    trials: dict[Candidate, Trial] = {}
+    for way in ways:
+        if calls and clock() - start > SHARE_OF_FIRST * time_budget:
+            trials[way] = Trial(way, reason=f"not tried: the time budget of {time_budget:g} s was spent")
+            continue
+        try:
+            runner = runner_of(way)
+            actual = _outputs(runner, samples)
+        except (LstmToolkitError, RuntimeError) as refusal:  # a runtime raises RuntimeError
+            trials[way] = Trial(way, reason=str(refusal))
+            continue
+        error = _relative_error(expected, actual)
+        reason = _refusal(way, expected, actual, error, max_error)
+        if reason:
+            trials[way] = Trial(way, error=error, reason=reason)
+            continue
+        calls[way] = runner.bound(**samples[0])[1]
+        trials[way] = Trial(way, timed({way: calls[way]}, FIRST_SECONDS)[way], error)
+    medians = {way: trials[way].median or 0.0 for way in calls}
+    fast = {way: calls[way] for way, median in medians.items() if median <= FINALISTS * min(medians.values())}
+    if len(fast) > 1:
+        left = max(0.0, time_budget - (clock() - start))
+        for way, median in timed(fast, min(FINAL_SECONDS, left)).items():
+            trials[way] = dataclasses.replace(trials[way], median=median)
+            medians[way] = median
+    # A finalist's second, longer measurement is not compared with the first, short one of the others.
+    for way in sorted(calls, key=lambda each: (each not in fast, medians[each])):
+        try:
+            confirm(way)
+        except ParityError as refusal:
+            trials[way] = dataclasses.replace(trials[way], reason=str(refusal))
+            continue
+        ordered = sorted(trials.values(), key=lambda each: (each.median is None, each.median or 0.0))
+        return AutomaticChoice(way, tuple(ordered), clock() - start)
+    reasons = "; ".join(f"{trial.candidate}: {trial.reason}" for trial in trials.values())
+    raise ConversionError(f"no lowering is left to choose from: {reasons}")
+
+
+def _outputs(runner: Runnable, samples: Samples) -> list[dict[str, npt.NDArray[Any]]]:
+    """The outputs of each sample by name."""
+    results = [runner(**sample) for sample in samples]
+    return [result if isinstance(result, dict) else {runner.output_names[0]: result} for result in results]
+
+
+def _refusal(
+    way: Candidate,
+    expected: list[dict[str, npt.NDArray[Any]]],
+    actual: list[dict[str, npt.NDArray[Any]]],
+    error: float,
+    max_error: float | None,
+) -> str:
+    """Why a candidate is not exact enough, or else nothing."""
+    if way.quantization is not None:
+        too_far = max_error is not None and error > max_error
+        return f"its error of {error:.2g} is above the max_error of {max_error:g}" if too_far else ""
+    try:
+        for call, (wanted, given) in enumerate(zip(expected, actual, strict=True), start=1):
+            parity.compare(wanted, given, call=call)
+    except ParityError as found:
+        return str(found)
+    return ""
+
+
+def _relative_error(expected: list[dict[str, npt.NDArray[Any]]], actual: list[dict[str, npt.NDArray[Any]]]) -> float:
+    """Largest error of any output over all samples, relative to the largest value of that output, where above 0."""
+    worst = 0.0
+    for name in expected[0]:
+        wanted, given = (
+            np.stack([each[name] for each in results]).astype(np.float64) for results in (expected, actual)
+        )
+        largest = float(np.abs(wanted).max(initial=0.0))
+        with np.errstate(invalid="ignore"):
+            difference = np.where(wanted == given, 0.0, np.abs(wanted - given))
+        error = float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
+        worst = max(worst, error / largest if largest else error)
+    return worst

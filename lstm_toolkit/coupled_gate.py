@@ -1,0 +1,55 @@
+"""Pass: an LSTM whose input gate is coupled to its forget gate (CIFG) gets an equal input gate of its own.
+
+    before  [LSTM: input, -1, W_f, W_c, W_o, ...]       input gate = 1 - sigmoid(z_f)
+    after   [LSTM: input, W_i, W_f, W_c, W_o, ...]      input gate = sigmoid(z_i), z_i = -z_f
+
+sigmoid(-z) = 1 - sigmoid(z). Without layer normalization z is a sum of products with weights, so all of these change
+their sign. With it, z is the normalized sum times coefficients plus bias, so only coefficients and bias do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import tflite_file as tf_file
+from .contract import ABSENT, OPERANDS
+from .errors import ConversionError
+
+_WEIGHTS = ("input_to_forget_weights", "recurrent_to_forget_weights", "cell_to_forget_weights")
+_COEFFICIENTS = "forget_layer_norm_coefficients"
+
+
+def is_coupled(operator: Any) -> bool:
+    """Whether an LSTM op has no input gate of its own."""
+    return not _has(operator, "input_to_input_weights")
+
+
+def is_normalized(operator: Any) -> bool:
+    """Whether an LSTM op has layer normalization."""
+    return _has(operator, _COEFFICIENTS)
+
+
+def uncouple(model: Any, subgraph: Any, operator: Any) -> None:
+    """Gives an LSTM op with a coupled input gate one of its own, in place.
+
+    Raises:
+        ConversionError: if its weights are not constants.
+    """
+    weights_sign = 1 if is_normalized(operator) else -1
+    signs = dict.fromkeys(_WEIGHTS, weights_sign) | {"forget_gate_bias": -1, _COEFFICIENTS: -1}
+    for forget, sign in signs.items():
+        if not _has(operator, forget):
+            continue
+        tensor = subgraph.tensors[operator.inputs[OPERANDS.index(forget)]]
+        values = tf_file.constant(model, tensor)
+        if values is None:
+            raise ConversionError(f"the operand {forget} of an LSTM op is not a constant")
+        # "input_to_forget_weights" -> "input_to_input_weights", and so on: the gate is the last "forget" in it.
+        operand = "input".join(forget.rsplit("forget", 1))
+        name = "input".join(tf_file.text(tensor.name).rsplit("forget", 1))
+        operator.inputs[OPERANDS.index(operand)] = tf_file.add_constant(model, subgraph, name, sign * values)
+
+
+def _has(operator: Any, operand: str) -> bool:
+    place = OPERANDS.index(operand)
+    return len(operator.inputs) > place and operator.inputs[place] != ABSENT

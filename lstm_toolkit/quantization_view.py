@@ -1,0 +1,272 @@
+"""`quantization_view`: where the error of a quantized file comes from, tensor by tensor, gate by gate, step by step.
+
+The LSTMs of the float file are computed again in float64 with the weights of one gate replaced by what the quantized
+file stores, and then with those of all; what is left to the error of the file itself is that of activations and states.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from . import reference
+from . import tflite_file as tf_file
+from .contract import GATES
+from .errors import InvalidModelError
+from .gates import GateWeights
+from .inspection import inspect
+from .runner import Runner
+from .summary import LstmNode, TensorSummary
+from .tables import Table, Tabular
+
+FUSED = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "LSTM")
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorRange:
+    """An integer tensor and what it holds.
+
+    Attributes:
+        name: of the tensor; of weights LAYER/OPERAND.
+        dtype: "int8", "int16" or "int32".
+        scale, zero_point: a stored number q stands for scale * (q - zero_point).
+        low, high: range of the values that were seen, of states after each call; of intermediates, which are inside an
+            op, the range that they can hold.
+        used: share of what the dtype can hold that lies between them; None for intermediates.
+        signal_to_noise: of weights against the float file's, in decibels; None for what is computed.
+    """
+
+    name: str
+    dtype: str
+    scale: float
+    zero_point: int
+    low: float
+    high: float
+    used: float | None
+    signal_to_noise: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LayerError:
+    """The error of one LSTM's output.
+
+    Attributes:
+        layer: its name.
+        sources: whose numbers were replaced: each gate's weights, those of the projection, of all, the whole file.
+        by_step: [sources, time], mean absolute error relative to the largest output, over all samples and units.
+    """
+
+    layer: str
+    sources: tuple[str, ...]
+    by_step: npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class QuantizationView(Tabular):
+    """A quantized file seen from inside.
+
+    Attributes:
+        weights: by gate, of every LSTM.
+        computed: what integer ops give, states included.
+        errors: of every LSTM, in the order of the file.
+    """
+
+    weights: tuple[TensorRange, ...]
+    computed: tuple[TensorRange, ...]
+    errors: tuple[LayerError, ...]
+
+    def tables(self) -> tuple[Table, ...]:
+        """Weights, computed tensors, and the mean error of each LSTM by its source."""
+        header = ("tensor", "dtype", "scale", "zero point", "range", "used")
+        errors = [
+            (each.layer, source, f"{row.mean():.2%}", f"{row[-1]:.2%}")
+            for each in self.errors
+            for source, row in zip(each.sources, each.by_step, strict=True)
+        ]
+        return (
+            Table("Weights", (*header, "signal to noise"), [_row(each) for each in self.weights]),
+            Table("Computed tensors", header, [_row(each) for each in self.computed]),
+            Table("Errors of LSTM outputs", ("layer", "quantized", "mean over time", "at the last step"), errors),
+        )
+
+    def picture(self, layer: str | None = None) -> Any:
+        """The errors of an LSTM as a heat map, source by source and step by step.
+
+        Args:
+            layer: its name; None for the first.
+
+        Returns:
+            A `codelab.Picture`, with a figure of matplotlib and a text for those who do not see it.
+
+        Raises:
+            ValueError: for an unknown layer.
+        """
+        import matplotlib.pyplot as plt
+
+        from .codelab import Picture
+
+        names = [each.layer for each in self.errors]
+        if not names or layer not in (None, *names):
+            raise ValueError(f"the file has the LSTMs {names}, got {layer!r}")
+        error = self.errors[0 if layer is None else names.index(layer)]
+        percent, steps = 100 * error.by_step, error.by_step.shape[1]
+        figure, axes = plt.subplots(figsize=(8, 0.8 + 0.45 * len(error.sources)), layout="constrained")
+        image = axes.imshow(percent, aspect="auto", cmap="cividis", vmin=0)
+        axes.set_yticks(range(len(error.sources)), error.sources)
+        axes.set(xlabel="time step", title=f"{error.layer}: mean error of the output, percent of the largest output")
+        if steps <= 12:
+            for row, column in np.ndindex(percent.shape):
+                color = "black" if percent[row, column] > percent.max() / 2 else "white"
+                text = f"{percent[row, column]:.2f}"
+                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+        figure.colorbar(image, ax=axes, label="percent")
+        worst = error.sources[int(error.by_step[:-2].mean(axis=1).argmax())]
+        alt = (
+            f"Heat map of the error of LSTM {error.layer} over {steps} time steps, one row each for quantizing "
+            f"{', '.join(error.sources)}. Of the weights those of the {worst} cost most."
+        )
+        return Picture(figure, alt)
+
+
+def quantization_view(
+    quantized: bytes | str | os.PathLike[str],
+    float_file: bytes | str | os.PathLike[str],
+    samples: Sequence[Mapping[str, npt.ArrayLike]],
+) -> QuantizationView:
+    """Looks into a quantized file.
+
+    Args:
+        quantized: the file.
+        float_file: the one that it was made of: for int8 with `bidirectional="split"`.
+        samples: inputs by name to run both on, float also where the file takes int8; not empty.
+
+    Raises:
+        InvalidModelError: if a file cannot be read, or the float file has other LSTMs.
+        ValueError: for inputs that do not fit.
+    """
+    data = {"quantized": tf_file.read_bytes(quantized), "float": tf_file.read_bytes(float_file)}
+    nodes = {kind: {node.name: node for node in inspect(each).lstm_nodes} for kind, each in data.items()}
+    shared = [name for name, node in nodes["float"].items() if node.op in FUSED]
+    if missing := [name for name in shared if name not in nodes["quantized"]]:
+        raise InvalidModelError(f"the quantized file has no LSTMs {missing}; it was made of another file")
+    tensors = [t for t in inspect(data["quantized"]).subgraphs[0].tensors if t.quantization and t.role != "constant"]
+    inside = {kind: _values_inside(each, samples) for kind, each in data.items()}
+    return QuantizationView(
+        weights=tuple(row for name in shared for row in _of_weights(nodes["quantized"][name], nodes["float"][name])),
+        computed=tuple(
+            _range_of(t.name, t, inside["quantized"].get(-1 if t.index is None else t.index)) for t in tensors
+        ),
+        errors=tuple(_layer_error(nodes["quantized"][name], nodes["float"][name], inside, data) for name in shared),
+    )
+
+
+def _values_inside(tflite: bytes, samples: Sequence[Mapping[str, npt.ArrayLike]]) -> dict[int, Array]:
+    """What every tensor holds after each sample, [samples, ...], by its index, dequantized."""
+    runner = Runner(tflite)
+    interpreter = Interpreter(
+        model_content=tflite,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    signature = interpreter.get_signature_runner(next(iter(interpreter.get_signature_list())))
+    indices = {name: details["index"] for name, details in signature.get_input_details().items()}
+    del signature  # it holds the interpreter, which must have no other holder when it runs
+    found: dict[int, list[Array]] = {}
+    for sample in samples:
+        for name, value in runner.quantized(sample).items():
+            interpreter.set_tensor(indices[name], value.astype(runner.input_dtypes[name]))
+        interpreter.invoke()
+        for details in interpreter.get_tensor_details():
+            if details["name"] and details["dtype"] in (np.float32, np.int8, np.int16):
+                try:
+                    value = interpreter.get_tensor(details["index"])
+                except ValueError:  # a tensor without data, as the intermediates are
+                    continue
+                if not value.size:
+                    continue
+                scale, zero_point = details["quantization"]
+                real = (value.astype(np.float64) - zero_point) * scale if scale else value
+                found.setdefault(details["index"], []).append(real)
+    return {index: np.stack(values) for index, values in found.items()}
+
+
+def _range_of(name: str, tensor: TensorSummary, values: Array | None, noise: float | None = None) -> TensorRange:
+    assert tensor.quantization is not None
+    scale, zero_point = tensor.quantization.scale[0], tensor.quantization.zero_point[0]
+    limits = np.iinfo(tensor.dtype)
+    low, high = (scale * (float(limit) - zero_point) for limit in (limits.min, limits.max))
+    used = None
+    if values is not None:
+        whole, low, high = high - low, float(values.min()), float(values.max())
+        used = (high - low) / whole
+    return TensorRange(name, tensor.dtype, scale, zero_point, low, high, used, noise)
+
+
+def _of_weights(quantized: LstmNode, float_: LstmNode) -> Iterator[TensorRange]:
+    stored, wanted = dict(quantized.operands), dict(float_.weights.operands())
+    for name, values in quantized.weights.operands():
+        tensor = stored.get(name)
+        if tensor is None or tensor.quantization is None or tensor.dtype not in ("int8", "int16"):
+            continue
+        noise = _decibels(wanted[name], values) if name in wanted else None
+        yield _range_of(f"{quantized.name}/{name}", tensor, values, noise)
+
+
+def _decibels(wanted: Array, given: Array) -> float:
+    noise = float(np.sum((wanted.astype(np.float64) - given) ** 2))
+    return 10 * math.log10(max(float(np.sum(wanted.astype(np.float64) ** 2)), 1e-300) / noise) if noise else math.inf
+
+
+def _layer_error(
+    quantized: LstmNode, float_: LstmNode, inside: Mapping[str, Mapping[int, Array]], data: Mapping[str, bytes]
+) -> LayerError:
+    """Runs an LSTM on what the float file feeds it, with one part of the weights after the other replaced."""
+    x, wanted = (_of_op(inside["float"], data["float"], float_, place) for place in ("inputs", "outputs"))
+    _, given = (_of_op(inside["quantized"], data["quantized"], quantized, place) for place in ("inputs", "outputs"))
+    own, stored = dict(float_.weights.operands()), dict(quantized.weights.operands())
+    common = [name for name in own if name in stored]
+    parts = {gate: [n for n in common if f"_{gate}_" in n or n.startswith(f"{gate}_gate")] for gate in GATES}
+    parts |= {"projection": [n for n in common if n.startswith("projection")], "all weights": common}
+    options = {"activation": float_.activation, "cell_clip": float_.cell_clip, "proj_clip": float_.proj_clip}
+    exact = _computed(float_.weights, x, options)
+    rows = {}
+    for part, names in parts.items():
+        if names:
+            mixed = GateWeights.from_operands(own | {name: stored[name] for name in names})
+            rows[part] = np.abs(_computed(mixed, x, options) - exact)
+    rows["whole file"] = np.abs(given - wanted)
+    largest = float(np.abs(wanted).max(initial=0.0)) or 1.0
+    by_step = np.stack([row.mean(axis=(0, 2)) / largest for row in rows.values()])
+    return LayerError(float_.name, tuple(rows), by_step)
+
+
+def _of_op(values: Mapping[int, Array], tflite: bytes, node: LstmNode, place: str) -> Array:
+    """The input or output of an LSTM over all samples, [samples * batch, time, size]."""
+    operator = tf_file.read_model(tflite).subgraphs[node.subgraph].operators[node.index]
+    found = values[int(getattr(operator, place)[0])]
+    if node.layout == "time_major":
+        found = found.swapaxes(1, 2)
+    if node.layout == "step":
+        found = found[:, :, np.newaxis]
+    return found.reshape(-1, *found.shape[2:])
+
+
+def _computed(weights: GateWeights, x: Array, options: Mapping[str, Any]) -> Array:
+    return reference.lstm(weights, x, **options)[0]
+
+
+def _row(each: TensorRange) -> tuple[str, ...]:
+    noise = () if each.signal_to_noise is None else (f"{each.signal_to_noise:.0f} dB",)
+    used = "" if each.used is None else f"{each.used:.0%}"
+    seen = f"{each.low:.3g} to {each.high:.3g}"
+    return (each.name, each.dtype, f"{each.scale:.3g}", str(each.zero_point), seen, used, *noise)
