@@ -192,6 +192,16 @@ def _coupled_with_layer_norm(model: Any) -> Found:
             yield where, "the int8 kernel computes layer normalization with a coupled input gate wrongly"
 
 
+def _cell_range(model: Any) -> Found:
+    for subgraph, op, name, where in _recurrent(model):
+        if not _is_integer(subgraph, op) or "LSTM" not in name or "BIDIRECTIONAL" in name:
+            continue
+        state = _operand(subgraph, op, OPERANDS_OF[name], "cell_state")
+        scale, _ = tf_file.scale_of(state) if state is not None else (0.0, 0)
+        if scale and not SMALLEST_CELL_SCALE <= scale <= LARGEST_CELL_SCALE:
+            yield where, f"its cell state is stored at the scale {scale:.2g}, for which the kernel's tanh is not made"
+
+
 def _calibrated_on_leak(model: Any) -> Found:
     for subgraph, op, _, where in _recurrent(model):
         if _is_integer(subgraph, op) and set(reset.state_tensors(model, op)) - set(reset.set_states(model, subgraph)):
@@ -240,6 +250,9 @@ def _micro_open(model: Any) -> Found:
 
 _FOR_MICRO = 'convert the source with target="micro", which chooses forms that run there'
 _NOT_HYBRID = 'convert the source without quantization, or with quantization="int8"'
+
+SMALLEST_CELL_SCALE, LARGEST_CELL_SCALE = 2.0**-15, 2.0**-9
+"""Scales of an int16 cell state that the int8 kernel takes: below, its tanh writes nothing (`lstm_eval.cc`)."""
 
 FAULTS = (
     Fault(
@@ -335,6 +348,12 @@ FAULTS = (
         "error",
         _coupled_with_layer_norm,
         "quantize a form with an input gate of its own, or keep the LSTM in float",
+    ),
+    Fault(
+        "int8-cell-range",
+        "error",
+        _cell_range,
+        "quantize with lstm_toolkit.convert, which keeps the range of the cell state between 1 and 64",
     ),
     Fault(
         "calibrated-on-leak",

@@ -34,7 +34,7 @@ def test_corpus_is_large_and_covers_every_fault_of_files(corpus):
     assert len(corpus) >= 30
     covered = set().union(*(case.codes for case in corpus.values()))
     expected = {fault.code for fault in faults.FAULTS if fault.target is None}
-    assert expected - covered == {"int8-coupled-layer-norm"}  # has a test of its own
+    assert expected - covered == {"int8-coupled-layer-norm", "int8-cell-range"}  # have tests of their own
 
 
 @pytest.mark.parametrize("name", fault_corpus.NAMES)
@@ -116,6 +116,17 @@ def test_int8_coupled_input_gate_with_layer_norm_is_found():
     (finding,) = lt.diagnose(tflite)
     assert finding.severity == "error"
     assert lt.repair(tflite).tflite is tflite
+
+
+@pytest.mark.parametrize(("exponent", "is_found"), [(-16, True), (-15, False), (-9, False), (-8, True)])
+def test_a_cell_scale_that_the_kernel_does_not_take_is_found(corpus, exponent, is_found):
+    def edit(model):
+        for op in fault_corpus.lstms(model):
+            model.subgraphs[0].tensors[op.inputs[19]].quantization.scale = [2.0**exponent]
+
+    case = corpus["int8, one way"]
+    found = codes(lt.diagnose(fault_corpus.edited(case.tflite, edit)))
+    assert found - case.codes == ({"int8-cell-range"} if is_found else set())
 
 
 @pytest.mark.parametrize(
