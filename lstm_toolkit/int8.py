@@ -34,9 +34,9 @@ KEPT_FLOAT = ("UNIDIRECTIONAL_SEQUENCE_RNN",)
 
 
 RANGE_MARGIN = 0.22
-"""By how much a range is widened, as a share of it. With 50 random samples a quarter takes the largest error on 400 new ones
-from 17 to 7 percent for an LSTM, and from 27 to 11 with a dense layer behind it (medians of eight models), and costs a
-decibel at most on those that were seen."""
+"""By how much a range is widened, as a share of it. With 50 random samples a quarter takes the largest error on 400 new
+ones from 17 to 7 percent for an LSTM, and from 27 to 11 with a dense layer behind it (medians of eight models), and
+costs a decibel at most on those that were seen."""
 
 LARGEST_CELL = 64.0
 """Absolute value of a cell state that the int8 kernel still takes the tanh of."""
