@@ -11,23 +11,19 @@ from __future__ import annotations
 import atexit
 import contextlib
 import io
-import json
 import logging
-import os
-import queue
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import ConversionError
+from .worker_process import WorkerProcess, serve
 
 _lock = threading.Lock()
 
@@ -135,51 +131,20 @@ def _ask(task: str, request: dict[str, Any], progress: Callable[[int], Any] | No
             raise ConversionError(answer["error"])
 
 
-class _Worker:
-    """The process at the other end of two pipes: a request a line goes in, an answer a line comes out."""
+class _Worker(WorkerProcess):
+    """Ends in peace with the interpreter that started it."""
 
     def __init__(self) -> None:
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the worker)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
+        super().__init__([sys.executable, "-m", __name__])
         atexit.register(self._close)
 
-    def ask(self, request: dict[str, Any], progress: Callable[[int], Any]) -> dict[str, Any] | None:
-        """Sends a request and waits for its answer; None if the process ends instead."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return None
-        for line in self._process.stdout:
-            answer = json.loads(line)
-            if "done" not in answer:
-                return answer
-            progress(answer["done"])
-        return None
-
     def kill(self) -> None:
-        """Ends the process at once."""
-        self._process.kill()
-        self._process.wait()
+        super().kill()
         atexit.unregister(self._close)
 
     def last_words(self) -> str:
-        """How the process ended, and the last line that it wrote."""
-        status = self._process.wait()
-        ending = signal.Signals(-status).name if status < 0 else f"exit code {status}"
-        self._errors.seek(0)
-        lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
         atexit.unregister(self._close)
-        return f"{ending}; its last line was {lines[-1]!r}" if lines else ending
+        return super().last_words()
 
     def _close(self) -> None:
         with contextlib.suppress(OSError):
@@ -188,29 +153,12 @@ class _Worker:
         self._process.wait()
 
 
-def _serve() -> None:
-    """The worker's side: answers requests until the pipe is closed."""
-    # What TensorFlow prints must not get between the answers.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    requests: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_read, args=(requests,), daemon=True).start()
-    tasks = {"convert": _convert, "quantize": _quantize}
-    while True:
-        request = json.loads(requests.get())
-        try:
-            tasks[request["task"]](request, lambda number: answers.write(json.dumps({"done": number}) + "\n"))
-            answer = {"result": "ok"}
-        except ConversionError as error:
-            answer = {"error": str(error)}
-        answers.write(json.dumps(answer) + "\n")
-
-
-def _read(requests: queue.Queue[str]) -> None:
-    """Passes requests on; when there is nobody left who could send one, ends the process, also out of a task."""
-    for line in sys.stdin:
-        requests.put(line)
-    os._exit(0)
+def _answer(request: dict[str, Any], progress: Callable[[int], Any]) -> dict[str, str]:
+    try:
+        {"convert": _convert, "quantize": _quantize}[request["task"]](request, progress)
+        return {"result": "ok"}
+    except ConversionError as error:
+        return {"error": str(error)}
 
 
 def _convert(request: dict[str, Any], progress: Callable[[int], Any]) -> None:
@@ -254,4 +202,4 @@ def _quantize(request: dict[str, Any], progress: Callable[[int], Any]) -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    serve(_answer)

@@ -8,24 +8,21 @@ A child ends with the process that started it, whatever it is doing.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
 import platform
-import queue
-import signal
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from . import worker_process
+from .worker_process import WorkerProcess
 
 COMMAND = (sys.executable, "-m", __name__)
 """Starts a child."""
@@ -59,7 +56,7 @@ def measure_elsewhere(config: Mapping[str, Any], timeout: float | None, token: s
         child = _idle.pop() if _idle else None
     child = child or _Child()
     try:
-        answer = child.ask(config, timeout)
+        answer = child.row(config, timeout)
     except BaseException:
         child.end()
         raise
@@ -89,31 +86,21 @@ def files_digest(config: Mapping[str, Any]) -> str | None:
     return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
 
 
-class _Child:
-    """The process at the other end of two pipes: a configuration a line goes in, a row a line comes out."""
+class _Child(WorkerProcess):
+    """The process at the other end: a configuration goes in, a row comes out."""
 
     def __init__(self) -> None:
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the child)
-        self._process = subprocess.Popen(
-            COMMAND,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env={"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
+        super().__init__(COMMAND)
         with _lock:
             _children.add(self)
 
-    def ask(self, config: Mapping[str, Any], timeout: float | None) -> dict[str, Any] | None:
+    def row(self, config: Mapping[str, Any], timeout: float | None) -> dict[str, Any] | None:
         """Sends a configuration and waits for its row; None if the time is over.
 
         Raises:
             WorkerEndedError: if the process ends instead.
         """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        expired, line = threading.Event(), ""
+        expired = threading.Event()
 
         def expire() -> None:
             expired.set()
@@ -123,38 +110,23 @@ class _Child:
         if timeout is not None:
             timer.start()
         try:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(json.dumps(config) + "\n")
-                self._process.stdin.flush()
-                line = self._process.stdout.readline()
+            answer = self.ask(config)
         finally:
             timer.cancel()
             if timeout is not None:
                 timer.join()
         if expired.is_set():
             return None
-        if not line.endswith("\n"):
-            raise WorkerEndedError(f"the worker process ended: {self._last_words()}")
-        return json.loads(line)
+        if answer is None:
+            raise WorkerEndedError(f"the worker process ended: {self.last_words()}")
+        return answer
 
     def end(self) -> None:
         """Ends the process at once."""
         with _lock:
             _children.discard(self)
-        self._process.kill()
-        self._process.wait()
+        self.kill()
         self._errors.close()
-
-    def _last_words(self) -> str:
-        status = self._process.wait()
-        ending = signal.Signals(-status).name if status < 0 else f"exit code {status}"
-        try:
-            self._errors.seek(0)
-            lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines()]
-        except ValueError:
-            lines = []  # `end` closed the file
-        last = next((line for line in reversed(lines) if line), "")
-        return f"{ending}; its last line was {last!r}" if last else ending
 
 
 def _forget_children() -> None:
@@ -239,20 +211,7 @@ def _input(name: str, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
 
 def serve() -> None:
     """The child's side: answers until the pipe is closed."""
-    # What TensorFlow prints must not get between the answers.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    requests: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_read, args=(requests,), daemon=True).start()
-    while True:
-        answers.write(json.dumps(measure(json.loads(requests.get()))) + "\n")
-
-
-def _read(requests: queue.Queue[str]) -> None:
-    """Passes requests on; when there is nobody left who could send one, ends the process, also out of its work."""
-    for line in sys.stdin:
-        requests.put(line)
-    os._exit(0)
+    worker_process.serve(lambda config, _: measure(config))
 
 
 if __name__ == "__main__":
