@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +87,20 @@ def diagnose(model: Any, *, target: str | None = None, run: bool = False) -> Dia
         findings = list(_of_keras(model, is_path))
     else:
         data = tf_file.read_bytes(model)
-        findings = list(_of_file(tf_file.read_model(data), target))
+        findings = list(of_file(tf_file.read_model(data), target))
         # What is known to be wrong needs no second proof, and a loop without an end would use up the time.
         if run and target is not None and all(finding.severity != "error" for finding in findings):
             findings += _of_trial(data, target)
+    return gravest_first(findings)
+
+
+def gravest_first(findings: Iterable[Finding]) -> Diagnosis:
+    """The findings as `diagnose` gives them."""
     return Diagnosis(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
-def _of_file(model: Any, target: str | None) -> Iterator[Finding]:
+def of_file(model: Any, target: str | None = None) -> Iterator[Finding]:
+    """Yields the findings of a `ModelT`, which stays as it is."""
     asked_for = tf_file.is_own(model)
     for fault in FAULTS:
         if fault.target not in (None, target) or (fault.unless_asked_for and asked_for):

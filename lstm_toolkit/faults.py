@@ -96,10 +96,17 @@ def _flex(model: Any) -> Found:
         yield name, f"{count} TensorFlow op(s) {name}, which the plain runtime cannot run"
 
 
-def _leaking(model: Any) -> Found:
+def _with_living_state(model: Any) -> Iterator[tuple[Any, Any, str]]:
+    """The recurrent ops of which nothing sets a state at each call, with their subgraph and place."""
+    settled = [set(reset.set_states(model, subgraph)) for subgraph in model.subgraphs]
     for subgraph, op, _, where in _recurrent(model):
-        if set(reset.state_tensors(model, op)) - set(reset.set_states(model, subgraph)):
-            yield where, "its state lives on: a call starts where the last one ended"
+        if set(reset.state_tensors(model, op)) - settled[model.subgraphs.index(subgraph)]:
+            yield subgraph, op, where
+
+
+def _leaking(model: Any) -> Found:
+    for _, _, where in _with_living_state(model):
+        yield where, "its state lives on: a call starts where the last one ended"
 
 
 def _reset(model: Any) -> str:
@@ -203,8 +210,8 @@ def _cell_range(model: Any) -> Found:
 
 
 def _calibrated_on_leak(model: Any) -> Found:
-    for subgraph, op, _, where in _recurrent(model):
-        if _is_integer(subgraph, op) and set(reset.state_tensors(model, op)) - set(reset.set_states(model, subgraph)):
+    for subgraph, op, where in _with_living_state(model):
+        if _is_integer(subgraph, op):
             yield where, "its ranges were taken on states that leaked from sample to sample"
 
 

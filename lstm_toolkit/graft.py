@@ -65,7 +65,7 @@ class Grafted:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Match:
+class Match:
     """A composite op, fully read and checked: what stands here fits the fused op."""
 
     subgraph: Any
@@ -100,14 +100,14 @@ def graft(model: Any, *, batch: int | None = None) -> Grafted:
     ]
     shared: dict[tuple[int, ...], dict[str, int]] = {}
     for match in matches:
-        _replace(model, match, shared)
+        replace(model, match, shared)
     return Grafted(
         ops={match.layer: match.op for match in matches},
         carried=frozenset(match.layer for match in matches if match.carry),
     )
 
 
-def _match(model: Any, subgraph: Any, operator: Any, batch: int | None, taken: set[str]) -> _Match:
+def _match(model: Any, subgraph: Any, operator: Any, batch: int | None, taken: set[str]) -> Match:
     composite = tf_file.operator_name(model, operator)
     attributes = flexbuffers.Loads(bytes(operator.customOptions))
     layer = numbered(attributes["layer"], taken)
@@ -133,7 +133,7 @@ def _match(model: Any, subgraph: Any, operator: Any, batch: int | None, taken: s
         weights, options, state_sizes = read(packed, attributes, is_step)
     except ValueError as error:
         raise ConversionError(f"layer {layer!r}: its weights do not fit the fused op: {error}") from error
-    return _Match(
+    return Match(
         subgraph=subgraph,
         operator=operator,
         layer=layer,
@@ -198,7 +198,14 @@ def _simple_rnn(
     return weights, options, {STATES[0]: len(recurrent_kernel)}
 
 
-def _replace(model: Any, match: _Match, shared: dict[tuple[int, ...], dict[str, int]]) -> None:
+def replace(model: Any, match: Match, shared: dict[tuple[int, ...], dict[str, int]]) -> None:
+    """Makes the operator of a match the fused op, in place.
+
+    Args:
+        model: the file.
+        match: fully checked.
+        shared: the weights that are in the file already, by the operands that they were made of; gets the new ones.
+    """
     subgraph, operator = match.subgraph, match.operator
     if match.packed not in shared:
         shared[match.packed] = {
@@ -243,7 +250,7 @@ def _add(model: Any, source: int, zeros: int, target: int) -> Any:
     return tf_file.new_operator(model, "ADD_N", [source, zeros], [target])
 
 
-def _zeros_once_computed(model: Any, subgraph: Any, match: _Match, shape: tuple[int, int]) -> tuple[int, list[Any]]:
+def _zeros_once_computed(model: Any, subgraph: Any, match: Match, shape: tuple[int, int]) -> tuple[int, list[Any]]:
     """Zeros that are there only when the recurrent op has run, and the ops that make them out of its output.
 
     A state has no producer among the ops, so what reads it after the op could run before it: with a delegate, the

@@ -127,9 +127,8 @@ def _fingerprint(model: Any, subgraph: Any, operator: Any) -> npt.NDArray[np.flo
     values = tf_file.constant(model, tensor)
     if values is None:
         raise ConversionError(f"the operand {name} of an op is not a constant; quantize a float32 file")
-    scale = tensor.quantization.scale if tensor.quantization is not None else None
-    factor = float(scale[0]) if scale is not None and len(scale) else 1.0
-    return values.astype(np.float32) * np.float32(factor)
+    scale, _ = tf_file.scale_of(tensor)
+    return values.astype(np.float32) * np.float32(scale or 1.0)
 
 
 def _distance(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:

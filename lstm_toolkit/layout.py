@@ -47,11 +47,11 @@ def sink_transposes(model: Any) -> int:
 
 
 def _count(model: Any, subgraph: Any) -> int:
-    return sum(_swaps_first_axes(model, subgraph, op) for op in subgraph.operators)
+    return sum(swaps_first_axes(model, subgraph, op) for op in subgraph.operators)
 
 
 def _move_one(model: Any, subgraph: Any) -> bool:
-    swaps = {op.outputs[0]: op for op in subgraph.operators if _swaps_first_axes(model, subgraph, op)}
+    swaps = {op.outputs[0]: op for op in subgraph.operators if swaps_first_axes(model, subgraph, op)}
     consumed = tf_file.consumed(subgraph)
     for index, swap in swaps.items():
         if index not in consumed:
@@ -60,7 +60,7 @@ def _move_one(model: Any, subgraph: Any) -> bool:
     return any(swaps.keys() & set(op.inputs) and _move(model, subgraph, op, swaps) for op in subgraph.operators)
 
 
-def _swaps_first_axes(model: Any, subgraph: Any, op: Any) -> bool:
+def swaps_first_axes(model: Any, subgraph: Any, op: Any) -> bool:
     """Whether an operator is such a transpose, or the RESHAPE that the converter makes of it where an axis is 1."""
     name = tf_file.operator_name(model, op)
     if name == "RESHAPE":
@@ -132,7 +132,7 @@ def _swapped(shape: Any) -> Any:
 
 
 def _cancel(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
-    if not _swaps_first_axes(model, subgraph, op) or op.inputs[0] not in swaps:
+    if not swaps_first_axes(model, subgraph, op) or op.inputs[0] not in swaps:
         return False
     source, target = swaps[op.inputs[0]].inputs[0], op.outputs[0]
     producer = tf_file.producers(subgraph).get(source)

@@ -44,7 +44,7 @@ def rewrite(model: Any, subgraph: Any, operator: Any, loop: LstmLoop, layer: str
     states_are_zero = all(_is_zero(model, subgraph, index) for index in given)
     sequence = _sequence_tensor(subgraph, source, loop)
     operator.inputs, operator.outputs = [source], [sequence, results[loop.cell_state]]
-    match = graft._Match(
+    match = graft.Match(
         subgraph=subgraph,
         operator=operator,
         layer=layer,
@@ -59,7 +59,7 @@ def rewrite(model: Any, subgraph: Any, operator: Any, loop: LstmLoop, layer: str
     )
     place = subgraph.operators.index(operator)
     subgraph.operators[place:place] = before
-    graft._replace(model, match, {})
+    graft.replace(model, match, {})
     _insert_behind(subgraph, operator, _last_steps(model, subgraph, loop, results, sequence, time_major))
     if loop.keeps_all:
         _insert_behind(subgraph, operator, _whole(model, subgraph, operator, results[loop.outputs], time_major))
@@ -78,12 +78,12 @@ def _source(model: Any, subgraph: Any, sequence: int) -> tuple[int, bool, list[A
     """
     producers = tf_file.producers(subgraph)
     producer = producers.get(sequence)
-    if producer is not None and layout._swaps_first_axes(model, subgraph, producer):
+    if producer is not None and layout.swaps_first_axes(model, subgraph, producer):
         return producer.inputs[0], False, []
     if producer is not None and tf_file.operator_name(model, producer) == "REVERSE_V2":
         swap = producers.get(producer.inputs[0])
         axis = tf_file.constant(model, subgraph.tensors[producer.inputs[1]])
-        if swap is not None and layout._swaps_first_axes(model, subgraph, swap) and axis is not None and not axis.any():
+        if swap is not None and layout.swaps_first_axes(model, subgraph, swap) and axis is not None and not axis.any():
             reverse = copy.deepcopy(producer)
             old = subgraph.tensors[swap.inputs[0]]
             target = tf_file.add_tensor(subgraph, tf_file.text(subgraph.tensors[sequence].name), old.shape)
@@ -163,7 +163,7 @@ def _whole(model: Any, subgraph: Any, operator: Any, old: int, time_major: bool)
             tf_file.redirect(subgraph, old, sequence)
         return []
     users = [op for op in subgraph.operators if old in op.inputs]
-    swaps = [op for op in users if layout._swaps_first_axes(model, subgraph, op)]
+    swaps = [op for op in users if layout.swaps_first_axes(model, subgraph, op)]
     swaps.sort(key=lambda op: op.outputs[0] not in subgraph.outputs)
     for number, swap in enumerate(swaps):
         target = swap.outputs[0]

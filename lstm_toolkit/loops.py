@@ -63,6 +63,8 @@ def fuse(tflite: bytes) -> tuple[bytes, tuple[LoopOutcome, ...]]:
 
 def loop_outcomes(model: Any) -> tuple[LoopOutcome, ...]:
     """What `fuse_loops` would do with a `ModelT`, which stays as it is."""
+    if not tf_file.count_operators(model)["WHILE"]:
+        return ()
     trial = copy.copy(model)
     trial.subgraphs = copy.deepcopy(model.subgraphs)
     trial.signatureDefs = copy.deepcopy(model.signatureDefs)

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from . import tflite_file as tf_file
-from .diagnosis import Diagnosis, diagnose
+from .diagnosis import Diagnosis, gravest_first, of_file
 from .faults import FAULTS
 from .tables import Table, Tabular
 
@@ -83,7 +83,7 @@ def repair(tflite: bytes | str | os.PathLike[str], *, codes: Collection[str] | N
         raise ValueError(f"only {', '.join(mendable)} can be mended, got {', '.join(unknown)}")
     data = tf_file.read_bytes(getattr(tflite, "tflite", tflite))
     model = tf_file.read_model(data)
-    before = diagnose(data)
+    before = gravest_first(of_file(model))
     found = {finding.code for finding in before}
     changes = []
     for code, mend in mendable.items():
@@ -94,7 +94,7 @@ def repair(tflite: bytes | str | os.PathLike[str], *, codes: Collection[str] | N
     if not changes:
         return Repair(data, (), before)
     mended = tf_file.write_model(model)
-    after = diagnose(mended)
+    after = gravest_first(of_file(tf_file.read_model(mended)))
     # What cannot be mended in the file may leave no trace in it once the rest is mended.
     gone = [each for each in before if not each.repairable and each.code not in {finding.code for finding in after}]
     return Repair(mended, tuple(changes), Diagnosis([*after, *gone]))
