@@ -133,11 +133,8 @@ class LstmCell:
     def _activated_at_once(self, builder: OpBuilder, sums: int) -> dict[str, int]:
         """The gates after their activation, which one op takes of all of them, and the cell gate before its own."""
         batch, units = builder.shape(sums)[0], self.weights.units
-        opened = activated(builder, sums, self.recurrent_activation)
-        return {
-            gate: builder.slice(sums if gate == "cell" else opened, [0, number * units], [batch, units])
-            for number, gate in enumerate(self.gates)
-        }
+        parts = self._parts(builder, activated(builder, sums, self.recurrent_activation))
+        return parts | {"cell": builder.slice(sums, [0, self.gates.index("cell") * units], [batch, units])}
 
     def _gate(self, builder: OpBuilder, gate: str, parts: dict[str, int], c: int | None) -> int:
         if self._has_like_gates:
