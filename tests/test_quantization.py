@@ -22,9 +22,10 @@ import numpy as np
 import pytest
 
 import lstm_toolkit as lt
-from lstm_toolkit import GateWeights, converter_process, exercises, int8, lingvo, quantization
+from lstm_toolkit import GateWeights, converter_process, int8, lingvo, quantization
 from lstm_toolkit.contract import OPERANDS
 from lstm_toolkit.errors import ConversionError, ParityError
+from lstm_toolkit.exercises.quantization import check_scale
 from lstm_toolkit.quantization_view import quantization_view
 
 from . import fault_corpus
@@ -637,7 +638,7 @@ def test_exercise_scale_and_zero_point():
         scale = (high - low) / 255
         return scale, round(-128 - low / scale)
 
-    exercises.check_scale(right)
+    check_scale(right)
     for wrong, hint in (
         (lambda low, high: None, "returns nothing"),
         (lambda low, high: (1.0, 0), "more than they need"),
@@ -646,7 +647,7 @@ def test_exercise_scale_and_zero_point():
         (lambda low, high: ((high - low) / 255, round(-128 - low / (high - low) * 255)), "0 must be in the range"),
     ):
         with pytest.raises(AssertionError, match=hint):
-            exercises.check_scale(wrong)
+            check_scale(wrong)
 
 
 def test_the_state_of_an_int8_file_is_read_and_set_as_floats():
