@@ -39,6 +39,8 @@ def main() -> None:
     show_default=True,
     help="Whether layers become fused ops or plain ones, which need no variable tensors.",
 )
+@click.option("--max-error", type=float, help="With --lowering auto: the relative error that int8 weights may cause.")
+@click.option("--time-budget", type=float, default=30.0, show_default=True, help="Seconds for --lowering auto.")
 @click.option(
     "--state",
     type=click.Choice(["auto", "reset", "carry", "explicit"]),
@@ -82,7 +84,10 @@ def convert(model: Path, output: Path, as_json: bool, **options: Any) -> None:
 
     _check_folder(output)
     with _reporting_errors(), _progress(), _silent_stderr():
-        conversion = convert_model(model, **options)
+        try:
+            conversion = convert_model(model, **options)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
         conversion.save(output)
     if as_json:
         _print_json({"output": str(output), "size": len(conversion.tflite)} | conversion.report.to_dict())

@@ -42,6 +42,13 @@ def test_convert_writes_the_file_and_shows_its_progress(folder):
     np.testing.assert_allclose(lstm_toolkit.Runner(folder / "good.tflite")(x), model(x), atol=1e-5)
 
 
+def test_options_that_do_not_fit_are_a_usage_error(folder):
+    done = run("convert", folder / "good.keras", "-o", folder / "not.tflite", "--max-error", 0.1)
+    assert done.returncode == 2
+    assert 'max_error is for lowering="auto"' in done.stderr
+    assert not (folder / "not.tflite").exists()
+
+
 def test_json_is_for_programs(folder):
     done = run("convert", folder / "gru.keras", "-o", folder / "gru.tflite", "--on-unsupported", "keep", "--json")
     report = json.loads(done.stdout)

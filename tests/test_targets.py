@@ -392,6 +392,11 @@ def test_what_a_target_refuses(name):
         lstm_toolkit.convert(build(), verify=False, **options)
 
 
+def test_max_error_beside_a_target_that_leaves_one_way():
+    with pytest.raises(ValueError, match=r"target='compiled' leaves .* one way, so max_error lets nothing in"):
+        lstm_toolkit.convert(sequences(lstm()), target="compiled", lowering="auto", max_error=0.01, verify=False)
+
+
 def test_unknown_target():
     with pytest.raises(ValueError, match="target must be one of litert, compiled, micro or None, got 'phone'"):
         lstm_toolkit.convert(sequences(lstm()), target="phone")
