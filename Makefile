@@ -7,10 +7,10 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300
 # Jupyter refuses to run as root unless it is told; the server stays on localhost, behind its token.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab test lint types unit nbval notebooks clean
+.PHONY: lab test lint types unit nbval notebooks html docs clean
 
 lab: $(INSTALLED)
-	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=notebooks $(ROOT) $(LAB_ARGS) notebooks/00_quickstart.ipynb
+	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=notebooks $(ROOT) $(LAB_ARGS) notebooks/index.ipynb
 
 test: lint types unit nbval
 
@@ -28,7 +28,13 @@ nbval: $(INSTALLED)
 	$(BIN)/python -m pytest $(NBVAL) -v notebooks
 
 notebooks: $(INSTALLED)
-	$(BIN)/python tools/run_notebooks.py notebooks/*.ipynb
+	$(BIN)/python tools/run_notebooks.py notebooks/*.ipynb notebooks/solutions/*.ipynb
+
+html: $(INSTALLED)
+	$(BIN)/python tools/render_notebooks.py build/html
+
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --builder html docs build/docs
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -43,6 +43,9 @@ def load_images(source: str = "digits") -> Images:
     Args:
         source: "digits", the 1,797 images of 8 x 8 pixels that scikit-learn ships (UCI, Alpaydin and Kaynak, 1998),
             of which every fifth is for testing; or "mnist", 70,000 of 28 x 28, which Keras downloads.
+
+    Raises:
+        ValueError: for another source.
     """
     if source == "digits":
         from sklearn.datasets import load_digits
@@ -67,6 +70,9 @@ def stock_conversion(model: Any, *, batch_size: int | None = None) -> bytes:
         model: a `keras.Sequential` with an `Input`.
         batch_size: fixes the batch; None leaves it open.
 
+    Returns:
+        The bytes of the `.tflite` file.
+
     Raises:
         ConversionError: with the converter's reason.
     """
@@ -86,6 +92,9 @@ def operators_executed(tflite: bytes, time_steps: int) -> int:
     Args:
         tflite: the file.
         time_steps: turns of a loop whose bounds are not written in the file as `lowering="loop"` writes them.
+
+    Raises:
+        InvalidModelError: if the bytes are no readable `.tflite` file.
     """
     model = tf_file.read_model(tflite)
 
@@ -127,7 +136,7 @@ def _turns(model: Any, graph: Any, loop: Any) -> int | None:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A figure that shows itself in a notebook with a text for those who do not see it.
+    """A figure that shows itself in a notebook, once, with a text for those who do not see it.
 
     Attributes:
         figure: of matplotlib.

@@ -68,6 +68,10 @@ def composite(
         go_backwards: the function runs the sequence backwards (Keras interface only).
         carry: in the file, a call starts where the last one ended (not beside "h" and "c").
 
+    Returns:
+        A decorator. The function that it gives takes what the decorated one takes, as tensors or arrays, and returns
+        the same; with the Keras interface only (last output, outputs).
+
     Raises:
         ValueError: at decoration, for arguments that are not declared, unknown operands, gates or options; at a call,
             for ranks and shapes that do not fit, naming the argument, the expected and the actual shape.

@@ -58,11 +58,11 @@ def convert(
     Args:
         model: a Keras 3 or tf_keras model or layer; the path of a `.keras` or `.h5` file, which is loaded in Keras's
             safe mode; an RNN or cell of `lstm_toolkit.lingvo` (a cell gives a file for one step, whose state carries);
-            a function, or a callable `tf.Module`, of TensorFlow ops with Keras layers, `lingvo.RNN`s or functions
+            a function, or a callable `tf.Module`, of TensorFlow ops with Keras layers, a `lingvo.RNN` or functions
             marked by `composite` in it; bare weights, which are a `GateWeights`, a list of layers (each one of them,
             or a pair of both directions), or a `torch.nn.LSTM`; the folder of a SavedModel, or a concrete function,
             that was traced under `fusable_lstms`, by tf_keras, or with such functions.
-        input_signature: `tf.TensorSpec`s in the structure of the model's input, for a model that does not know its
+        input_signature: a `tf.TensorSpec` an input, in the structure of the model's input, for a model that does not know its
             own (a subclassed model, a layer). Their names become the names of the inputs.
         batch_size: None keeps the model's own, and 1 where that is None; a fused op needs a fixed batch.
         time_steps: None keeps the model's own; dynamic time stays dynamic.

@@ -66,7 +66,7 @@ def diagnose(model: Any, *, target: str | None = None, run: bool = False) -> Dia
             those of the LiteRT interpreter; this takes a second or two, and runs what is in the file.
 
     Returns:
-        A tuple of `Finding`s, the gravest first; empty where nothing was found.
+        A tuple, one `Finding` a fault, the gravest first; empty where nothing was found.
 
     Raises:
         InvalidModelError: if the file cannot be read.

@@ -60,8 +60,8 @@ class GatePanel(ipywidgets.VBox):
     """Controls and what they show.
 
     Attributes:
-        source, array, gate, step: `Dropdown`s.
-        row, column: `BoundedIntText`s: the number to follow; a vector has columns only.
+        source, array, gate, step: each a `Dropdown`.
+        row, column: each a `BoundedIntText`: the number to follow; a vector has columns only.
         picture: `HTML` with the picture of the step.
         answer: `HTML` with a sentence: where the number goes.
     """

@@ -28,6 +28,9 @@ def fusable_lstms(*, state: str = "auto") -> Iterator[None]:
 
     Args:
         state: "auto", "reset" or "carry", as for `convert`.
+
+    Raises:
+        ValueError: for another state.
     """
     import keras
 

@@ -27,7 +27,7 @@ class GateWeights:
     """The weights of one LSTM in one direction, by gate, never packed.
 
     The fields carry the operand names of TensorFlow Lite's fused op (`contract.OPERANDS`) and its shapes, with
-    `units` cells, `input_size` numbers a step in and `output_size` out (`units` unless there is a projection):
+    `units` cells, `input_size` numbers a step in and `output_size` out (`units` unless there is a projection)::
 
         input_to_*_weights         [units, input_size]
         recurrent_to_*_weights     [units, output_size], or all [units]: the diagonals of an IndyLSTM's matrices

@@ -46,7 +46,10 @@ def inspect(tflite: bytes | str | os.PathLike[str]) -> ModelSummary:
     """Summarizes a `.tflite` file.
 
     Args:
-        tflite: its bytes or its path.
+        tflite: its bytes or its path, or a `Conversion`.
+
+    Returns:
+        Frozen values: operators, tensors, LSTM nodes with their weights by gate, memory and multiply-adds.
 
     Raises:
         InvalidModelError: if it cannot be read, or contradicts itself.

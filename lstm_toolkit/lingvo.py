@@ -27,7 +27,7 @@ class LSTMCellSimple(tf.Module):
     """An LSTM cell with the options and parameters of Lingvo's class of this name.
 
     With `gates` 4, or 3 where the input gate is coupled, and `hidden` either `num_hidden_nodes` or, without a
-    projection, `num_output_nodes`:
+    projection, `num_output_nodes`::
 
         wm      [num_input_nodes + num_output_nodes, gates * hidden], rows: the input, then m
         b       [gates * hidden], only with `enable_lstm_bias`

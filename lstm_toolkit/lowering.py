@@ -57,6 +57,7 @@ def lower(tflite: bytes, *, form: str = "unrolled", steps_per_turn: int | None =
     Raises:
         ConversionError: if an op cannot be lowered exactly; names the layer, the reason and the remedy.
         InvalidModelError: if the bytes are no readable `.tflite` file.
+        ValueError: for another form, and for less than one step a turn.
     """
     model = tf_file.read_model(tflite)
     return tf_file.write_model(model) if lower_model(model, form=form, steps_per_turn=steps_per_turn) else tflite

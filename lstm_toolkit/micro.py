@@ -90,6 +90,9 @@ def micro_report(model: bytes | str | os.PathLike[str], *, run: bool = True) -> 
         model: the bytes or the path of a `.tflite` file.
         run: whether to look for the smallest arena, by running the file in a process of its own.
 
+    Returns:
+        The ops to register, the arena if the file ran, and the sizes of what stays in flash.
+
     Raises:
         InvalidModelError: if the file cannot be read, or cannot run there; names the op and the remedy.
         LstmToolkitError: with `run`, if `tflite-micro` is not installed; names the remedy.

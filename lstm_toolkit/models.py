@@ -1,6 +1,7 @@
 """Small Keras models that the codelabs and widgets use; each is one way of writing an LSTM.
 
-All take `seed`, so that two calls give the same weights, which are random and unlike in every gate.
+All take `seed`, so that two calls give the same weights, which are random and unlike in every gate. Inputs and outputs
+are float32; `time_steps` and `batch_size` of None leave these sizes open.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def stateful(
     return_sequences: bool = True,
     seed: int = 0,
 ) -> Any:
-    """One LSTM with stateful=True, whose state lives on from one call to the next."""
+    """One LSTM with stateful=True, whose state lives on from one call to the next: shapes as of `unidirectional`."""
     inputs = keras.Input((time_steps, input_size), batch_size=batch_size, name="sequence")
     layer = _lstm(units, seed, return_sequences=return_sequences, stateful=True)
     return _model(inputs, layer(inputs), "stateful")

@@ -110,6 +110,9 @@ def grid(
         sizes, options: lists of values by name.
         num_threads: a list of them.
         **settings: what all have in common: `runs`, `warmup`, `input_shapes`.
+
+    Raises:
+        ValueError: as `SweepConfig`.
     """
     models = [model] if isinstance(model, str) else model
     chosen_sizes = [dict(zip(sizes, values, strict=True)) for values in itertools.product(*sizes.values())]
@@ -170,7 +173,11 @@ class SweepRow:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class SweepResult(Tabular):
-    """Rows in the order of the configurations."""
+    """What `sweep` returns.
+
+    Attributes:
+        rows: one a configuration, in the order of these.
+    """
 
     rows: tuple[SweepRow, ...]
 

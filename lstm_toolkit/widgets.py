@@ -26,7 +26,10 @@ def explore_gates(source: Any = None) -> Any:
     """A panel: where the numbers of a kernel go, step by step, until they are the operands of the fused op.
 
     Args:
-        source: what holds the weights; None takes a small example.
+        source: what holds the weights, as for `plot_gates`; None takes small examples.
+
+    Raises:
+        TypeError, ValueError, InvalidModelError: as `plot_gates`.
     """
     from .explore_gates import explore_gates as panel
 
@@ -59,7 +62,7 @@ class _SizesPanel(ipywidgets.VBox):
     """Controls for the sizes, a button for what takes time, and room for what comes of it.
 
     Attributes:
-        batch_size, time_steps, input_size, units: `BoundedIntText`s. (Sliders have no label for screen readers.)
+        batch_size, time_steps, input_size, units: each a `BoundedIntText`. (Sliders have no label for screen readers.)
         run: the button.
         status: says what is being done, or what is wrong.
         results: what the button brought.

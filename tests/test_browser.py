@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import secrets
-import shutil
-import socket
-import subprocess
 import sys
 import time
-import urllib.request
-from pathlib import Path
 
 import nbformat
 import pytest
 
-CHROMIUM = os.environ.get("CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None,
-    reason="no Chromium: install it (Debian: apt install chromium) or set CHROMIUM to the path of its program",
-)
-BROWSER_OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from .jupyterlab import WAIT, browse, needs_chromium, open_notebook, run_all_cells, serve, shown
+
+pytestmark = needs_chromium
 CELLS = {
     "compare_layouts": "layouts = widgets.compare_layouts()\nlayouts",
     "explore_gates": "gates = widgets.explore_gates()\ngates",
@@ -44,121 +23,37 @@ CONTROLS = {
     "explore_gates": ("Weights", "Array", "Gate", "Step", "Row", "Column"),
     "compare_lowerings": (*SIZES, "Bars show"),
 }
-SETTINGS = {
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    # Otherwise cells out of sight are not in the page.
-    "notebook-extension/tracker": {"windowingMode": "none"},
-}
 CONTROL = "input, select, textarea, button, [role=slider], [contenteditable=true]"
-WAIT = 60_000
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """Address of a notebook with one cell a panel, in a JupyterLab that knows nothing of this machine's settings."""
-    root = tmp_path_factory.mktemp("lab")
+    """Address of a notebook with one cell a panel."""
+    folder = tmp_path_factory.mktemp("panels")
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
     first = "import sys\nfrom lstm_toolkit import widgets\nprint('tensorflow' in sys.modules, sys.executable)"
     notebook.cells = [nbformat.v4.new_code_cell(source) for source in (first, *CELLS.values(), "print('the' + ' end')")]
-    nbformat.write(notebook, root / "panels.ipynb")
-    folders = {name: root / name for name in ("config", "data", "settings", "workspaces", "runtime")}
-    for name, settings in SETTINGS.items():
-        file = folders["settings"] / "@jupyterlab" / f"{name}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(settings))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")} | {
-        "JUPYTER_CONFIG_DIR": str(folders["config"]),
-        "JUPYTER_DATA_DIR": str(folders["data"]),
-        "JUPYTER_RUNTIME_DIR": str(folders["runtime"]),
-        "JUPYTERLAB_SETTINGS_DIR": str(folders["settings"]),
-        "JUPYTERLAB_WORKSPACES_DIR": str(folders["workspaces"]),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    port, token = free_port(), secrets.token_hex(16)
-    command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
-        *("--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}"),
-    ]
-    with (root / "server.log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, cwd=root, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        _wait_for_server(f"http://127.0.0.1:{port}/api?token={token}", server, root / "server.log")
-        yield f"http://127.0.0.1:{port}/lab/tree/panels.ipynb?token={token}&reset"
-    finally:
-        server.terminate()
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-
-
-def _wait_for_server(address, server, log):
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except OSError:
-            assert server.poll() is None, Path(log).read_text()
-            time.sleep(0.2)
-    pytest.fail(f"JupyterLab did not start: {Path(log).read_text()}")
-
-
-def run_all_cells(page):
-    """Runs all cells; JupyterLab forgets what it is told before it is connected with the kernel."""
-    from playwright.sync_api import expect
-
-    prompt = page.locator(".jp-CodeCell .jp-InputPrompt").first
-    for _ in range(10):
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
-        try:
-            expect(prompt).not_to_have_text("[ ]:", timeout=5_000)
-            return
-        except AssertionError:
-            continue
-    pytest.fail("the first cell does not start")
+    nbformat.write(notebook, folder / "panels.ipynb")
+    with serve(folder, tmp_path_factory.mktemp("server")) as server:
+        yield server.address_of("panels.ipynb")
 
 
 @pytest.fixture(scope="module")
 def page(lab):
     """JupyterLab at 125 percent in a window of 1024 x 768 pixels, after all cells ran."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=BROWSER_OPTIONS)
-        # A browser's zoom of 125 percent: fewer CSS pixels in the same window, each drawn larger.
-        context = browser.new_context(viewport={"width": 819, "height": 614}, device_scale_factor=1.25)
-        page = context.new_page()
-        page.set_default_timeout(WAIT)
-        page.messages = []
-        page.on("console", lambda message: page.messages.append((message.type, message.text)))
-        page.on("pageerror", lambda error: page.messages.append(("error", str(error))))
-        page.goto(lab)
-        page.wait_for_selector("#jupyterlab-splash", state="detached")
-        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    # A browser's zoom of 125 percent: fewer CSS pixels in the same window, each drawn larger.
+    with browse(819, 614, device_scale_factor=1.25) as context:
+        page, page.watched = open_notebook(context, lab)
         run_all_cells(page)
         failed = page.locator(".jp-OutputArea [data-mime-type='application/vnd.jupyter.error']")
         page.locator(".jp-OutputArea-output").get_by_text("the end", exact=True).or_(failed).first.wait_for()
         assert not failed.count(), failed.inner_text()
         yield page
-        browser.close()
 
 
 def panel_of(page, name):
     """The output of a panel's cell."""
     return page.locator(".jp-CodeCell").nth(1 + list(CELLS).index(name)).locator(".jp-OutputArea").first
-
-
-def shown(panel):
-    """The markup of all that a panel says and draws."""
-    return "".join(panel.locator(".widget-html-content").evaluate_all("each => each.map(one => one.innerHTML)"))
 
 
 def changes(panel, act):
@@ -286,4 +181,12 @@ def test_tab_reaches_every_control(used_page):
 
 
 def test_no_errors_in_the_console(used_page):
-    assert not [text for kind, text in used_page.messages if kind == "error"]
+    assert used_page.watched.console == []
+
+
+def test_no_errors_in_callbacks(used_page):
+    assert used_page.watched.kernel == []
+
+
+def test_nothing_comes_from_other_machines(used_page):
+    assert used_page.watched.requests == []

@@ -25,7 +25,6 @@ import lstm_toolkit as lt
 from lstm_toolkit import GateWeights, converter_process, int8, lingvo, quantization
 from lstm_toolkit.contract import OPERANDS
 from lstm_toolkit.errors import ConversionError, ParityError
-from lstm_toolkit.exercises.quantization import check_scale
 from lstm_toolkit.quantization_view import quantization_view
 
 from . import fault_corpus
@@ -630,24 +629,6 @@ def test_view_shows_itself(viewed):
     other = lt.convert(gates(1), verify=False, **STEPS).tflite
     with pytest.raises(lt.errors.InvalidModelError, match=r"has no LSTMs \['lstm_l0'\]; it was made of another file"):
         quantization_view(viewed[1], other, viewed[2])
-
-
-def test_exercise_scale_and_zero_point():
-    def right(low, high):
-        low, high = min(low, 0.0), max(high, 0.0)
-        scale = (high - low) / 255
-        return scale, round(-128 - low / scale)
-
-    check_scale(right)
-    for wrong, hint in (
-        (lambda low, high: None, "returns nothing"),
-        (lambda low, high: (1.0, 0), "more than they need"),
-        (lambda low, high: (max(abs(low), abs(high)) / 256, 0), "leaves a part"),
-        (lambda low, high: ((high - low) / 255, -128 - low / (high - low) * 255), "must be an integer"),
-        (lambda low, high: ((high - low) / 255, round(-128 - low / (high - low) * 255)), "0 must be in the range"),
-    ):
-        with pytest.raises(AssertionError, match=hint):
-            check_scale(wrong)
 
 
 def test_the_state_of_an_int8_file_is_read_and_set_as_floats():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from . import require
+
+_VERDICTS = ("faster", "slower", "no difference")
+
+_INTERVALS = (
+    (5.66, 5.70, "slower"),
+    (0.531, 0.538, "faster"),
+    (0.996, 1.007, "no difference"),
+    (0.70, 1.04, "no difference"),
+    (0.98, 1.60, "no difference"),
+    (1.002, 1.006, "no difference"),
+    (0.994, 0.998, "no difference"),
+    (1.004, 1.30, "no difference"),
+    (0.60, 0.995, "no difference"),
+    (1.02, 1.03, "slower"),
+    (0.96, 0.98, "faster"),
+    (0.0, math.inf, "no difference"),
+)
 
 
 def check_ratio(ratio: Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], Any]) -> None:
@@ -24,14 +42,85 @@ def check_ratio(ratio: Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64
     drift = np.linspace(1.0, 3.0, 60)
     first, second = (20 * drift * random.normal(1.0, 0.01, 60), 25 * drift * random.normal(1.0, 0.01, 60))
     answer = ratio(first.copy(), second.copy())
-    require(isinstance(answer, (int, float, np.floating)), f"return a number, not {type(answer).__name__}")
+    _require_number(answer)
     require(abs(answer * 1.25 - 1) > 0.02, "that is how many times as long the first takes")
     require(abs(answer / 1.25 - 1) < 0.02, f"the second takes 1.25 times as long here, not {answer:.2f}")
     second[[3, 17, 40, 41, 58]] *= 30
     first[[9, 22]] *= 50
     answer = ratio(first.copy(), second.copy())
+    _require_number(answer)
     require(
         abs(answer / 1.25 - 1) < 0.02,
         f"7 rounds of 60 were disturbed, and the answer moved from 1.25 to {answer:.2f}; one spike must not count more "
         "than any other round",
     )
+
+
+def check_verdict(verdict: Callable[[float, float], Any]) -> None:
+    """Checks a function from the interval of a ratio to what may be said of the model.
+
+    Args:
+        verdict: takes the ends of the interval; returns "faster", "slower" or "no difference".
+
+    Raises:
+        AssertionError: with a hint, where a verdict is wrong.
+    """
+    for low, high, wanted in _INTERVALS:
+        answer = verdict(low, high)
+        require(answer is not None, "the function returns nothing")
+        require(
+            isinstance(answer, str) and answer in _VERDICTS,
+            f"return one of {', '.join(map(repr, _VERDICTS))}, not {answer!r}",
+        )
+        if {answer, wanted} == {"faster", "slower"}:
+            reason = "the ratio says how many times as long the model takes, so a faster one has less than 1"
+        elif answer == "no difference":
+            reason = "all of the interval is on one side of 1, and farther from it than one percent"
+        elif low <= 1 <= high:
+            reason = "the interval holds 1, so both may be equally fast"
+        else:
+            reason = "one of its ends is within one percent of 1, so the difference may be too small to count"
+        require(answer == wanted, f"[{low}, {high}] is not {answer!r}: {reason}")
+
+
+def check_least_time(least_time: Callable[[int, int, float, float], Any]) -> None:
+    """Checks a function that says how long a call of an LSTM takes at least if its recurrent weights must be read.
+
+    Args:
+        least_time: takes units, time steps, bytes of a weight, and gigabytes that are read in a second; returns
+            microseconds.
+
+    Raises:
+        AssertionError: with a hint, where the answer is off by more than 1 percent.
+    """
+    for units, time_steps, weight_bytes, rate in ((96, 7, 2.0, 10.0), (256, 50, 4.0, 64.0), (40, 300, 1.0, 3.0)):
+        answer = least_time(units, time_steps, weight_bytes, rate)
+        require(answer is not None, "the function returns nothing")
+        _require_number(answer)
+        # Of gates, columns and rows a weight each; a gigabyte a second is a thousand bytes a microsecond.
+        weights = np.zeros((4, units, units)).size
+        expected = sum(weights * weight_bytes / (1e3 * rate) for _ in range(time_steps))
+        reasons = {
+            1 / 4: "an LSTM has four gates, and each has recurrent weights of its own",
+            1 / units: "each gate has a weight from every unit to every unit",
+            1 / time_steps: "the weights are read in every step",
+            1 / weight_bytes: "count bytes, not weights",
+            8: "count bytes, not bits",
+            1e-6: "return microseconds",
+            1e-3: "a gigabyte is 1e9 bytes, and a second 1e6 microseconds",
+            1e3: "a gigabyte is 1e9 bytes, and a second 1e6 microseconds",
+        }
+        quotient = answer / expected
+        close = (text for number, text in reasons.items() if number != 1 and abs(quotient / number - 1) < 0.01)
+        reason = next(close, "")
+        require(
+            abs(quotient - 1) < 0.01,
+            f"{units} units, {time_steps} steps, {weight_bytes:g} bytes a weight and {rate:g} GB/s take at least "
+            f"{expected:.4g} microseconds, not {answer:.4g}" + (f": {reason}" if reason else ""),
+        )
+
+
+def _require_number(answer: Any) -> None:
+    number = isinstance(answer, (int, float, np.number)) and not isinstance(answer, bool)
+    require(number, f"return a number, not {type(answer).__name__}")
+    require(np.isfinite(answer), f"return a number that is finite, not {answer}")

@@ -41,10 +41,10 @@ def check_split(split: Callable[[Array], Any]) -> None:
     """
     kernel = _random(1, INPUT_SIZE, 4 * UNITS)
     answer = split(kernel.copy())
-    require_several(answer)
-    require(len(answer) == 4, f"the op has four gates, the function returns {len(answer)} arrays")
+    arrays = _arrays(answer)
+    require(len(arrays) == 4, f"the op has four gates, the function returns {len(arrays)} arrays")
     for number, gate in enumerate(GATES):
-        given = np.asarray(answer[number])
+        given = arrays[number]
         require(
             given.shape == (UNITS, INPUT_SIZE),
             f"of a kernel {list(kernel.shape)} the {gate} gate is [{UNITS}, {INPUT_SIZE}], not {list(given.shape)}",
@@ -69,9 +69,9 @@ def check_pack_lingvo(pack: Callable[[GateWeights], Any]) -> None:
     """
     weights = _weights(2)
     answer = pack(weights)
-    require_several(answer)
-    require(len(answer) == 2, f"a Lingvo cell has wm and b, the function returns {len(answer)} arrays")
-    wm, b = (np.asarray(each) for each in answer)
+    arrays = _arrays(answer)
+    require(len(arrays) == 2, f"a Lingvo cell has wm and b, the function returns {len(arrays)} arrays")
+    wm, b = arrays
     expected = (INPUT_SIZE + UNITS, 4 * UNITS)
     require(wm.shape == expected, f"wm must be {list(expected)}, not {list(wm.shape)}")
     require(b.shape == expected[1:], f"b must be {list(expected[1:])}, not {list(b.shape)}")
@@ -100,8 +100,8 @@ def check_find_order(find_order: Callable[[MysteryLstm, int], Any]) -> None:
     for order in itertools.permutations(GATES):
         answer = find_order(mystery_lstm(order), UNITS)
         require_several(answer)
-        answer = tuple(answer)
-        require(sorted(answer, key=str) == sorted(GATES), f"an order has each of {', '.join(GATES)} once, not {answer}")
+        answer = tuple(map(str, answer))
+        require(sorted(answer) == sorted(GATES), f"an order has each of {', '.join(GATES)} once, not {answer}")
         for block, (given, gate) in enumerate(zip(answer, order, strict=True)):
             require(
                 given == gate,
@@ -128,6 +128,15 @@ def mystery_lstm(order: Sequence[str]) -> MysteryLstm:
         return outputs[0], last_c[0]
 
     return run
+
+
+def _arrays(answer: Any) -> list[npt.NDArray[Any]]:
+    """An answer of several arrays; raises AssertionError where it is something else."""
+    require_several(answer)
+    try:
+        return [np.asarray(each) for each in answer]
+    except ValueError:
+        raise AssertionError("one of the things that the function returns has rows of unequal length") from None
 
 
 def _random(seed: int, *shape: int) -> Array:

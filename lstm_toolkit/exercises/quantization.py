@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from . import require, require_several
+
+LOWEST, HIGHEST = -128, 127
+
+ToInt8 = Callable[[npt.NDArray[np.float32], float, int], Any]
 
 
 def check_scale(scale_and_zero_point: Callable[[float, float], Any]) -> None:
@@ -20,15 +27,18 @@ def check_scale(scale_and_zero_point: Callable[[float, float], Any]) -> None:
     for low, high in ((-1.0, 1.0), (-0.3, 2.0), (0.5, 4.0), (-3.0, -1.0), (-0.001, 100.0)):
         answer = scale_and_zero_point(low, high)
         require_several(answer)
+        answer = tuple(answer)
+        require(len(answer) == 2, f"return a scale and a zero point, not {len(answer)} things")
+        require(all(map(_is_number, answer)), f"return two numbers, not {answer[0]!r} and {answer[1]!r}")
         scale, zero_point = answer
         where = f"for a range of {low} to {high} "
         low, high = min(low, 0.0), max(high, 0.0)
-        require(int(zero_point) == zero_point, f"{where}the zero point is {zero_point}, and must be an integer")
+        require(zero_point % 1 == 0, f"{where}the zero point is {zero_point}, and must be an integer")
         require(
-            -128 <= zero_point <= 127,
+            LOWEST <= zero_point <= HIGHEST,
             f"{where}the zero point is {zero_point}, and int8 has -128 to 127. 0 must be in the range: padding is 0",
         )
-        ends = [scale * (q - zero_point) for q in (-128, 127)]
+        ends = [scale * (q - zero_point) for q in (LOWEST, HIGHEST)]
         slack = 0.51 * (high - low) / 255
         require(
             ends[0] <= low + slack and ends[1] >= high - slack,
@@ -38,3 +48,85 @@ def check_scale(scale_and_zero_point: Callable[[float, float], Any]) -> None:
             ends[1] - ends[0] < 1.01 * (high - low),
             f"{where}the 256 numbers reach from {ends[0]:.4g} to {ends[1]:.4g}, which is more than they need to",
         )
+
+
+def check_to_int8(to_int8: ToInt8) -> None:
+    """Checks a function from float inputs to the integers that an int8 file takes.
+
+    Args:
+        to_int8: takes an array of any shape, float32, its scale and its zero point; returns int8 of the same shape.
+
+    Raises:
+        AssertionError: with a hint, where one of the integers is not the nearest of the 256.
+    """
+    random = np.random.default_rng(11)
+    for scale, zero_point in ((0.5, 0), (0.03, 17), (1 / 255, -128)):
+        # What each of the 256 integers stands for; an answer is right where none of them is nearer.
+        stands_for = {q: scale * (q - zero_point) for q in range(LOWEST, HIGHEST + 1)}
+        low, high = stands_for[LOWEST], stands_for[HIGHEST]
+        inside = random.uniform(low, high, (4, 5, 3)).astype(np.float32)
+        beyond = np.array([low - 40 * scale, high + 40 * scale, high + 300 * scale], np.float32)
+        for x in (inside, beyond):
+            answer = to_int8(x.copy(), scale, zero_point)
+            require(answer is not None, "the function returns nothing")
+            given = np.asarray(answer)
+            require(given.dtype == np.int8, f"the array is {given.dtype}, and the file takes int8")
+            require(given.shape == x.shape, f"of an array {list(x.shape)} comes one of {list(given.shape)}")
+            pairs = zip(x.ravel().tolist(), given.ravel().tolist(), strict=True)
+            # From the middle of the range on, where a wrong integer has not been clipped and tells most.
+            for value, q in sorted(pairs, key=lambda pair: abs(pair[0] - (low + high) / 2)):
+                best = min(stands_for, key=lambda each: abs(stands_for[each] - value))
+                off = abs(stands_for[q] - value) - abs(stands_for[best] - value)
+                where = f"with a scale of {scale:.4g} and a zero point of {zero_point}, {value:.4g} became {q}"
+                near = f"{where}, which stands for {stands_for[q]:.4g}; {best} stands for {stands_for[best]:.4g}"
+                require(off < 1e-3 * scale, f"{near}. {_reason(q - best, zero_point, value, low, high)}")
+
+
+def check_share_cut(share_cut: ToInt8) -> None:
+    """Checks a function that says what share of inputs lies beyond the range of an int8 input.
+
+    Args:
+        share_cut: takes an array of any shape, float32, a scale and a zero point; returns a number from 0 to 1.
+
+    Raises:
+        AssertionError: with a hint, where the share is wrong.
+    """
+    random = np.random.default_rng(12)
+    for scale, zero_point, below, above in ((0.1, 0, 0, 8), (1 / 255, -128, 0, 15), (0.02, 90, 7, 0), (0.5, -20, 4, 5)):
+        low, high = scale * (LOWEST - zero_point), scale * (HIGHEST - zero_point)
+        inside = random.uniform(low, high, 58 - below - above)
+        ends = [low - 0.3 * scale, high + 0.3 * scale]
+        steps = scale * random.uniform(2, 100, below + above)
+        x = np.concatenate([inside, ends, low - steps[:below], high + steps[below:]]).astype(np.float32)
+        answer = share_cut(random.permutation(x).reshape(3, 4, 5), scale, zero_point)
+        require(answer is not None, "the function returns nothing")
+        require(_is_number(answer), f"return a number, not {type(answer).__name__}")
+        wrong = {
+            below + above: "that is how many values there are; divide by the number of all",
+            100 * (below + above) / 60: "that is in percent; a share is from 0 to 1",
+            1 - (below + above) / 60: "that is the share of those that are kept",
+            (below + above + 2) / 60: "the two that are less than half a step beyond an end count too, and must not: "
+            "they are rounded to that end, and lose no more than others",
+        }
+        share = (below + above) / 60
+        reason = next((text for number, text in wrong.items() if abs(answer - number) < 1e-6), None)
+        require(
+            abs(answer - share) < 1e-6,
+            f"with a scale of {scale:.4g} and a zero point of {zero_point}, -128 and 127 stand for {low:.4g} and "
+            f"{high:.4g}; of 60 values {below} lie below and {above} above. That is {share:.4g}, not {answer:.4g}"
+            + (f": {reason}" if reason else ""),
+        )
+
+
+def _reason(off: int, zero_point: int, value: float, low: float, high: float) -> str:
+    if not low <= value <= high:
+        return "What lies beyond the range must become its end: clip before the type changes"
+    if off and off in (-zero_point, -2 * zero_point):
+        return "The zero point is added to what the division gives"
+    if abs(off) == 1:
+        return "Round to the nearest: a change of type cuts off what is behind the point"
+    return "Solve scale * (q - zero_point) = x for q"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and bool(np.isfinite(value))
