@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .sweeping import grid as grid
     from .sweeping import sweep as sweep
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 _MODULES = {
     "BenchmarkResult": "benchmark_result",

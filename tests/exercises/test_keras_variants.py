@@ -1,0 +1,139 @@
+"""The checks of the exercises in codelab 02: they pass on what is right, and have a hint for each mistake."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import lstm_toolkit
+from lstm_toolkit.exercises import keras_variants as exercises
+
+
+def place(layout, sizes, sequence, step, number):
+    sequences, steps, numbers = sizes
+    if layout == "batch_major":
+        return (sequence * steps + step) * numbers + number
+    return (step * sequences + sequence) * numbers + number
+
+
+OTHER = {"batch_major": "time_major", "time_major": "batch_major"}
+
+PLACES = [
+    (lambda *given: None, "returns nothing"),
+    (lambda *given: float(place(*given)), "an integer, not float"),
+    (lambda *given: 4 * place(*given), "count numbers, and not bytes"),
+    (lambda layout, *given: place(OTHER[layout], *given), "other layout: in batch_major all of one sequence"),
+    (lambda layout, *given: place("batch_major", *given), "other layout: in time_major all of one step"),
+    (
+        lambda layout, sizes, sequence, step, number: place(layout, sizes, sequence, step, 0),
+        "number 1 of step 0 of sequence 0 is at 1, not at 0",
+    ),
+    (
+        lambda layout, sizes, *given: place(layout, (*sizes[:2], 1), *given),
+        "number 0 of step 1 of sequence 0 is at 5, not at 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("answer", "hint"), PLACES)
+def test_place_has_a_hint_for_each_mistake(answer, hint):
+    with pytest.raises(AssertionError, match=hint):
+        exercises.check_place(answer)
+
+
+def on_three_inputs(x):
+    shared = layers.LSTM(4)
+    return layers.Add()([shared(x), shared(2 * x), shared(3 * x)])
+
+
+def cells(*units):
+    return layers.RNN([layers.LSTMCell(each) for each in units])
+
+
+VARIANTS = {
+    "LSTM(4, unroll=True), 20 steps": (1, (20, 3), lambda x: layers.LSTM(4, unroll=True)(x)),
+    "RNN([LSTMCell(4), LSTMCell(5), LSTMCell(6)])": (3, (7, 3), lambda x: cells(4, 5, 6)(x)),
+    "TimeDistributed(LSTM(4)), 5 paragraphs": (
+        1,
+        (5, 7, 3),
+        lambda x: layers.TimeDistributed(layers.LSTM(4))(x),
+    ),
+    "one LSTM(4), called on 3 inputs": (3, (7, 3), on_three_inputs),
+    "TimeDistributed(RNN([LSTMCell(4), LSTMCell(5)])), 5 paragraphs": (
+        2,
+        (5, 7, 3),
+        lambda x: layers.TimeDistributed(cells(4, 5))(x),
+    ),
+    "LSTM(4), then SimpleRNN(5)": (
+        1,
+        (7, 3),
+        lambda x: layers.SimpleRNN(5)(layers.LSTM(4, return_sequences=True)(x)),
+    ),
+}
+COUNTS = {name: count for name, (count, _, _) in VARIANTS.items()}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_counts_are_those_of_the_files(name):
+    count, shape, build = VARIANTS[name]
+    sequence = keras.Input(shape)
+    ops = lstm_toolkit.convert(keras.Model(sequence, build(sequence)), verify=False).report.ops
+    assert ops["UNIDIRECTIONAL_SEQUENCE_LSTM"] == count
+
+
+HINTS = dict(zip(COUNTS, ("advice", "each cell", "one batch", "not share", "reads", "another name"), strict=True))
+
+
+@pytest.mark.parametrize(("name", "hint"), HINTS.items())
+def test_counts_have_a_hint_for_each_layer(name, hint):
+    with pytest.raises(AssertionError, match=f"does not become 7: .*{hint}"):
+        exercises.check_counts(COUNTS | {name: 7})
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (None, "keep the dictionary; this is of type NoneType"),
+        ({}, "'LSTM.*, 20 steps' is missing"),
+        (dict.fromkeys(COUNTS), "no guess yet for LSTM"),
+        (COUNTS | {"LSTM(4), then SimpleRNN(5)": "one"}, "an integer, not str"),
+    ],
+)
+def test_counts_that_are_no_counts(answer, hint):
+    with pytest.raises(AssertionError, match=hint):
+        exercises.check_counts(answer)
+
+
+def to_right(tokens):
+    return np.take_along_axis(tokens, np.argsort(tokens == 0, axis=1, kind="stable"), axis=1)
+
+
+def rolled(tokens):
+    return np.array([np.roll(row, -np.argmax(row != 0)) for row in tokens])
+
+
+ROWS = [
+    (lambda tokens: None, "returns nothing"),
+    (lambda tokens: tokens[0], r"of \[40, 6\] tokens the function makes \[6\]"),
+    (lambda tokens: to_right(tokens).astype(np.float32), "integers, not float32"),
+    (lambda tokens: tokens, "padding before a word"),
+    (rolled, "padding before a word"),
+    (lambda tokens: -np.sort(-tokens, axis=1), "in another order"),
+    (lambda tokens: tokens[:, ::-1], "padding before a word"),
+    (lambda tokens: to_right(tokens[:, ::-1]), "in another order"),
+    (lambda tokens: to_right(tokens) * 0, "other words, or more or fewer"),
+]
+
+
+@pytest.mark.parametrize(("answer", "hint"), ROWS)
+def test_to_right_has_a_hint_for_each_mistake(answer, hint):
+    with pytest.raises(AssertionError, match=hint):
+        exercises.check_to_right(answer)
+
+
+def test_right_answers_pass():
+    exercises.check_place(place)
+    exercises.check_counts(COUNTS)
+    exercises.check_to_right(to_right)
