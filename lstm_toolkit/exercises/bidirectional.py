@@ -1,0 +1,173 @@
+"""Checks of the exercises in codelab 03: both directions out of one, and where each half ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import reference
+from ..contract import BIASES, INPUT_WEIGHTS, RECURRENT_WEIGHTS
+from ..gates import GateWeights
+from . import require
+
+BATCH, TIME_STEPS, INPUT_SIZE, UNITS = 3, 7, 5, 4
+LENGTHS = (7, 3, 1, 5, 2, 6)
+
+Array = npt.NDArray[np.float64]
+OneWay = Callable[[npt.ArrayLike], Array]
+
+_MERGES: dict[str, Callable[[Array, Array], Array]] = {
+    "concat": lambda forward, backward: np.concatenate([forward, backward], axis=-1),
+    "sum": lambda forward, backward: forward + backward,
+    "ave": lambda forward, backward: (forward + backward) / 2,
+    "mul": lambda forward, backward: forward * backward,
+}
+
+
+def check_both_ways(both_ways: Callable[[OneWay, OneWay, Array, str], Any]) -> None:
+    """Checks a function that makes a bidirectional layer out of two LSTMs that run from the start.
+
+    Args:
+        both_ways: takes two LSTMs, each a function from [batch, time, input_size] to [batch, time, units]; x [batch,
+            time, input_size]; and a merge mode, "concat", "sum", "ave" or "mul". Returns [batch, time, 2 * units] for
+            "concat", else [batch, time, units].
+
+    Raises:
+        AssertionError: with a hint, where an answer is wrong.
+    """
+    x = np.random.default_rng(1).normal(size=(BATCH, TIME_STEPS, INPUT_SIZE))
+    first, second = _weights(2), _weights(3)
+    forward, backward = _one_way("forward", first), _one_way("backward", second)
+    outputs = forward(x)
+    for mode, merge in _MERGES.items():
+        answer = both_ways(forward, backward, x.copy(), mode)
+        wanted = merge(outputs, _from_the_end(second, x))
+        given = _array(answer)
+        side_by_side = f'"{mode}" puts the numbers of a step side by side' if mode == "concat" else f'"{mode}"'
+        require(
+            given.shape == wanted.shape,
+            f"{side_by_side}: of x {list(x.shape)} and {UNITS} units comes {list(wanted.shape)}, "
+            f"not {list(given.shape)}",
+        )
+        if np.allclose(given, wanted, atol=1e-6):
+            continue
+        mistakes = {hint: merge(outputs, wrong) for hint, wrong in _wrong_halves(x, first, second).items()}
+        others = (name for name in _MERGES if mode not in (name, "concat") and name != "concat")
+        mistakes |= {f'that is "{name}"': _MERGES[name](outputs, _from_the_end(second, x)) for name in others}
+        mistakes["the forward half comes first"] = merge(_from_the_end(second, x), outputs)
+        hints = (hint for hint, wrong in mistakes.items() if np.allclose(given, wrong, atol=1e-6))
+        raise AssertionError(f'"{mode}": {next(hints, _first_difference(given, wanted))}')
+
+
+def check_last(last_of_both: Callable[[Array, npt.NDArray[np.int64]], Any]) -> None:
+    """Checks a function that takes the last output of each half out of the joined outputs of padded rows.
+
+    Args:
+        last_of_both: takes outputs [batch, time, 2 * units], the forward half first, both in the order of time; and
+            the number of real steps of each row, [batch]. Returns [batch, 2 * units].
+
+    Raises:
+        AssertionError: with a hint that names the row, the half, and the step that was taken, where one is wrong.
+    """
+    random, lengths = np.random.default_rng(4), np.array(LENGTHS)
+    first, second = _weights(5), _weights(6)
+    outputs = random.uniform(-1, 1, size=(len(LENGTHS), TIME_STEPS, 2 * UNITS))
+    wanted = np.empty((len(LENGTHS), 2 * UNITS))
+    for row, length in enumerate(LENGTHS):
+        x = random.normal(size=(1, length, INPUT_SIZE))
+        outputs[row, :length, :UNITS], last, _ = (each[0] for each in reference.lstm(first, x))
+        outputs[row, :length, UNITS:] = _from_the_end(second, x)[0]
+        wanted[row] = np.concatenate([last, _end_from_the_end(second, x)])
+    given = _array(last_of_both(outputs.copy(), lengths.copy()))
+    require(
+        given.shape == wanted.shape,
+        f"of outputs {list(outputs.shape)} comes {list(wanted.shape)}, a row of each, not {list(given.shape)}",
+    )
+    halves = (("forward", slice(None, UNITS)), ("backward", slice(UNITS, None)))
+    for row, length in enumerate(LENGTHS):
+        for half, numbers in halves:
+            if np.allclose(given[row, numbers], wanted[row, numbers], atol=1e-6):
+                continue
+            where = f"row {row} has {length} real steps, and its {half} half "
+            found = [
+                f"was taken from step {step}" + (" of the other half" if name != half else "")
+                for name, place in halves
+                for step in range(TIME_STEPS)
+                if np.allclose(given[row, numbers], outputs[row, step, place], atol=1e-6)
+            ]
+            raise AssertionError(where + next(iter(found), "is not among its outputs") + f". {_ENDS[half]}")
+
+
+_ENDS = {
+    "forward": "It has read the whole row at the last real step; what stands behind that is padding",
+    "backward": "It starts at the last real step; where has it read the whole row?",
+}
+
+
+def _wrong_halves(x: Array, first: GateWeights, second: GateWeights) -> dict[str, Array]:
+    """What backward halves look like after typical mistakes, by hint."""
+    right, from_start = _from_the_end(second, x), reference.lstm(second, x)[0]
+    numbers_turned = reference.lstm(second, x[..., ::-1])[0]
+    return {
+        "the outputs of the backward half are still in the order in which it read; its first one belongs to the last "
+        "step": right[:, ::-1],
+        "the backward half read x from the start; time is axis 1, and x[::-1] turns the batch round": from_start,
+        "the backward half read x from the start, and only its outputs were turned round": from_start[:, ::-1],
+        "the second half ran on the weights of the first; call `backward`": _from_the_end(first, x),
+        "x was turned round along axis 2, the numbers of a step; time is axis 1": numbers_turned[..., ::-1],
+    }
+
+
+def _first_difference(given: Array, wanted: Array) -> str:
+    row, step, number = np.argwhere(~np.isclose(given, wanted, atol=1e-6))[0]
+    half = ", in the backward half," if number >= UNITS else ""
+    return f"number {number} of step {step} of row {row}{half} is {given[row, step, number]:.3f}, and should be " + (
+        f"{wanted[row, step, number]:.3f}"
+    )
+
+
+def _one_way(name: str, weights: GateWeights) -> OneWay:
+    """An LSTM that runs from the start, as the reader gets it."""
+
+    def run(x: npt.ArrayLike) -> Array:
+        shape = np.shape(x)
+        require(
+            len(shape) == 3 and shape[-1] == INPUT_SIZE,
+            f"{name} takes [batch, time, {INPUT_SIZE}], and was given {list(shape)}",
+        )
+        return reference.lstm(weights, x)[0]
+
+    return run
+
+
+def _from_the_end(weights: GateWeights, x: Array) -> Array:
+    """Outputs in the order of time of an LSTM that goes from the last step to the first: [batch, time, units]."""
+    outputs, h, c = np.empty((*x.shape[:2], UNITS)), None, None
+    for step in range(x.shape[1] - 1, -1, -1):
+        _, h, c = reference.lstm(weights, x[:, step : step + 1], h=h, c=c)
+        outputs[:, step] = h
+    return outputs
+
+
+def _end_from_the_end(weights: GateWeights, x: Array) -> Array:
+    """Last h of an LSTM that reads the one sequence x [1, time, input_size] from the end: [units]."""
+    return reference.lstm(weights, np.array([list(reversed(x[0]))]))[1][0]
+
+
+def _array(answer: Any) -> Array:
+    require(answer is not None, "the function returns nothing")
+    try:
+        return np.asarray(answer, np.float64)
+    except (TypeError, ValueError):
+        raise AssertionError(f"return one array of numbers, not {type(answer).__name__}") from None
+
+
+def _weights(seed: int) -> GateWeights:
+    random = np.random.default_rng(seed)
+    groups = ((INPUT_WEIGHTS, (UNITS, INPUT_SIZE)), (RECURRENT_WEIGHTS, (UNITS, UNITS)), (BIASES, (UNITS,)))
+    return GateWeights(
+        **{name: random.normal(size=shape).astype(np.float32) for group, shape in groups for name in group}
+    )

@@ -1,0 +1,231 @@
+"""Checks of the exercises in codelab 04: many streams through one function, and a file whose state is not known."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import reference
+from ..contract import BIASES, INPUT_WEIGHTS, RECURRENT_WEIGHTS
+from ..gates import GateWeights
+from . import require
+
+INPUT_SIZE, UNITS = 3, 5
+
+Array = npt.NDArray[np.float64]
+Step = Callable[[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike], tuple[Array, Array, Array]]
+Request = tuple[str, Array]
+Call = Callable[[npt.ArrayLike], Array]
+
+_REQUESTS = (("ann", 4), ("ann", 6), ("bob", 3), ("ann", 1), ("cem", 5), ("bob", 7), ("cem", 2), ("bob", 4), ("ann", 8))
+"""Who asks, and with how many time steps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """A call of a reader's `step`: what came in and what went out."""
+
+    x: Array
+    h: Array
+    c: Array
+    results: tuple[Array, Array, Array]
+
+
+def check_serve(serve: Callable[[Step, int, Sequence[Request]], Any]) -> None:
+    """Checks a function that answers many users with one LSTM that keeps no state of its own.
+
+    Args:
+        serve: takes `step`, a function from x [1, time, input_size], h [1, units] and c [1, units] to the outputs
+            [1, time, units], the new h and the new c; units; and requests, pairs of a user's name and the next x of
+            that user's stream. Returns a list of outputs, one for each request, in their order.
+
+    Raises:
+        AssertionError: with a hint on the first request whose answer is wrong.
+    """
+    weights = _weights(1)
+    for round_number in range(2):
+        random = np.random.default_rng(10 + round_number)
+        requests = [(user, random.normal(size=(1, time, INPUT_SIZE))) for user, time in _REQUESTS]
+        calls: list[_Call] = []
+        answers = serve(_step(weights, calls), UNITS, [(user, x.copy()) for user, x in requests])
+        require(answers is not None, "the function returns nothing")
+        require(np.iterable(answers), f"return a list of outputs, not a single {type(answers).__name__}")
+        answers = list(answers)
+        require(
+            len(answers) == len(requests), f"{len(requests)} requests have {len(requests)} answers, not {len(answers)}"
+        )
+        again = "in a second list of requests, which has nothing to do with the first, " if round_number else ""
+        for number, ((user, x), (wanted, h, c), answer) in enumerate(
+            zip(requests, _alone(weights, requests), answers, strict=True)
+        ):
+            given = _array(answer)
+            where = f"{again}request {number}, by {user}: "
+            require(
+                given.shape == wanted.shape, f"{where}the answer is {list(given.shape)}, and not {list(wanted.shape)}"
+            )
+            if not np.allclose(given, wanted, atol=1e-6):
+                is_new = user not in [each for each, _ in requests[:number]]
+                raise AssertionError(where + _reason(calls, x, h, c, is_new=is_new))
+
+
+def check_which_state(which_state: Callable[[Call], Any]) -> None:
+    """Checks a function that finds out what a file does with its state between two calls.
+
+    Args:
+        which_state: takes a function from x [1, time, 3] to outputs [1, time, 5], where time is any, that runs a file
+            as a `Runner` does; returns "reset" or "carry".
+
+    Raises:
+        AssertionError: with a hint, where an answer is wrong. Among the files are some that have been called before,
+            one that forgets fast, and one whose outputs are 0 as long as its inputs are.
+    """
+    for forgetful, silent, called_before in ((0, 0, 0), (0, 0, 1), (1, 0, 0), (0, 1, 0)):
+        weights = _weights(2)
+        if forgetful:
+            weights = _forgetful(weights)
+        if silent:
+            weights = dataclasses.replace(weights, **dict.fromkeys(BIASES, np.zeros(UNITS, np.float32)))
+        for mode in ("reset", "carry"):
+            calls: list[tuple[Array, Array]] = []
+            run = _file(weights, mode, calls)
+            if called_before:
+                run(np.random.default_rng(5).normal(size=(1, 9, INPUT_SIZE)))
+                calls.clear()
+            answer = which_state(run)
+            require(answer is not None, "the function returns nothing")
+            require(
+                isinstance(answer, str) and answer in ("reset", "carry"),
+                f'return "reset" or "carry", not {answer!r}',
+            )
+            used = "has been called before, and " if called_before else ""
+            does = "starts every call from zero" if mode == "reset" else "starts a call where the last one ended"
+            require(answer == mode, f"a file {used}{does}, and the function says {answer!r}: {_evidence(calls, mode)}")
+
+
+def _reason(calls: Sequence[_Call], x: Array, h: Array, c: Array, *, is_new: bool) -> str:
+    """What is wrong with an answer to x, which should have started from h and c."""
+    number = next((n for n, call in enumerate(calls) if np.array_equal(call.x, x)), None)
+    if number is None:
+        return "step was not called with this x"
+    call = calls[number]
+
+    def started_from(*state: Array) -> bool:
+        return all(np.allclose(a, b, atol=1e-9) for a, b in zip((call.h, call.c), state, strict=True))
+
+    if started_from(h, c):
+        return "step got the right state, but the answer is not the outputs that it returned"
+    if is_new:
+        return "this user is new, so h and c must be zeros; they had numbers of somebody else"
+    if started_from(c, h):
+        return "h and c were swapped; step takes and returns h first"
+    if not call.h.any() and not call.c.any():
+        return "h and c were zeros again; hand on what step returned for this user's last request"
+    if any(started_from(*earlier.results[1:]) for earlier in calls[:number]):
+        return "h and c were those of another request; keep them for each user, and keep those of the last one"
+    if not call.h.any() or not call.c.any():
+        return f"{'c' if call.h.any() else 'h'} was zeros again; hand on both h and c"
+    return "h and c are not what step returned for this user's last request"
+
+
+def _evidence(calls: Sequence[tuple[Array, Array]], mode: str) -> str:
+    """What the calls of a reader have shown, or why they have shown nothing."""
+    if len(calls) < 2:
+        return f"it made {len(calls)} call(s), and a single one cannot tell"
+    if not any(x.any() for x, _ in calls):
+        return "it called with zeros alone, on which some files stay at 0 whatever they do with their state"
+    differences = [
+        np.abs(second - first).max(axis=(0, 2))
+        for (x, first), (other, second) in pairwise(calls)
+        if np.array_equal(x, other)
+    ]
+    if not differences:
+        return "call twice in a row with the same x; with two different ones the answers differ anyway"
+    if mode == "reset":
+        return "of two calls with the same x the answers were the same"
+    first, last = differences[0][0], differences[0][-1]
+    return (
+        f"of two calls with the same x the answers differ by {first:.0e} at the first step, by {last:.0e} at the last"
+    )
+
+
+def _alone(weights: GateWeights, requests: Sequence[Request]) -> Iterator[tuple[Array, Array, Array]]:
+    """For each request the outputs that its user would get alone, and the h and c that the request starts from."""
+    for number, (user, x) in enumerate(requests):
+        stream = [each for name, each in requests[:number] if name == user]
+        before = sum(each.shape[1] for each in stream)
+        outputs, _, _ = reference.lstm(weights, np.concatenate([*stream, x], axis=1))
+        h, c = np.zeros((2, 1, UNITS))
+        if stream:
+            _, h, c = reference.lstm(weights, np.concatenate(stream, axis=1))
+        yield outputs[:, before:], h, c
+
+
+def _step(weights: GateWeights, calls: list[_Call]) -> Step:
+    """An LSTM without state of its own, as the reader gets it; every call goes into a list."""
+
+    def step(x: npt.ArrayLike, h: npt.ArrayLike, c: npt.ArrayLike) -> tuple[Array, Array, Array]:
+        x = np.array(x, np.float64)
+        _require_input(x)
+        for name, value in (("h", h), ("c", c)):
+            require(value is not None, f"step was called with {name} = None; a new stream starts from zeros")
+            require(np.shape(value) == (1, UNITS), f"{name} is [1, {UNITS}], and not {list(np.shape(value))}")
+        h, c = np.array(h, np.float64), np.array(c, np.float64)
+        results = reference.lstm(weights, x, h=h, c=c)
+        calls.append(_Call(x, h, c, results))
+        outputs, new_h, new_c = results
+        return outputs.copy(), new_h.copy(), new_c.copy()
+
+    return step
+
+
+def _file(weights: GateWeights, mode: str, calls: list[tuple[Array, Array]]) -> Call:
+    """Stands in for a `Runner` on a file whose state is in a given mode; every call goes into a list."""
+    state: tuple[Array | None, Array | None] = (None, None)
+
+    def run(x: npt.ArrayLike) -> Array:
+        nonlocal state
+        x = np.array(x, np.float64)
+        _require_input(x)
+        h, c = state if mode == "carry" else (None, None)
+        outputs, new_h, new_c = reference.lstm(weights, x, h=h, c=c)
+        state = new_h, new_c
+        calls.append((x, outputs))
+        return outputs.astype(np.float32)
+
+    return run
+
+
+def _require_input(x: Array) -> None:
+    require(
+        x.ndim == 3 and x.shape[0] == 1 and x.shape[1] and x.shape[2] == INPUT_SIZE,
+        f"x is [1, time, {INPUT_SIZE}], and not {list(x.shape)}",
+    )
+
+
+def _forgetful(weights: GateWeights) -> GateWeights:
+    """The same with a forget gate that is almost shut and weak recurrent weights: a state fades within a few steps."""
+    parts = {name: 0.1 * getattr(weights, name) for name in RECURRENT_WEIGHTS}
+    parts |= {"forget_gate_bias": np.full(UNITS, -6, np.float32)}
+    parts |= {"input_to_forget_weights": 0.1 * weights.input_to_forget_weights}
+    return dataclasses.replace(weights, **parts)
+
+
+def _array(answer: Any) -> Array:
+    require(answer is not None, "one of the answers is None")
+    try:
+        return np.asarray(answer, np.float64)
+    except (TypeError, ValueError):
+        raise AssertionError(f"an answer is one array of numbers, not {type(answer).__name__}") from None
+
+
+def _weights(seed: int) -> GateWeights:
+    random = np.random.default_rng(seed)
+    groups = ((INPUT_WEIGHTS, (UNITS, INPUT_SIZE)), (RECURRENT_WEIGHTS, (UNITS, UNITS)), (BIASES, (UNITS,)))
+    return GateWeights(
+        **{name: random.normal(size=shape).astype(np.float32) for group, shape in groups for name in group}
+    )
