@@ -62,8 +62,8 @@ def convert(
             marked by `composite` in it; bare weights, which are a `GateWeights`, a list of layers (each one of them,
             or a pair of both directions), or a `torch.nn.LSTM`; the folder of a SavedModel, or a concrete function,
             that was traced under `fusable_lstms`, by tf_keras, or with such functions.
-        input_signature: a `tf.TensorSpec` an input, in the structure of the model's input, for a model that does not know its
-            own (a subclassed model, a layer). Their names become the names of the inputs.
+        input_signature: a `tf.TensorSpec` an input, in the structure of the model's input, for a model that does not
+            know its own (a subclassed model, a layer). Their names become the names of the inputs.
         batch_size: None keeps the model's own, and 1 where that is None; a fused op needs a fixed batch.
         time_steps: None keeps the model's own; dynamic time stays dynamic.
         lowering: "fused": every LSTM and simple RNN is a fused op. "unrolled": they, and GRUs and layers with other
@@ -357,7 +357,8 @@ def _layers_of(model: Any) -> tuple[LayerReport, ...]:
 
 _LOOPS = (
     "so that they cannot be recognized any more; trace or export it again inside `with lstm_toolkit.fusable_lstms():`, "
-    "or convert the Keras model itself (a function that tf_keras traced needs a fixed batch from the start)"
+    "or convert the Keras model itself (a function that tf_keras traced needs a fixed batch from the start); an LSTM of "
+    "your own is to be marked by lstm_toolkit.composite"
 )
 
 

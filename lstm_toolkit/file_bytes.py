@@ -7,6 +7,7 @@ The work is in proportion to the size of the file then.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -37,6 +38,9 @@ def check_bytes(data: bytes) -> None:
         _walk(data)
     except InvalidModelError:
         raise
+    except struct.error as error:  # the reader met an offset that leaves the file
+        message = f"the .tflite file is damaged: it ends, after {len(data):,} bytes, before its tables do"
+        raise InvalidModelError(message) from error
     except Exception as error:  # the reader raises whatever the damaged bytes lead it to
         raise InvalidModelError(f"the .tflite file is damaged: {type(error).__name__}: {error}") from error
 
