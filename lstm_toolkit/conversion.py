@@ -357,8 +357,8 @@ def _layers_of(model: Any) -> tuple[LayerReport, ...]:
 
 _LOOPS = (
     "so that they cannot be recognized any more; trace or export it again inside `with lstm_toolkit.fusable_lstms():`, "
-    "or convert the Keras model itself (a function that tf_keras traced needs a fixed batch from the start); an LSTM of "
-    "your own is to be marked by lstm_toolkit.composite"
+    "or convert the Keras model itself (a function that tf_keras traced needs a fixed batch from the start); an LSTM "
+    "of your own is to be marked by lstm_toolkit.composite"
 )
 
 

@@ -9,7 +9,7 @@ import time
 import nbformat
 import pytest
 
-from .jupyterlab import WAIT, browse, needs_chromium, open_notebook, run_all_cells, serve, shown
+from .jupyterlab import WAIT, browse, errors, needs_chromium, open_notebook, run_all_cells, serve, shown
 
 pytestmark = needs_chromium
 CELLS = {
@@ -45,7 +45,7 @@ def page(lab):
     with browse(819, 614, device_scale_factor=1.25) as context:
         page, page.watched = open_notebook(context, lab)
         run_all_cells(page)
-        failed = page.locator(".jp-OutputArea [data-mime-type='application/vnd.jupyter.error']")
+        failed = errors(page)
         page.locator(".jp-OutputArea-output").get_by_text("the end", exact=True).or_(failed).first.wait_for()
         assert not failed.count(), failed.inner_text()
         yield page

@@ -61,25 +61,11 @@ def check_to_int8(to_int8: ToInt8) -> None:
     """
     random = np.random.default_rng(11)
     for scale, zero_point in ((0.5, 0), (0.03, 17), (1 / 255, -128)):
-        # What each of the 256 integers stands for; an answer is right where none of them is nearer.
-        stands_for = {q: scale * (q - zero_point) for q in range(LOWEST, HIGHEST + 1)}
-        low, high = stands_for[LOWEST], stands_for[HIGHEST]
+        low, high = scale * (LOWEST - zero_point), scale * (HIGHEST - zero_point)
         inside = random.uniform(low, high, (4, 5, 3)).astype(np.float32)
+        _require_nearest(to_int8, inside, scale, zero_point)
         beyond = np.array([low - 40 * scale, high + 40 * scale, high + 300 * scale], np.float32)
-        for x in (inside, beyond):
-            answer = to_int8(x.copy(), scale, zero_point)
-            require(answer is not None, "the function returns nothing")
-            given = np.asarray(answer)
-            require(given.dtype == np.int8, f"the array is {given.dtype}, and the file takes int8")
-            require(given.shape == x.shape, f"of an array {list(x.shape)} comes one of {list(given.shape)}")
-            pairs = zip(x.ravel().tolist(), given.ravel().tolist(), strict=True)
-            # From the middle of the range on, where a wrong integer has not been clipped and tells most.
-            for value, q in sorted(pairs, key=lambda pair: abs(pair[0] - (low + high) / 2)):
-                best = min(stands_for, key=lambda each: abs(stands_for[each] - value))
-                off = abs(stands_for[q] - value) - abs(stands_for[best] - value)
-                where = f"with a scale of {scale:.4g} and a zero point of {zero_point}, {value:.4g} became {q}"
-                near = f"{where}, which stands for {stands_for[q]:.4g}; {best} stands for {stands_for[best]:.4g}"
-                require(off < 1e-3 * scale, f"{near}. {_reason(q - best, zero_point, value, low, high)}")
+        _require_nearest(to_int8, beyond, scale, zero_point)
 
 
 def check_share_cut(share_cut: ToInt8) -> None:
@@ -118,14 +104,36 @@ def check_share_cut(share_cut: ToInt8) -> None:
         )
 
 
-def _reason(off: int, zero_point: int, value: float, low: float, high: float) -> str:
-    if not low <= value <= high:
-        return "What lies beyond the range must become its end: clip before the type changes"
-    if off and off in (-zero_point, -2 * zero_point):
-        return "The zero point is added to what the division gives"
-    if abs(off) == 1:
-        return "Round to the nearest: a change of type cuts off what is behind the point"
-    return "Solve scale * (q - zero_point) = x for q"
+def _require_nearest(to_int8: ToInt8, x: npt.NDArray[np.float32], scale: float, zero_point: int) -> None:
+    answer = to_int8(x.copy(), scale, zero_point)
+    require(answer is not None, "the function returns nothing")
+    given = np.asarray(answer)
+    require(given.dtype == np.int8, f"the array is {given.dtype}, and the file takes int8")
+    require(given.shape == x.shape, f"of an array {list(x.shape)} comes one of {list(given.shape)}")
+    integers = np.arange(LOWEST, HIGHEST + 1)
+    distances = np.abs(scale * (integers - zero_point) - x.reshape(-1, 1).astype(np.float64))
+    best, chosen = integers[distances.argmin(axis=1)], given.ravel().astype(np.int64)
+    wrong = np.flatnonzero(distances[np.arange(x.size), chosen - LOWEST] > distances.min(axis=1) + 1e-3 * scale)
+    if not wrong.size:
+        return
+    off = (chosen - best)[wrong]
+    kinds, counts = np.unique(off, return_counts=True)
+    usual = int(kinds[counts.argmax()])
+    # An integer that is wrong as most are tells more than one that was clipped too.
+    example = wrong[off == usual][0]
+    value, q, nearest = x.ravel()[example], chosen[example], best[example]
+    if not LOWEST - 0.5 <= value / scale + zero_point <= HIGHEST + 0.5:
+        reason = "What lies beyond the range must become its end: clip before the type changes"
+    elif np.abs(off).max() == 1:
+        reason = "Round to the nearest: a change of type cuts off what is behind the point"
+    elif usual in (-zero_point, -2 * zero_point):
+        reason = "The zero point is added to what the division gives"
+    else:
+        reason = "Solve scale * (q - zero_point) = x for q"
+    raise AssertionError(
+        f"with a scale of {scale:.4g} and a zero point of {zero_point}, {value:.4g} became {q}, which stands for "
+        f"{scale * (q - zero_point):.4g}; {nearest} stands for {scale * (nearest - zero_point):.4g}. {reason}"
+    )
 
 
 def _is_number(value: Any) -> bool:
