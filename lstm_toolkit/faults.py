@@ -373,7 +373,7 @@ FAULTS = (
         "variable-tensors",
         "error",
         _variables,
-        'convert with lowering="unrolled" or "loop", which have no variables',
+        "lstm_toolkit.lower writes it as plain ops, which have no variables",
         target="compiled",
     ),
     Fault("micro-op", "error", _not_on_micro, _FOR_MICRO, target="micro"),

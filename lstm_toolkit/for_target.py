@@ -138,7 +138,7 @@ def convert_for(target: str, convert: Callable[..., Conversion], options: Mappin
         # The target leaves one way, so there is nothing to choose by time.
         if options["max_error"] is not None:
             raise ValueError(
-                f"target={target!r} leaves lowering=\"auto\" one way, so max_error lets nothing in; pass "
+                f'target={target!r} leaves lowering="auto" one way, so max_error lets nothing in; pass '
                 "quantization for int8 weights"
             )
         options = {name: value for name, value in options.items() if name not in ("max_error", "time_budget")}
