@@ -30,8 +30,8 @@ class LSTMCellSimple(tf.Module):
     projection, `num_output_nodes`::
 
         wm      [num_input_nodes + num_output_nodes, gates * hidden], rows: the input, then m
-        b       [gates * hidden], only with `enable_lstm_bias`
-        w_proj  [hidden, num_output_nodes], only with `num_hidden_nodes`
+        b       [gates * hidden], only with enable_lstm_bias
+        w_proj  [hidden, num_output_nodes], only with num_hidden_nodes
 
     Columns are in the order cell, input, forget, output, or cell, forget, output. All are float32 and trainable.
     Matrices start as Xavier uniform, the bias as zeros.

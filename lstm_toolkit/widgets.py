@@ -10,7 +10,10 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-import ipywidgets
+try:
+    import ipywidgets
+except ImportError as error:
+    raise ImportError("the panels need ipywidgets: pip install 'lstm_toolkit[codelabs]'") from error
 
 from . import layout_comparison, lowering_comparison
 from .measured_files import LIMITS, Sizes

@@ -34,7 +34,7 @@ def test_environment_yml_equals_pyproject():
     extras = PROJECT["optional-dependencies"]
     wanted = [
         *PROJECT["dependencies"],
-        *(each for extra in ("codelabs", "legacy", "sweep", "viewer", "test") for each in extras[extra]),
+        *(each for extra in ("codelabs", "docs", "legacy", "sweep", "viewer", "test") for each in extras[extra]),
     ]
     wanted = [each for each in wanted if not each.startswith("lstm_toolkit[")]
     assert sorted(pip) == sorted([*wanted, "-e ."])
