@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -114,6 +115,17 @@ def test_pictures_in_notebooks_have_a_text(path):
     assert pictures or path.name == "index.ipynb" or path.parent.name == "solutions"
     for picture in pictures:
         assert re.search(r' (?:alt|aria-label)="[^"]{20,}"', picture), picture[:200]
+
+
+def test_every_mutation_finds_its_line():
+    """`tools/check_notebooks_notice.py` shows that codelabs notice them."""
+    specification = importlib.util.spec_from_file_location("check", ROOT / "tools" / "check_notebooks_notice.py")
+    check = importlib.util.module_from_spec(specification)
+    sys.modules["check"] = check
+    specification.loader.exec_module(check)
+    for mutation in check.MUTATIONS:
+        assert (ROOT / "lstm_toolkit" / mutation.module).read_text().count(mutation.before) == 1, mutation.what
+        assert (ROOT / "notebooks" / f"{mutation.notebook}.ipynb").exists()
 
 
 def test_make_lab_answers_on_localhost_and_asks_for_its_token(tmp_path):
