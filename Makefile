@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300
+NBVAL := -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300
 # Jupyter refuses to run as root unless it is told; the server stays on localhost, behind its token.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 

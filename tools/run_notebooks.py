@@ -44,16 +44,19 @@ def keep_timings(before: Any, notebook: Any) -> None:
 
     Args:
         before: the notebook as it was, with outputs of an earlier run.
-        notebook: the same, run again and normalized; it gets the outputs and the fingerprint.
+        notebook: the same, run again and normalized; it gets the outputs, and a fingerprint where there are such cells.
     """
+    as_before = copy.deepcopy(notebook)
+    pairs = zip(as_before.cells, before.cells, strict=True)
+    timed = [pair for pair in pairs if "nbval-ignore-output" in pair[0].metadata.get("tags", [])]
     if before.metadata.get("fingerprint") == fingerprint(before):
-        as_before = copy.deepcopy(notebook)
-        for cell, earlier in zip(as_before.cells, before.cells, strict=True):
-            if "nbval-ignore-output" in cell.metadata.get("tags", []):
-                cell.outputs = earlier.outputs
+        for cell, earlier in timed:
+            cell.outputs = earlier.outputs
         if fingerprint(as_before) == fingerprint(before):
             notebook.cells = as_before.cells
-    notebook.metadata["fingerprint"] = fingerprint(notebook)
+    notebook.metadata.pop("fingerprint", None)
+    if any(cell.outputs for cell, _ in timed):
+        notebook.metadata["fingerprint"] = fingerprint(notebook)
 
 
 def fingerprint(notebook: Any) -> str:
