@@ -15,6 +15,7 @@ import logging
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,14 +31,15 @@ _lock = threading.Lock()
 
 @contextlib.contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Keeps TensorFlow's log lines and prints, which hold paths of temporary folders, out of the caller's output."""
+    """Keeps TensorFlow's log lines, prints and warnings, which hold paths of files, out of the caller's output."""
     import tensorflow as tf
 
     tf_logger = tf.get_logger()
     level = tf_logger.level
     tf_logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         tf_logger.setLevel(level)
