@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
 import pytest
+
+# Where a shell starts the tests in the background they ignore this signal, and so would the processes that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+LONG = (
+    "test_codelabs_in_browser.py",
+    "test_quantization.py",
+    "test_targets.py",
+    "test_property.py",
+    "test_sweep_dask.py",
+    "test_loops.py",
+    "test_diagnosis.py",
+    "test_fuzz.py",
+    "test_matrix.py",
+)
+"""Files that take long, the longest first: what begins last should be short, or one of two processes waits for it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the long files in front."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture
