@@ -16,15 +16,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONG = (
+    "test_forms.py",
     "test_codelabs_in_browser.py",
     "test_quantization.py",
+    "test_variants.py",
+    "test_composite.py",
+    "test_lowering.py",
     "test_targets.py",
-    "test_property.py",
-    "test_sweep_dask.py",
-    "test_loops.py",
-    "test_diagnosis.py",
-    "test_fuzz.py",
-    "test_matrix.py",
 )
 """Files that take long, the longest first: what begins last should be short, or one of two processes waits for it."""
 
