@@ -146,7 +146,7 @@ def test_make_lab_answers_on_localhost_and_asks_for_its_token(tmp_path):
         env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
     ).stdout.splitlines()[-1]
     assert "--ip=127.0.0.1" in command
-    assert command.endswith(" notebooks/index.ipynb")
+    assert "--LabApp.default_url=/lab/tree/index.ipynb" in command
     words = command.split()
     words[:1] = [sys.executable, "-m", "jupyter"]
     folders = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
