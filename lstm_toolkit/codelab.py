@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import tflite_file as tf_file
+from .arithmetic import turns_of
 from .conversion import run_converter
 
 
@@ -91,7 +92,7 @@ def operators_executed(tflite: bytes, time_steps: int) -> int:
 
     Args:
         tflite: the file.
-        time_steps: turns of a loop whose bounds are not written in the file as `lowering="loop"` writes them.
+        time_steps: turns of a loop whose number of turns cannot be read in the file.
 
     Raises:
         InvalidModelError: if the bytes are no readable `.tflite` file.
@@ -104,34 +105,12 @@ def operators_executed(tflite: bytes, time_steps: int) -> int:
             name = tf_file.operator_name(model, op)
             total += name != "CALL_ONCE"
             if name == "WHILE":
-                turns = _turns(model, graph, op) or time_steps
+                turns = turns_of(model, graph, op) or time_steps
                 total += (turns + 1) * executed(op.builtinOptions.condSubgraphIndex)
                 total += turns * executed(op.builtinOptions.bodySubgraphIndex)
         return total
 
     return executed(0)
-
-
-def _turns(model: Any, graph: Any, loop: Any) -> int | None:
-    """Turns of a loop that `loop_ops` wrote with constant bounds; None for any other.
-
-    Its first two inputs are its first row and the last one that a turn may start at; its body adds a turn's rows.
-    """
-    condition, body = (
-        model.subgraphs[number]
-        for number in (loop.builtinOptions.condSubgraphIndex, loop.builtinOptions.bodySubgraphIndex)
-    )
-    compared, advance = condition.operators[-1], tf_file.producers(body).get(body.outputs[0])
-    if advance is None or len(loop.inputs) < 2:
-        return None
-    names = [tf_file.operator_name(model, op) for op in (compared, advance)]
-    if names != ["LESS_EQUAL", "ADD"] or list(compared.inputs) != list(condition.inputs[:2]):
-        return None
-    first, last = (tf_file.constant(model, graph.tensors[index]) for index in loop.inputs[:2])
-    rows = tf_file.constant(model, body.tensors[advance.inputs[1]])
-    if first is None or last is None or rows is None:
-        return None
-    return int((last.item() - first.item()) // rows.item()) + 1
 
 
 @dataclasses.dataclass(frozen=True)

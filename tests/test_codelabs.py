@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib.util
 import itertools
 import re
 import tomllib
@@ -17,6 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+
+from .tools import tool
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -54,15 +55,6 @@ def read(name):
     path = NOTEBOOKS / f"{name}.ipynb"
     assert path.exists(), f"{name}: there is no {path.relative_to(ROOT)}"
     return nbformat.read(path, as_version=4)
-
-
-@functools.cache
-def runner():
-    """The module `tools/run_notebooks.py`."""
-    spec = importlib.util.spec_from_file_location("run_notebooks", ROOT / "tools" / "run_notebooks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def code(name):
@@ -241,7 +233,7 @@ def test_the_arrows_of_the_map():
 def test_notebooks_are_as_the_program_writes_them(name):
     """`make notebooks` wrote them, and doing it again changes nothing."""
     notebook = copy.deepcopy(read(name))
-    runner().normalize(notebook)
+    tool("run_notebooks").normalize(notebook)
     assert nbformat.writes(notebook) == nbformat.writes(read(name)), f"{name}: run `make notebooks`"
 
 
@@ -253,7 +245,7 @@ def small_notebook(*outputs, fingerprint=None):
         cell.outputs = [nbformat.v4.new_output("stream", text=part) for part in text.split("|")]
         cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text="noise"))
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {}})
-    runner().normalize(notebook)
+    tool("run_notebooks").normalize(notebook)
     if fingerprint:
         notebook.metadata["fingerprint"] = fingerprint
     return notebook
@@ -262,7 +254,7 @@ def small_notebook(*outputs, fingerprint=None):
 def test_normalizing_twice_changes_nothing():
     once = small_notebook("a|b", "5 ms")
     twice = copy.deepcopy(once)
-    runner().normalize(twice)
+    tool("run_notebooks").normalize(twice)
     assert twice == once
     assert [[output.text for output in cell.outputs] for cell in once.cells] == [["ab"], ["5 ms"]]
     assert set(once.metadata) == {"kernelspec", "language_info"}
@@ -272,13 +264,13 @@ def test_normalizing_twice_changes_nothing():
 def earlier():
     """A notebook as the program wrote it."""
     notebook = small_notebook("a", "5 ms")
-    runner().keep_timings(notebook, notebook)
+    tool("run_notebooks").keep_timings(notebook, notebook)
     return notebook
 
 
 def test_timings_stay_where_nothing_changed(earlier):
     again = small_notebook("a", "6 ms")
-    runner().keep_timings(earlier, again)
+    tool("run_notebooks").keep_timings(earlier, again)
     assert again == earlier
     assert printed(again.cells[1]) == "5 ms"
 
@@ -303,21 +295,21 @@ def forget_fingerprint(earlier, again):
 def test_timings_are_new_where_something_changed(earlier, change):
     again = small_notebook("a", "6 ms")
     change(earlier, again)
-    runner().keep_timings(earlier, again)
+    tool("run_notebooks").keep_timings(earlier, again)
     assert printed(again.cells[1]) == "6 ms"
-    assert again.metadata["fingerprint"] == runner().fingerprint(again)
+    assert again.metadata["fingerprint"] == tool("run_notebooks").fingerprint(again)
 
 
 def test_notebooks_without_timings_need_no_fingerprint():
     notebook = small_notebook("a", "5 ms", fingerprint="0123")
     notebook.cells[1].metadata.tags = []
-    runner().keep_timings(notebook, notebook)
+    tool("run_notebooks").keep_timings(notebook, notebook)
     assert "fingerprint" not in notebook.metadata
 
 
 def test_timings_are_new_where_the_package_changed(earlier, tmp_path, monkeypatch):
     (tmp_path / "module.py").write_text("pass")
-    monkeypatch.setattr(runner(), "PACKAGE", tmp_path)
+    monkeypatch.setattr(tool("run_notebooks"), "PACKAGE", tmp_path)
     again = small_notebook("a", "6 ms")
-    runner().keep_timings(earlier, again)
+    tool("run_notebooks").keep_timings(earlier, again)
     assert printed(again.cells[1]) == "6 ms"

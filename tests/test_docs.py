@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import re
 import subprocess
@@ -21,6 +20,7 @@ from lstm_toolkit.cli import main
 from lstm_toolkit.faults import FAULTS
 
 from .jupyterlab import browse, needs_chromium
+from .tools import tool
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lstm_toolkit"
@@ -71,12 +71,8 @@ def test_what_a_page_fetches_is_seen():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The folder that `make html` makes."""
-    place = ROOT / "tools" / "render_notebooks.py"
-    spec = importlib.util.spec_from_file_location("render_notebooks", place)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     folder = tmp_path_factory.mktemp("html")
-    assert tool.render(folder, NOTEBOOKS) == [page_of(folder, path) for path in NOTEBOOKS]
+    assert tool("render_notebooks").render(folder, NOTEBOOKS) == [page_of(folder, path) for path in NOTEBOOKS]
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -19,6 +18,8 @@ import pytest
 import yaml
 
 import lstm_toolkit
+
+from .tools import tool
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
@@ -119,11 +120,7 @@ def test_pictures_in_notebooks_have_a_text(path):
 
 def test_every_mutation_finds_its_line():
     """`tools/check_notebooks_notice.py` shows that codelabs notice them."""
-    specification = importlib.util.spec_from_file_location("check", ROOT / "tools" / "check_notebooks_notice.py")
-    check = importlib.util.module_from_spec(specification)
-    sys.modules["check"] = check
-    specification.loader.exec_module(check)
-    for mutation in check.MUTATIONS:
+    for mutation in tool("check_notebooks_notice").MUTATIONS:
         assert (ROOT / "lstm_toolkit" / mutation.module).read_text().count(mutation.before) == 1, mutation.what
         assert (ROOT / "notebooks" / f"{mutation.notebook}.ipynb").exists()
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ..contract import BIASES, INPUT_WEIGHTS, RECURRENT_WEIGHTS
+from ..gates import GateWeights
+
 
 def attempt(check: Callable[..., None], *answers: Any) -> None:
     """Prints whether answers pass a check: "Solved!", or "Not yet: " and the hint.
@@ -37,3 +40,12 @@ def require_several(answer: Any) -> None:
     """Raises AssertionError where an answer is not several things, such as a tuple."""
     require(answer is not None, "the function returns nothing")
     require(np.iterable(answer), f"the function returns a single {type(answer).__name__}, and not several things")
+
+
+def random_weights(seed: int, units: int, input_size: int) -> GateWeights:
+    """Weights of an LSTM with four gates and biases that the reader has not seen, float32."""
+    random = np.random.default_rng(seed)
+    groups = ((INPUT_WEIGHTS, (units, input_size)), (RECURRENT_WEIGHTS, (units, units)), (BIASES, (units,)))
+    return GateWeights(
+        **{name: random.normal(size=shape).astype(np.float32) for group, shape in groups for name in group}
+    )

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import reference
-from ..contract import BIASES, INPUT_WEIGHTS, RECURRENT_WEIGHTS
 from ..gates import GateWeights
-from . import require
+from . import random_weights, require
 
 BATCH, TIME_STEPS, INPUT_SIZE, UNITS = 3, 7, 5, 4
 LENGTHS = (7, 3, 1, 5, 2, 6)
@@ -39,7 +38,7 @@ def check_both_ways(both_ways: Callable[[OneWay, OneWay, Array, str], Any]) -> N
         AssertionError: with a hint, where an answer is wrong.
     """
     x = np.random.default_rng(1).normal(size=(BATCH, TIME_STEPS, INPUT_SIZE))
-    first, second = _weights(2), _weights(3)
+    first, second = random_weights(2, UNITS, INPUT_SIZE), random_weights(3, UNITS, INPUT_SIZE)
     forward, backward = _one_way("forward", first), _one_way("backward", second)
     outputs = forward(x)
     for mode, merge in _MERGES.items():
@@ -73,7 +72,7 @@ def check_last(last_of_both: Callable[[Array, npt.NDArray[np.int64]], Any]) -> N
         AssertionError: with a hint that names the row, the half, and the step that was taken, where one is wrong.
     """
     random, lengths = np.random.default_rng(4), np.array(LENGTHS)
-    first, second = _weights(5), _weights(6)
+    first, second = random_weights(5, UNITS, INPUT_SIZE), random_weights(6, UNITS, INPUT_SIZE)
     outputs = random.uniform(-1, 1, size=(len(LENGTHS), TIME_STEPS, 2 * UNITS))
     wanted = np.empty((len(LENGTHS), 2 * UNITS))
     for row, length in enumerate(LENGTHS):
@@ -163,11 +162,3 @@ def _array(answer: Any) -> Array:
         return np.asarray(answer, np.float64)
     except (TypeError, ValueError):
         raise AssertionError(f"return one array of numbers, not {type(answer).__name__}") from None
-
-
-def _weights(seed: int) -> GateWeights:
-    random = np.random.default_rng(seed)
-    groups = ((INPUT_WEIGHTS, (UNITS, INPUT_SIZE)), (RECURRENT_WEIGHTS, (UNITS, UNITS)), (BIASES, (UNITS,)))
-    return GateWeights(
-        **{name: random.normal(size=shape).astype(np.float32) for group, shape in groups for name in group}
-    )

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import reference
-from ..contract import BIASES, GATES, INPUT_WEIGHTS, RECURRENT_WEIGHTS
+from ..contract import GATES
 from ..gates import GateWeights
-from . import require, require_several
+from . import random_weights, require, require_several
 
 INPUT_SIZE, UNITS = 3, 6
 
@@ -67,7 +67,7 @@ def check_pack_lingvo(pack: Callable[[GateWeights], Any]) -> None:
     Raises:
         AssertionError: with a hint, where the answer is wrong.
     """
-    weights = _weights(2)
+    weights = random_weights(2, UNITS, INPUT_SIZE)
     answer = pack(weights)
     arrays = _arrays(answer)
     require(len(arrays) == 2, f"a Lingvo cell has wm and b, the function returns {len(arrays)} arrays")
@@ -119,7 +119,7 @@ def mystery_lstm(order: Sequence[str]) -> MysteryLstm:
     Returns:
         A function of a bias [24] that runs the sequence and returns the outputs [time, 6] and the last c [6].
     """
-    weights, x = _weights(3), _random(4, 1, 7, INPUT_SIZE)
+    weights, x = random_weights(3, UNITS, INPUT_SIZE), _random(4, 1, 7, INPUT_SIZE)
 
     def run(bias: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         parts = np.split(np.asarray(bias, np.float32), 4)
@@ -141,9 +141,3 @@ def _arrays(answer: Any) -> list[npt.NDArray[Any]]:
 
 def _random(seed: int, *shape: int) -> Array:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def _weights(seed: int) -> GateWeights:
-    groups = ((INPUT_WEIGHTS, (UNITS, INPUT_SIZE)), (RECURRENT_WEIGHTS, (UNITS, UNITS)), (BIASES, (UNITS,)))
-    names = [(name, shape) for group, shape in groups for name in group]
-    return GateWeights(**{name: _random(100 * seed + n, *shape) for n, (name, shape) in enumerate(names)})

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import reference
-from ..contract import BIASES, INPUT_WEIGHTS, RECURRENT_WEIGHTS
+from ..contract import BIASES, RECURRENT_WEIGHTS
 from ..gates import GateWeights
-from . import require
+from . import random_weights, require
 
 INPUT_SIZE, UNITS = 3, 5
 
@@ -47,7 +47,7 @@ def check_serve(serve: Callable[[Step, int, Sequence[Request]], Any]) -> None:
     Raises:
         AssertionError: with a hint on the first request whose answer is wrong.
     """
-    weights = _weights(1)
+    weights = random_weights(1, UNITS, INPUT_SIZE)
     for round_number in range(2):
         random = np.random.default_rng(10 + round_number)
         requests = [(user, random.normal(size=(1, time, INPUT_SIZE))) for user, time in _REQUESTS]
@@ -85,7 +85,7 @@ def check_which_state(which_state: Callable[[Call], Any]) -> None:
             one that forgets fast, and one whose outputs are 0 as long as its inputs are.
     """
     for forgetful, silent, called_before in ((0, 0, 0), (0, 0, 1), (1, 0, 0), (0, 1, 0)):
-        weights = _weights(2)
+        weights = random_weights(2, UNITS, INPUT_SIZE)
         if forgetful:
             weights = _forgetful(weights)
         if silent:
@@ -221,11 +221,3 @@ def _array(answer: Any) -> Array:
         return np.asarray(answer, np.float64)
     except (TypeError, ValueError):
         raise AssertionError(f"an answer is one array of numbers, not {type(answer).__name__}") from None
-
-
-def _weights(seed: int) -> GateWeights:
-    random = np.random.default_rng(seed)
-    groups = ((INPUT_WEIGHTS, (UNITS, INPUT_SIZE)), (RECURRENT_WEIGHTS, (UNITS, UNITS)), (BIASES, (UNITS,)))
-    return GateWeights(
-        **{name: random.normal(size=shape).astype(np.float32) for group, shape in groups for name in group}
-    )
