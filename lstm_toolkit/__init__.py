@@ -8,34 +8,34 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from . import errors as errors
-    from . import lingvo as lingvo
-    from . import widgets as widgets
-    from .benchmark_result import BenchmarkResult as BenchmarkResult
-    from .benchmarking import benchmark as benchmark
-    from .composites import composite as composite
-    from .conversion import convert as convert
-    from .diagnosis import Finding as Finding
-    from .diagnosis import diagnose as diagnose
-    from .function_source import fusable_lstms as fusable_lstms
-    from .gate_plot import plot_gates as plot_gates
-    from .gates import GateWeights as GateWeights
-    from .inspection import LstmNode as LstmNode
-    from .inspection import ModelSummary as ModelSummary
-    from .inspection import inspect as inspect
-    from .lowering import lower as lower
-    from .mending import Repair as Repair
-    from .mending import repair as repair
-    from .report import Conversion as Conversion
-    from .report import ConversionReport as ConversionReport
-    from .runner import Runner as Runner
-    from .sweeping import SweepConfig as SweepConfig
-    from .sweeping import SweepResult as SweepResult
-    from .sweeping import grid as grid
-    from .sweeping import sweep as sweep
+from lstm_toolkit._version import __version__ as __version__
 
-__version__ = "1.0.0"
+if TYPE_CHECKING:
+    from lstm_toolkit import errors as errors
+    from lstm_toolkit import lingvo as lingvo
+    from lstm_toolkit import widgets as widgets
+    from lstm_toolkit.benchmark_result import BenchmarkResult as BenchmarkResult
+    from lstm_toolkit.benchmarking import benchmark as benchmark
+    from lstm_toolkit.composites import composite as composite
+    from lstm_toolkit.conversion import convert as convert
+    from lstm_toolkit.diagnosis import Finding as Finding
+    from lstm_toolkit.diagnosis import diagnose as diagnose
+    from lstm_toolkit.function_source import fusable_lstms as fusable_lstms
+    from lstm_toolkit.gate_plot import plot_gates as plot_gates
+    from lstm_toolkit.gates import GateWeights as GateWeights
+    from lstm_toolkit.inspection import LstmNode as LstmNode
+    from lstm_toolkit.inspection import ModelSummary as ModelSummary
+    from lstm_toolkit.inspection import inspect as inspect
+    from lstm_toolkit.lowering import lower as lower
+    from lstm_toolkit.mending import Repair as Repair
+    from lstm_toolkit.mending import repair as repair
+    from lstm_toolkit.report import Conversion as Conversion
+    from lstm_toolkit.report import ConversionReport as ConversionReport
+    from lstm_toolkit.runner import Runner as Runner
+    from lstm_toolkit.sweeping import SweepConfig as SweepConfig
+    from lstm_toolkit.sweeping import SweepResult as SweepResult
+    from lstm_toolkit.sweeping import grid as grid
+    from lstm_toolkit.sweeping import sweep as sweep
 
 _MODULES = {
     "BenchmarkResult": "benchmark_result",

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from . import reset
-from . import tflite_file as tf_file
-from .contract import STATES
-from .graft import numbered
+from lstm_toolkit import reset
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import STATES
+from lstm_toolkit.graft import numbered
 
 
 def remove_clip(model: Any) -> int:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from . import tflite_file as tf_file
-from .contract import ABSENT, OPERANDS_OF
-from .file_checks import called_subgraphs
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import ABSENT, OPERANDS_OF
+from lstm_toolkit.file_checks import called_subgraphs
 
 _MATRIX_OPERANDS = ("weights", "recurrent_weights")
 """Endings of the operands of recurrent ops that are multiplied at every step, peephole and projection among them."""

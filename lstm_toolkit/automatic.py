@@ -16,11 +16,11 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from . import parity
-from .errors import ConversionError, LstmToolkitError, ParityError
-from .representative import Samples
-from .runner import RUNTIMES
-from .tables import Table, Tabular
+from lstm_toolkit import parity
+from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.errors import ConversionError, LstmToolkitError, ParityError
+from lstm_toolkit.representative import Samples
+from lstm_toolkit.runner import RUNTIMES
 
 FINALISTS = 1.5
 """What takes at most so many times as long as the fastest in a first, short measurement is measured again, longer."""

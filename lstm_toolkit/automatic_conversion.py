@@ -8,18 +8,18 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from . import automatic, conversion, parity, quantization
-from . import tflite_file as tf_file
-from .automatic import Candidate
-from .errors import ConversionError
-from .lowering import lower, plain_ops
-from .quantization_report import QuantizationReport
-from .recurrence_match import matches
-from .report import Conversion, ConversionReport, LayerReport
-from .representative import Samples
-from .runner import RUNTIMES, Runner
-from .sequence_ops import FORMS
-from .traced import TracedModel
+from lstm_toolkit import automatic, conversion, parity, quantization
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.automatic import Candidate
+from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.lowering import lower, plain_ops
+from lstm_toolkit.quantization_report import QuantizationReport
+from lstm_toolkit.recurrence_match import matches
+from lstm_toolkit.report import Conversion, ConversionReport, LayerReport
+from lstm_toolkit.representative import Samples
+from lstm_toolkit.runner import RUNTIMES, Runner
+from lstm_toolkit.sequence_ops import FORMS
+from lstm_toolkit.traced import TracedModel
 
 logger = logging.getLogger("lstm_toolkit")
 

@@ -8,8 +8,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogFormatter
 
-from .benchmark_result import COLUMNS, BenchmarkResult
-from .codelab import Picture
+from lstm_toolkit.benchmark_result import COLUMNS, BenchmarkResult
+from lstm_toolkit.display.picture import Picture
 
 # Of Okabe and Ito, which colour-blind people can tell apart, made lighter.
 _COLOURS = {"invoke": "#a9d8f5", "call": "#f7c97e"}

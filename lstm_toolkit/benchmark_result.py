@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .tables import Table, Tabular
-from .tflite_file import write_whole
+from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.tflite_file import write_whole
 
 if TYPE_CHECKING:
-    from .codelab import Picture
+    from lstm_toolkit.display.picture import Picture
 
 CONFIDENCE = 0.95
 """Of the intervals: the least chance that they hold the true median."""
@@ -272,7 +272,7 @@ class BenchmarkResult(Tabular):
 
     def plot(self) -> Picture:
         """Bars of the median time with and without copies; a line from the first to the third quartile."""
-        from .benchmark_plots import bars
+        from lstm_toolkit.benchmark_plots import bars
 
         return bars(self)
 
@@ -286,7 +286,7 @@ class BenchmarkResult(Tabular):
         Raises:
             ValueError: for a name that is no model's, or if nothing is left to draw.
         """
-        from .benchmark_plots import pareto
+        from lstm_toolkit.benchmark_plots import pareto
 
         return pareto(self, errors)
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidModelError
-from .report import Conversion
-from .runner import Runner
+from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.report import Conversion
+from lstm_toolkit.runner import Runner
 
 Load = Callable[[], tuple[Callable[[], Any] | None, Callable[[], Any]]]
 Arrays = Mapping[str, npt.NDArray[Any]]

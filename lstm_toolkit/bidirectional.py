@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from . import tflite_file as tf_file
-from .contract import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF
-from .reset import layer_of, state_tensors
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF
+from lstm_toolkit.reset import layer_of, state_tensors
 
 _BIDIRECTIONAL = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": ("BIDIRECTIONAL_SEQUENCE_LSTM", schema.BidirectionalSequenceLSTMOptionsT),

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from .errors import LstmToolkitError
+from lstm_toolkit.errors import LstmToolkitError
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
@@ -80,7 +80,7 @@ def convert(model: Path, output: Path, as_json: bool, **options: Any) -> None:
 
     MODEL is a .keras or .h5 file, or the folder of a SavedModel that was exported as fusable.
     """
-    from .conversion import convert as convert_model
+    from lstm_toolkit.conversion import convert as convert_model
 
     _check_folder(output)
     with _reporting_errors(), _progress(), _silent_stderr():
@@ -100,7 +100,7 @@ def convert(model: Path, output: Path, as_json: bool, **options: Any) -> None:
 @json_option
 def inspect(model: Path, as_json: bool) -> None:
     """Shows what is in the .tflite file MODEL."""
-    from .inspection import inspect as inspect_model
+    from lstm_toolkit.inspection import inspect as inspect_model
 
     with _reporting_errors():
         summary = inspect_model(model)
@@ -120,7 +120,7 @@ def diagnose(model: Path, target: str | None, run: bool, as_json: bool) -> None:
 
     The exit code is 3 where an error or a warning was found, and 0 otherwise.
     """
-    from .diagnosis import diagnose as diagnose_model
+    from lstm_toolkit.diagnosis import diagnose as diagnose_model
 
     with _reporting_errors(), _silent_stderr():
         try:
@@ -142,7 +142,7 @@ def diagnose(model: Path, target: str | None, run: bool, as_json: bool) -> None:
 @json_option
 def repair(model: Path, output: Path, codes: tuple[str, ...], as_json: bool) -> None:
     """Mends the faults of the .tflite file MODEL that can be mended without its source."""
-    from .mending import repair as repair_model
+    from lstm_toolkit.mending import repair as repair_model
 
     with _reporting_errors():
         try:
@@ -165,17 +165,17 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
     """Shows how the weights of an LSTM in the .tflite file MODEL are split by gate: as text, or as a picture."""
     if output is not None and output.suffix not in (".svg", ".png", ".pdf"):
         raise click.BadParameter("the picture must be a .svg, .png or .pdf file", param_hint="--output")
-    from . import tflite_file
+    from lstm_toolkit import tflite_file
 
     with _reporting_errors():
         data = tflite_file.read_bytes(model)
         try:
             if output is None:
-                from .gate_layout import gate_layout
+                from lstm_toolkit.gate_layout import gate_layout
 
                 click.echo(str(gate_layout(data, node=node)))
                 return
-            from .gate_plot import plot_gates
+            from lstm_toolkit.gate_plot import plot_gates
 
             figure = plot_gates(data, gate=gate, node=node)
         except ValueError as error:
@@ -194,7 +194,7 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
 @json_option
 def export(model: Path, output: Path, name: str, run: bool, as_json: bool) -> None:
     """Writes the .tflite file MODEL as a C array, and says what TensorFlow Lite Micro needs to run it."""
-    from .micro import micro_report, save_c_array
+    from lstm_toolkit.micro import micro_report, save_c_array
 
     with _reporting_errors():
         report = micro_report(model, run=run)
@@ -220,7 +220,7 @@ def export(model: Path, output: Path, name: str, run: bool, as_json: bool) -> No
 @json_option
 def bench(models: tuple[Path, ...], threads: int, csv_file: Path | None, as_json: bool, **options: Any) -> None:
     """Times the .tflite files MODEL side by side on random inputs; ratios are to the first."""
-    from .benchmarking import benchmark
+    from lstm_toolkit.benchmarking import benchmark
 
     if csv_file is not None:
         _check_folder(csv_file)

@@ -5,22 +5,21 @@ Needs the extra `codelabs`.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import html
-import io
 import os
 import time
 from collections.abc import Callable
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 
-from . import tflite_file as tf_file
-from .arithmetic import turns_of
-from .conversion import run_converter
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.arithmetic import turns_of
+from lstm_toolkit.conversion import run_converter
+from lstm_toolkit.display.picture import Picture
+
+__all__ = ("Images", "Picture", "interleaved_medians", "load_images", "operators_executed", "stock_conversion")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,32 +110,6 @@ def operators_executed(tflite: bytes, time_steps: int) -> int:
         return total
 
     return executed(0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """A figure that shows itself in a notebook, once, with a text for those who do not see it.
-
-    Attributes:
-        figure: of matplotlib.
-        alt: what the figure shows, in a sentence.
-    """
-
-    figure: Any
-    alt: str
-
-    def __post_init__(self) -> None:
-        # Otherwise the notebook shows every open figure a second time, without its text.
-        plt.close(self.figure)
-
-    def _repr_html_(self) -> str:
-        data = io.BytesIO()
-        self.figure.savefig(data, format="png", dpi=110, metadata={"Software": None})
-        image = base64.b64encode(data.getvalue()).decode()
-        return f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{image}">'
-
-    def __repr__(self) -> str:
-        return self.alt
 
 
 def interleaved_medians(

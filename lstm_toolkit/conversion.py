@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from . import annotated_lstm, automatic, for_target, graft, layout, parity, reset
-from . import bidirectional as bidirectional_pass
-from . import quantization as quantization_module
-from . import tflite_file as tf_file
-from .converter_process import convert_elsewhere, quiet_tensorflow
-from .errors import ConversionError, InvalidModelError
-from .lowering import lower_model, plain_ops
-from .report import Conversion, ConversionReport, LayerReport
-from .representative import Samples, check_early, read_samples
-from .runner import Runner
-from .sequence_ops import FORMS
-from .targets import TARGETS
+from lstm_toolkit import annotated_lstm, automatic, for_target, graft, layout, parity, reset
+from lstm_toolkit import bidirectional as bidirectional_pass
+from lstm_toolkit import quantization as quantization_module
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.converter_process import convert_elsewhere, quiet_tensorflow
+from lstm_toolkit.errors import ConversionError, InvalidModelError
+from lstm_toolkit.lowering import lower_model, plain_ops
+from lstm_toolkit.report import Conversion, ConversionReport, LayerReport
+from lstm_toolkit.representative import Samples, check_early, read_samples
+from lstm_toolkit.runner import Runner
+from lstm_toolkit.sequence_ops import FORMS
+from lstm_toolkit.targets import TARGETS
 
 if TYPE_CHECKING:
-    from .traced import TracedModel
+    from lstm_toolkit.traced import TracedModel
 
 logger = logging.getLogger("lstm_toolkit")
 
@@ -141,7 +141,7 @@ def convert(
     }
     merge = bidirectional == "fused" and quantization != "int8"
     if lowering == "auto":
-        from .automatic_conversion import convert_fastest
+        from lstm_toolkit.automatic_conversion import convert_fastest
 
         return convert_fastest(
             model,
@@ -212,7 +212,7 @@ def trace(model: Any, **options: Any) -> TracedModel:
     import keras
     import tensorflow as tf
 
-    from . import function_source, gate_source, keras_source, lingvo, lingvo_source
+    from lstm_toolkit import function_source, gate_source, keras_source, lingvo, lingvo_source
 
     if isinstance(model, (str, os.PathLike)):
         path = Path(model)

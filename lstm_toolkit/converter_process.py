@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ConversionError
-from .worker_process import WorkerProcess, serve
+from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.worker_process import WorkerProcess, serve
 
 _lock = threading.Lock()
 
@@ -166,7 +166,7 @@ def _answer(request: dict[str, Any], progress: Callable[[int], Any]) -> dict[str
 def _convert(request: dict[str, Any], progress: Callable[[int], Any]) -> None:
     import tensorflow as tf
 
-    from .conversion import run_converter
+    from lstm_toolkit.conversion import run_converter
 
     converter = tf.lite.TFLiteConverter.from_saved_model(request["saved_model"])
     converter.allow_custom_ops = True
@@ -178,8 +178,8 @@ def _quantize(request: dict[str, Any], progress: Callable[[int], Any]) -> None:
     from tensorflow.lite.python.convert import mlir_quantize
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    from . import int8
-    from . import tflite_file as tf_file
+    from lstm_toolkit import int8
+    from lstm_toolkit import tflite_file as tf_file
 
     folder = Path(request["folder"])
     inputs = [np.load(folder / f"input_{n}.npy", allow_pickle=False) for n in range(request["inputs"])]

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import tflite_file as tf_file
-from .faults import FAULTS
-from .tables import Table, Tabular
-from .targets import TARGETS
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.faults import FAULTS
+from lstm_toolkit.targets import TARGETS
 
 SEVERITIES = ("error", "warning", "note")
 """From results that are wrong, over results that may be wrong, to what could be better."""
@@ -110,7 +110,7 @@ def of_file(model: Any, target: str | None = None) -> Iterator[Finding]:
 
 
 def _of_trial(data: bytes, target: str) -> Iterator[Finding]:
-    from .trial import why_not_on
+    from lstm_toolkit.trial import why_not_on
 
     reason = why_not_on(target, data)
     if reason:
@@ -120,7 +120,7 @@ def _of_trial(data: bytes, target: str) -> Iterator[Finding]:
 
 def _of_keras(model: Any, is_path: bool) -> Iterator[Finding]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from . import keras_source
+    from lstm_toolkit import keras_source
 
     source = keras_source.load(Path(model)) if is_path else model
     traced = keras_source.trace(source, on_unsupported="keep")

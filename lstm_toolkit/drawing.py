@@ -10,9 +10,17 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from .layers import Placement, place
-from .summary import LstmNode, ModelSummary, OpSummary, SubgraphSummary, TensorSummary, shape_text, shown_name
-from .tflite_file import write_whole
+from lstm_toolkit.layers import Placement, place
+from lstm_toolkit.summary import (
+    LstmNode,
+    ModelSummary,
+    OpSummary,
+    SubgraphSummary,
+    TensorSummary,
+    shape_text,
+    shown_name,
+)
+from lstm_toolkit.tflite_file import write_whole
 
 MOST_OPERATORS = 60
 """Operators that are drawn one by one; in a larger graph runs of operators become one box, and the rest is left out."""
@@ -91,7 +99,7 @@ def draw(source: ModelSummary | bytes | str | os.PathLike[str], *, subgraph: int
         InvalidModelError: if the file cannot be read.
         IndexError: if there is no such subgraph.
     """
-    from .inspection import inspect
+    from lstm_toolkit.inspection import inspect
 
     summary = source if isinstance(source, ModelSummary) else inspect(source)
     graph = summary.subgraphs[subgraph]

@@ -15,7 +15,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers.table import Table
 
-from .errors import InvalidModelError
+from lstm_toolkit.errors import InvalidModelError
 
 MOST_TABLES = 200_000
 """Tables (operators, tensors, buffers and the rest) of the largest file that is read."""

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .errors import ConversionError, InvalidModelError
-from .traced import RandomInputs, TracedModel, fixed_shape
+from lstm_toolkit.errors import ConversionError, InvalidModelError
+from lstm_toolkit.traced import RandomInputs, TracedModel, fixed_shape
 
 
 @contextlib.contextmanager
@@ -34,7 +34,7 @@ def fusable_lstms(*, state: str = "auto") -> Iterator[None]:
     """
     import keras
 
-    from .keras_layers import RecurrentCalls, recurrent_calls
+    from lstm_toolkit.keras_layers import RecurrentCalls, recurrent_calls
 
     if state not in ("auto", "reset", "carry"):
         raise ValueError(f"state must be one of auto, reset, carry, got {state!r}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .contract import (
+from lstm_toolkit.contract import (
     ABSENT,
     BIASES,
     GATES,
@@ -21,8 +21,8 @@ from .contract import (
     RECURRENT_WEIGHTS,
     WEIGHT_OPERANDS,
 )
-from .packed_weights import FRAMEWORKS, Half, PackedSource, StoredArray, gates_of, operands_of, read_source
-from .tables import Table, Tabular
+from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.packed_weights import FRAMEWORKS, Half, PackedSource, StoredArray, gates_of, operands_of, read_source
 
 Array = npt.NDArray[np.float32]
 

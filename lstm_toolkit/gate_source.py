@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from . import annotation, reference
-from .contract import GATES, LSTM_COMPOSITE
-from .errors import ConversionError
-from .gates import GateWeights
-from .graft import FUSED_OPS
-from .report import LayerReport
-from .traced import RandomInputs, TracedModel, fixed_shape
+from lstm_toolkit import annotation, reference
+from lstm_toolkit.contract import GATES, LSTM_COMPOSITE
+from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.gates import GateWeights
+from lstm_toolkit.graft import FUSED_OPS
+from lstm_toolkit.report import LayerReport
+from lstm_toolkit.traced import RandomInputs, TracedModel, fixed_shape
 
 Layers = list[dict[str, GateWeights]]
 """For each layer the weights of its directions by name: one, or forward and backward."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import adapters
-from .contract import (
+from lstm_toolkit import adapters
+from lstm_toolkit.contract import (
     BIASES,
     INPUT_WEIGHTS,
     LAYER_NORM_COEFFICIENTS,

@@ -24,11 +24,11 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from . import adapters
-from . import tflite_file as tf_file
-from .contract import ABSENT, BIASES, LSTM_COMPOSITE, OPERANDS_OF, SHUT_GATE, SIMPLE_RNN_COMPOSITE, STATES
-from .errors import ConversionError
-from .gates import GateWeights
+from lstm_toolkit import adapters
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import ABSENT, BIASES, LSTM_COMPOSITE, OPERANDS_OF, SHUT_GATE, SIMPLE_RNN_COMPOSITE, STATES
+from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.gates import GateWeights
 
 ACTIVATIONS = {
     "tanh": schema.ActivationFunctionType.TANH,

@@ -10,16 +10,23 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from . import reset
-from . import tflite_file as tf_file
-from .arithmetic import Arithmetic
-from .contract import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF, PEEPHOLE_WEIGHTS, STATES, WEIGHT_OPERANDS
-from .errors import InvalidModelError
-from .file_checks import called_subgraphs
-from .gates import GateWeights
-from .graft import ACTIVATIONS
-from .memory_plan import plan_memory
-from .summary import (
+from lstm_toolkit import reset
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.arithmetic import Arithmetic
+from lstm_toolkit.contract import (
+    ABSENT,
+    LAYER_NORM_COEFFICIENTS,
+    OPERANDS_OF,
+    PEEPHOLE_WEIGHTS,
+    STATES,
+    WEIGHT_OPERANDS,
+)
+from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.file_checks import called_subgraphs
+from lstm_toolkit.gates import GateWeights
+from lstm_toolkit.graft import ACTIVATIONS
+from lstm_toolkit.memory_plan import plan_memory
+from lstm_toolkit.summary import (
     LstmNode,
     ModelSummary,
     OpSummary,

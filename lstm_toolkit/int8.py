@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from . import converter_process, coupled_gate, quantized_lstm, reset
-from . import tflite_file as tf_file
-from .contract import ABSENT, OPERANDS, OPERANDS_OF, SHUT_GATE, STATES
-from .errors import ConversionError
-from .representative import Samples
+from lstm_toolkit import converter_process, coupled_gate, quantized_lstm, reset
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import ABSENT, OPERANDS, OPERANDS_OF, SHUT_GATE, STATES
+from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.representative import Samples
 
 INTERMEDIATES = 5
 """Tensors inside the op whose ranges the quantizer needs: the sums of the four gates, and the hidden state."""

@@ -15,11 +15,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .annotation import swapped
-from .errors import ConversionError, InvalidModelError
-from .keras_layers import RecurrentCalls, recurrent_calls
-from .report import LayerReport
-from .traced import RandomInputs, TracedModel, fixed_shape
+from lstm_toolkit.annotation import swapped
+from lstm_toolkit.errors import ConversionError, InvalidModelError
+from lstm_toolkit.keras_layers import RecurrentCalls, recurrent_calls
+from lstm_toolkit.report import LayerReport
+from lstm_toolkit.traced import RandomInputs, TracedModel, fixed_shape
 
 
 def load(path: Path) -> Any:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .measured_files import Candidate, MeasuredFile, Sizes, converted, measured, sequence, stock
-from .tables import Table, Tabular
+from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.measured_files import Candidate, MeasuredFile, Sizes, converted, measured, sequence, stock
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from . import annotation
-from .adapters import LINGVO_COUPLED_GATES, LINGVO_GATES, LINGVO_KINDS, theta_shapes
-from .contract import LSTM_COMPOSITE
+from lstm_toolkit import annotation
+from lstm_toolkit.adapters import LINGVO_COUPLED_GATES, LINGVO_GATES, LINGVO_KINDS, theta_shapes
+from lstm_toolkit.contract import LSTM_COMPOSITE
 
 __all__ = ["RNN", "LSTMCellSimple", "LayerNormalizedLSTMCellSimple"]
 

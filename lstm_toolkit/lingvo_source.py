@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from . import lingvo
-from .annotation import last_valid, swapped
-from .contract import LSTM_COMPOSITE
-from .errors import ConversionError
-from .graft import FUSED_OPS, SINGLE_STEP_OP
-from .report import LayerReport
-from .traced import RandomInputs, TracedModel, fixed_shape
+from lstm_toolkit import lingvo
+from lstm_toolkit.annotation import last_valid, swapped
+from lstm_toolkit.contract import LSTM_COMPOSITE
+from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.graft import FUSED_OPS, SINGLE_STEP_OP
+from lstm_toolkit.report import LayerReport
+from lstm_toolkit.traced import RandomInputs, TracedModel, fixed_shape
 
 
 def trace(

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from . import tflite_file as tf_file
-from .contract import ABSENT, GATES
-from .graft import ACTIVATIONS
-from .loop_values import (
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import ABSENT, GATES
+from lstm_toolkit.graft import ACTIVATIONS
+from lstm_toolkit.loop_values import (
     UNDERSTOOD,
     Activation,
     Affine,

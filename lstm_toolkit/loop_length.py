@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from . import tflite_file as tf_file
-from .contract import ABSENT
-from .graft import FUSED_OPS
-from .loop_body import LstmLoop, Mismatch
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import ABSENT
+from lstm_toolkit.graft import FUSED_OPS
+from lstm_toolkit.loop_body import LstmLoop, Mismatch
 
 
 def check_length(model: Any, subgraph: Any, operator: Any, loop: LstmLoop) -> None:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from .op_builder import OpBuilder
+from lstm_toolkit.op_builder import OpBuilder
 
 if TYPE_CHECKING:
-    from .sequence_ops import Recurrence
+    from lstm_toolkit.sequence_ops import Recurrence
 
 MOST_STEPS_A_TURN = 10
 """More would crowd the caches with the ops of the steps, fewer would spend the time on the turns."""

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from . import graft, layout
-from . import tflite_file as tf_file
-from .contract import LSTM_COMPOSITE, STATES
-from .loop_body import LstmLoop
+from lstm_toolkit import graft, layout
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import LSTM_COMPOSITE, STATES
+from lstm_toolkit.loop_body import LstmLoop
 
 FUSED_OP = graft.FUSED_OPS[LSTM_COMPOSITE]
 """What a loop becomes."""

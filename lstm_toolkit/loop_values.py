@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from . import tflite_file as tf_file
-from .contract import ABSENT
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import ABSENT
 
 Shape = tuple[int, ...]
 

@@ -16,12 +16,12 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from . import graft, loop_body, loop_values, reset
-from . import tflite_file as tf_file
-from .contract import ABSENT
-from .loop_body import LstmLoop, Mismatch
-from .loop_length import check_length
-from .loop_rewrite import FUSED_OP, rewrite
+from lstm_toolkit import graft, loop_body, loop_values, reset
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import ABSENT
+from lstm_toolkit.loop_body import LstmLoop, Mismatch
+from lstm_toolkit.loop_length import check_length
+from lstm_toolkit.loop_rewrite import FUSED_OP, rewrite
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,10 +17,10 @@ import contextvars
 from collections.abc import Iterator
 from typing import Any
 
-from . import tflite_file as tf_file
-from .recurrence_match import Match, matches
-from .sequence_ops import FORMS, emit
-from .step_ops import GruCell, LstmCell, SimpleRnnCell
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.recurrence_match import Match, matches
+from lstm_toolkit.sequence_ops import FORMS, emit
+from lstm_toolkit.step_ops import GruCell, LstmCell, SimpleRnnCell
 
 _plain_ops_wanted = contextvars.ContextVar("plain_ops_wanted", default=False)
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from .codelab import Picture
-from .measured_files import Candidate, MeasuredFile, Sizes, converted, lstm_model, measured, stock
-from .tables import Table, Tabular
+from lstm_toolkit.display.picture import Picture
+from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.measured_files import Candidate, MeasuredFile, Sizes, converted, lstm_model, measured, stock
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

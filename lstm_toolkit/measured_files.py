@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import codelab
-from .errors import LstmToolkitError
-from .inspection import inspect
-from .runner import Runner
+from lstm_toolkit import codelab
+from lstm_toolkit.errors import LstmToolkitError
+from lstm_toolkit.inspection import inspect
+from lstm_toolkit.runner import Runner
 
 LIMITS: Mapping[str, int] = MappingProxyType({"batch_size": 16, "time_steps": 100, "input_size": 128, "units": 512})
 """Largest value of each size."""
@@ -143,14 +143,14 @@ def stock(model: Any) -> bytes:
     """
     import tensorflow as tf
 
-    from .conversion import run_converter
+    from lstm_toolkit.conversion import run_converter
 
     return run_converter(tf.lite.TFLiteConverter.from_keras_model(model))
 
 
 def converted(model: Any, **options: Any) -> bytes:
     """The file of `lstm_toolkit.convert`."""
-    from .conversion import convert
+    from lstm_toolkit.conversion import convert
 
     return convert(model, **options).tflite
 

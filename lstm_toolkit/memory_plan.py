@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from . import tflite_file as tf_file
-from .contract import ABSENT
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import ABSENT
 
 ALIGNMENT = 64
 """Bytes to whose multiples the interpreter aligns its tensors (`kDefaultTensorAlignment`)."""

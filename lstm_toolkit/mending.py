@@ -7,10 +7,10 @@ import os
 from collections.abc import Collection
 from typing import Any
 
-from . import tflite_file as tf_file
-from .diagnosis import Diagnosis, gravest_first, of_file
-from .faults import FAULTS
-from .tables import Table, Tabular
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.diagnosis import Diagnosis, gravest_first, of_file
+from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.faults import FAULTS
 
 
 @dataclasses.dataclass(frozen=True)

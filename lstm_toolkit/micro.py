@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import tflite_file as tf_file
-from .diagnosis import diagnose
-from .errors import InvalidModelError
-from .tables import Table, Tabular
-from .targets import MICRO_OPS
-from .trial import random_calls, require_micro, run_on
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.diagnosis import diagnose
+from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.targets import MICRO_OPS
+from lstm_toolkit.trial import random_calls, require_micro, run_on
 
 _METHODS = {
     "AVERAGE_POOL_2D": "AddAveragePool2D",

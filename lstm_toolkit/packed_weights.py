@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .adapters import (
+from lstm_toolkit.adapters import (
     KERAS_GATES,
     LINGVO_COUPLED_GATES,
     LINGVO_GATES,
@@ -22,8 +22,8 @@ from .adapters import (
     PACKED_KINDS,
     TORCH_GATES,
 )
-from .errors import InvalidModelError
-from .gates import GateWeights
+from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.gates import GateWeights
 
 Array = npt.NDArray[np.float32]
 
@@ -204,7 +204,7 @@ def _torch(state: Mapping[str, Any], layer: int) -> list[Half]:
 
 
 def _file(source: Any, number: int) -> tuple[str, str | None, str, list[Half]]:
-    from .inspection import inspect  # needs LiteRT, which the other sources do not
+    from lstm_toolkit.inspection import inspect  # needs LiteRT, which the other sources do not
 
     nodes = inspect(source).lstm_nodes
     if not nodes:

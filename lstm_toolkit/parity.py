@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ConversionError, ParityError
-from .runner import Runner
-from .traced import TracedModel
+from lstm_toolkit.errors import ConversionError, ParityError
+from lstm_toolkit.runner import Runner
+from lstm_toolkit.traced import TracedModel
 
 TOLERANCE = 1e-5
 """Largest allowed absolute error, relative to the largest absolute output where that is above 1.

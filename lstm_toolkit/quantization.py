@@ -6,11 +6,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from . import int8, weight_quantization
-from . import tflite_file as tf_file
-from .quantization_report import QuantizationReport, compare_files
-from .representative import Samples, split, warnings_about
-from .runner import Runner
+from lstm_toolkit import int8, weight_quantization
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.quantization_report import QuantizationReport, compare_files
+from lstm_toolkit.representative import Samples, split, warnings_about
+from lstm_toolkit.runner import Runner
 
 KINDS = ("dynamic", "float16", "int8")
 """dynamic: int8 weights, float results; float16: float16 weights; int8: weights and results."""

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ParityError
-from .runner import Runner
-from .tables import Table, Tabular
+from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.errors import ParityError
+from lstm_toolkit.runner import Runner
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from . import reference
-from . import tflite_file as tf_file
-from .contract import GATES
-from .errors import InvalidModelError
-from .gates import GateWeights
-from .inspection import inspect
-from .runner import Runner
-from .summary import LstmNode, TensorSummary
-from .tables import Table, Tabular
+from lstm_toolkit import reference
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import GATES
+from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.gates import GateWeights
+from lstm_toolkit.inspection import inspect
+from lstm_toolkit.runner import Runner
+from lstm_toolkit.summary import LstmNode, TensorSummary
 
 FUSED = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "LSTM")
 
@@ -112,7 +112,7 @@ class QuantizationView(Tabular):
         """
         import matplotlib.pyplot as plt
 
-        from .codelab import Picture
+        from lstm_toolkit.display.picture import Picture
 
         names = [each.layer for each in self.errors]
         if not names or layer not in (None, *names):

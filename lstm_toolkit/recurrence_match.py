@@ -14,15 +14,15 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from . import adapters
-from . import tflite_file as tf_file
-from .contract import ABSENT, OPERANDS_OF, SHUT_GATE, STATES, WEIGHT_OPERANDS
-from .errors import ConversionError
-from .gates import GateWeights
-from .graft import ACTIVATIONS, RNN_ACTIVATIONS, numbered, with_mask_channel
-from .reset import layer_of, state_tensors
-from .sequence_ops import Recurrence
-from .step_ops import Array, Cell, GruCell, LstmCell, SimpleRnnCell
+from lstm_toolkit import adapters
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import ABSENT, OPERANDS_OF, SHUT_GATE, STATES, WEIGHT_OPERANDS
+from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.gates import GateWeights
+from lstm_toolkit.graft import ACTIVATIONS, RNN_ACTIVATIONS, numbered, with_mask_channel
+from lstm_toolkit.reset import layer_of, state_tensors
+from lstm_toolkit.sequence_ops import Recurrence
+from lstm_toolkit.step_ops import Array, Cell, GruCell, LstmCell, SimpleRnnCell
 
 CELL_COMPOSITE = "lstm_toolkit.Cell"
 """Name of the CUSTOM op that stands for a recurrent layer which no fused op can hold, until it is lowered."""

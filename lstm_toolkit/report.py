@@ -7,13 +7,13 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from .tables import Table, Tabular
-from .tflite_file import write_whole
+from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.tflite_file import write_whole
 
 if TYPE_CHECKING:
-    from .automatic import AutomaticChoice
-    from .quantization_report import QuantizationReport
-    from .runner import Runner
+    from lstm_toolkit.automatic import AutomaticChoice
+    from lstm_toolkit.quantization_report import QuantizationReport
+    from lstm_toolkit.runner import Runner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Conversion:
 
     def runner(self, **kwargs: Any) -> Runner:
         """A `Runner` on this model, by default on its `runtime`; takes the keyword arguments of `Runner`."""
-        from .runner import Runner
+        from lstm_toolkit.runner import Runner
 
         return Runner(self.tflite, **({"runtime": self.runtime} | kwargs))
 

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from . import reset
-from . import tflite_file as tf_file
-from .contract import STATES
-from .errors import InvalidModelError
+from lstm_toolkit import reset
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import STATES
+from lstm_toolkit.errors import InvalidModelError
 
 Outputs = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]
 
@@ -30,7 +30,7 @@ def _interpreter(data: bytes, *, num_threads: int, xnnpack: bool) -> Interpreter
 
 
 def _compiled(data: bytes, *, num_threads: int, xnnpack: bool) -> Any:
-    from .compiled import CompiledInterpreter
+    from lstm_toolkit.compiled import CompiledInterpreter
 
     return CompiledInterpreter(data, num_threads=num_threads, xnnpack=xnnpack)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from . import loop_ops
-from .op_builder import OpBuilder
-from .step_ops import Cell
+from lstm_toolkit import loop_ops
+from lstm_toolkit.op_builder import OpBuilder
+from lstm_toolkit.step_ops import Cell
 
 FORMS = ("unrolled", "loop")
 

@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .activation_ops import activated, clipped, normalized
-from .gates import GateWeights
-from .op_builder import OpBuilder
+from lstm_toolkit.activation_ops import activated, clipped, normalized
+from lstm_toolkit.gates import GateWeights
+from lstm_toolkit.op_builder import OpBuilder
 
 Array = npt.NDArray[np.float32]
 

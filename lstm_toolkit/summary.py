@@ -8,12 +8,12 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from .gates import GateWeights
-from .memory_plan import MemoryPlan
-from .tables import Table, Tabular, printable
+from lstm_toolkit.display.tables import Table, Tabular, printable
+from lstm_toolkit.gates import GateWeights
+from lstm_toolkit.memory_plan import MemoryPlan
 
 if TYPE_CHECKING:
-    from .drawing import Drawing
+    from lstm_toolkit.drawing import Drawing
 
 MOST_ROWS = 1000
 """Rows of the operator table that are shown; `to_dict` has all."""
@@ -248,7 +248,7 @@ class ModelSummary(Tabular):
 
     def drawing(self) -> Drawing:
         """Draws the main subgraph as SVG."""
-        from .drawing import draw
+        from lstm_toolkit.drawing import draw
 
         return draw(self)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .tables import Table, Tabular
-from .tflite_file import write_whole
+from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.tflite_file import write_whole
 
 BUILDERS = ("unidirectional", "stacked", "bidirectional", "time_major", "stateful")
 """The functions of `lstm_toolkit.models`."""

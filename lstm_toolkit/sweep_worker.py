@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import worker_process
-from .worker_process import WorkerProcess
+from lstm_toolkit import worker_process
+from lstm_toolkit.worker_process import WorkerProcess
 
 COMMAND = (sys.executable, "-m", __name__)
 """Starts a child."""
@@ -163,8 +163,8 @@ def _converted(config: Mapping[str, Any], figures: dict[str, Any]) -> bytes:
         return Path(source).read_bytes()
     import keras
 
-    from . import models
-    from .conversion import convert
+    from lstm_toolkit import models
+    from lstm_toolkit.conversion import convert
 
     keras.backend.clear_session()
     model = source if Path(source).suffix else getattr(models, source)(**config["sizes"])
@@ -178,8 +178,8 @@ def _converted(config: Mapping[str, Any], figures: dict[str, Any]) -> bytes:
 
 
 def _time(tflite: bytes, config: Mapping[str, Any], figures: dict[str, Any]) -> None:
-    from .inspection import inspect
-    from .runner import Runner
+    from lstm_toolkit.inspection import inspect
+    from lstm_toolkit.runner import Runner
 
     summary = inspect(tflite)
     figures["ops"] = dict(sorted(summary.ops.items()))

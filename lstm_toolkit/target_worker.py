@@ -45,7 +45,7 @@ def _micro(data: bytes, names: dict[str, list[str]]) -> Callable[[Arrays], Array
 
 
 def _litert(data: bytes, names: dict[str, list[str]], **options: Any) -> Callable[[Arrays], Arrays]:
-    from .runner import Runner
+    from lstm_toolkit.runner import Runner
 
     runner = Runner(data, **options)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from . import tflite_file as tf_file
-from .contract import (
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import (
     ABSENT,
     BIASES,
     INPUT_WEIGHTS,

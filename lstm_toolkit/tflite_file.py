@@ -20,11 +20,11 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from . import __version__
-from .contract import ABSENT
-from .errors import InvalidModelError
-from .file_bytes import check_bytes
-from .file_checks import check_model, listed, text
+from lstm_toolkit._version import __version__
+from lstm_toolkit.contract import ABSENT
+from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.file_bytes import check_bytes
+from lstm_toolkit.file_checks import check_model, listed, text
 
 FILE_IDENTIFIER = b"TFL3"
 

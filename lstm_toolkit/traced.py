@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ConversionError
-from .report import LayerReport
+from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.report import LayerReport
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from . import tflite_file as tf_file
-from .errors import InvalidModelError, LstmToolkitError
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.errors import InvalidModelError, LstmToolkitError
 
 Call = Mapping[str, npt.NDArray[Any]]
 

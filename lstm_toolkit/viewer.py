@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import tflite_file as tf_file
+from lstm_toolkit import tflite_file as tf_file
 
 HOST = "127.0.0.1"
 

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from . import reset
-from . import tflite_file as tf_file
-from .contract import ABSENT, OPERANDS_OF
-from .int8 import shuts_gates
+from lstm_toolkit import reset
+from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.contract import ABSENT, OPERANDS_OF
+from lstm_toolkit.int8 import shuts_gates
 
 HYBRID_VERSIONS = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": 2,

@@ -15,9 +15,9 @@ try:
 except ImportError as error:
     raise ImportError("the panels need ipywidgets: pip install 'lstm_toolkit[codelabs]'") from error
 
-from . import layout_comparison, lowering_comparison
-from .measured_files import LIMITS, Sizes
-from .tables import Table
+from lstm_toolkit import layout_comparison, lowering_comparison
+from lstm_toolkit.display.tables import Table
+from lstm_toolkit.measured_files import LIMITS, Sizes
 
 
 def compare_layouts() -> LayoutPanel:
@@ -34,7 +34,7 @@ def explore_gates(source: Any = None) -> Any:
     Raises:
         TypeError, ValueError, InvalidModelError: as `plot_gates`.
     """
-    from .explore_gates import explore_gates as panel
+    from lstm_toolkit.explore_gates import explore_gates as panel
 
     return panel(source)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import BIASES, INPUT_WEIGHTS, RECURRENT_WEIGHTS
-from ..gates import GateWeights
+from lstm_toolkit.contract import BIASES, INPUT_WEIGHTS, RECURRENT_WEIGHTS
+from lstm_toolkit.gates import GateWeights
 
 
 def attempt(check: Callable[..., None], *answers: Any) -> None:

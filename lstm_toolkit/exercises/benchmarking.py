@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import require
+from lstm_toolkit.exercises import require
 
 _VERDICTS = ("faster", "slower", "no difference")
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..diagnosis import Diagnosis, Finding, gravest_first
-from . import require, require_several
+from lstm_toolkit.diagnosis import Diagnosis, Finding, gravest_first
+from lstm_toolkit.exercises import require, require_several
 
 Array = npt.NDArray[np.float32]
 Run = Callable[[npt.ArrayLike], Array]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import reference
-from ..contract import GATES
-from ..gates import GateWeights
-from . import random_weights, require, require_several
+from lstm_toolkit import reference
+from lstm_toolkit.contract import GATES
+from lstm_toolkit.exercises import random_weights, require, require_several
+from lstm_toolkit.gates import GateWeights
 
 INPUT_SIZE, UNITS = 3, 6
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import require
+from lstm_toolkit.exercises import require
 
 SIZES = (3, 7, 5)
 """Sequences, time steps and numbers a step of the arrays that `check_place` tries."""

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import reference
-from ..gates import GateWeights
-from . import require, require_several
+from lstm_toolkit import reference
+from lstm_toolkit.exercises import require, require_several
+from lstm_toolkit.gates import GateWeights
 
 Array = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import adapters, reference
-from ..contract import GATES
-from ..gates import GateWeights
-from . import require, require_several
+from lstm_toolkit import adapters, reference
+from lstm_toolkit.contract import GATES
+from lstm_toolkit.exercises import require, require_several
+from lstm_toolkit.gates import GateWeights
 
 Array = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -72,9 +72,9 @@ def check_marked(marked: Any) -> None:
     require(callable(marked), "mark the function: lstm_toolkit.composite(...)(colleagues_lstm)")
     import tensorflow as tf
 
-    from ..conversion import convert
-    from ..errors import LstmToolkitError
-    from ..inspection import inspect
+    from lstm_toolkit.conversion import convert
+    from lstm_toolkit.errors import LstmToolkitError
+    from lstm_toolkit.inspection import inspect
 
     own, arrays = _colleagues_weights()
     variables = [tf.Variable(array) for array in arrays]
@@ -165,7 +165,7 @@ def check_declarations(declarations: Any) -> None:
 
 def _difference(letter: str, options: dict[str, Any]) -> float:
     """How far the op, declared with some options, is from one of the six."""
-    from ..composites import composite
+    from lstm_toolkit.composites import composite
 
     try:
         composite(operands={"x": "input"}, **options)

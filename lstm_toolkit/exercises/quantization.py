@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import require, require_several
+from lstm_toolkit.exercises import require, require_several
 
 LOWEST, HIGHEST = -128, 127
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import require
+from lstm_toolkit.exercises import require
 
 CALLS, TIME_STEPS, INPUT_SIZE, OUTPUT_SIZE = 5, 4, 3, 2
 
@@ -98,9 +98,9 @@ def small_files() -> dict[str, bytes]:
     """
     import keras
 
-    from .. import models
-    from ..conversion import convert
-    from ..lowering import lower
+    from lstm_toolkit import models
+    from lstm_toolkit.conversion import convert
+    from lstm_toolkit.lowering import lower
 
     layers, sequence = keras.layers, keras.Input((TIME_STEPS, INPUT_SIZE), batch_size=1)
     mixed = keras.Model(sequence, layers.GRU(2)(layers.LSTM(5, return_sequences=True)(sequence)))

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import reference
-from ..contract import BIASES, RECURRENT_WEIGHTS
-from ..gates import GateWeights
-from . import random_weights, require
+from lstm_toolkit import reference
+from lstm_toolkit.contract import BIASES, RECURRENT_WEIGHTS
+from lstm_toolkit.exercises import random_weights, require
+from lstm_toolkit.gates import GateWeights
 
 INPUT_SIZE, UNITS = 3, 5
 

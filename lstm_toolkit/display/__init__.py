@@ -1,0 +1,1 @@
+"""What shows values in a terminal and in a notebook."""

@@ -1,0 +1,37 @@
+"""`Picture`: a figure with a text that says what it shows."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html
+import io
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure that shows itself in a notebook, once, with a text for those who do not see it.
+
+    Attributes:
+        figure: of matplotlib.
+        alt: what the figure shows, in a sentence.
+    """
+
+    figure: Any
+    alt: str
+
+    def __post_init__(self) -> None:
+        # Otherwise the notebook shows every open figure a second time, without its text.
+        plt.close(self.figure)
+
+    def _repr_html_(self) -> str:
+        data = io.BytesIO()
+        self.figure.savefig(data, format="png", dpi=110, metadata={"Software": None})
+        image = base64.b64encode(data.getvalue()).decode()
+        return f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{image}">'
+
+    def __repr__(self) -> str:
+        return self.alt
