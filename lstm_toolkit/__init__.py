@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lstm_toolkit.diagnosis import diagnose as diagnose
     from lstm_toolkit.function_source import fusable_lstms as fusable_lstms
     from lstm_toolkit.gate_plot import plot_gates as plot_gates
-    from lstm_toolkit.gates import GateWeights as GateWeights
     from lstm_toolkit.inspection import LstmNode as LstmNode
     from lstm_toolkit.inspection import ModelSummary as ModelSummary
     from lstm_toolkit.inspection import inspect as inspect
@@ -36,13 +35,14 @@ if TYPE_CHECKING:
     from lstm_toolkit.sweeping import SweepResult as SweepResult
     from lstm_toolkit.sweeping import grid as grid
     from lstm_toolkit.sweeping import sweep as sweep
+    from lstm_toolkit.weights.gate_weights import GateWeights as GateWeights
 
 _MODULES = {
     "BenchmarkResult": "benchmark_result",
     "Conversion": "report",
     "ConversionReport": "report",
     "Finding": "diagnosis",
-    "GateWeights": "gates",
+    "GateWeights": "weights.gate_weights",
     "LstmNode": "inspection",
     "ModelSummary": "inspection",
     "Repair": "mending",

@@ -16,8 +16,8 @@ import numpy as np
 
 from lstm_toolkit import reset
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import STATES
 from lstm_toolkit.graft import numbered
+from lstm_toolkit.weights.operands import STATES
 
 
 def remove_clip(model: Any) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from lstm_toolkit.contract import GATES, LSTM_COMPOSITE, SHUT_GATE, SIMPLE_RNN_COMPOSITE
+from lstm_toolkit.weights.operands import GATES, LSTM_COMPOSITE, SHUT_GATE, SIMPLE_RNN_COMPOSITE
 
 KERAS_WEIGHTS = "kernel,recurrent_kernel,bias"
 

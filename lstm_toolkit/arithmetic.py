@@ -14,8 +14,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT, OPERANDS_OF
 from lstm_toolkit.file_checks import called_subgraphs
+from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF
 
 _MATRIX_OPERANDS = ("weights", "recurrent_weights")
 """Endings of the operands of recurrent ops that are multiplied at every step, peephole and projection among them."""

@@ -19,8 +19,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF
 from lstm_toolkit.reset import layer_of, state_tensors
+from lstm_toolkit.weights.operands import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF
 
 _BIDIRECTIONAL = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": ("BIDIRECTIONAL_SEQUENCE_LSTM", schema.BidirectionalSequenceLSTMOptionsT),

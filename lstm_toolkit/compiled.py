@@ -26,8 +26,8 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.options import CpuKernelMode, CpuOptions, Options
 
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.weights.operands import ABSENT
 
 WEIGHT_CACHE_IN_MEMORY = ":memory"
 """What XNNPACK takes as the path of a weight cache that is no file (`weight_cache.h`, `kInMemoryCachePath`)."""

@@ -11,9 +11,9 @@ from typing import Any
 import tensorflow as tf
 
 from lstm_toolkit import annotation
-from lstm_toolkit.adapters import PACKED_KINDS, check_packed
-from lstm_toolkit.contract import GATES, LSTM_COMPOSITE, WEIGHT_OPERANDS
 from lstm_toolkit.graft import ACTIVATIONS
+from lstm_toolkit.weights.operands import GATES, LSTM_COMPOSITE, WEIGHT_OPERANDS
+from lstm_toolkit.weights.packing import PACKED_KINDS, check_packed
 
 KERAS_INTERFACE = ("input", "h", "c", "kernel", "recurrent_kernel", "bias")
 """What the arguments of a function with the Keras interface are, in order."""

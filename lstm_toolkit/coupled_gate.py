@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT, OPERANDS
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.weights.operands import ABSENT, OPERANDS
 
 _WEIGHTS = ("input_to_forget_weights", "recurrent_to_forget_weights", "cell_to_forget_weights")
 _COEFFICIENTS = "forget_layer_norm_coefficients"

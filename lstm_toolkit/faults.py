@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import annotated_lstm, bidirectional, loops, merged_outputs, quantized_lstm, reset, targets
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF
+from lstm_toolkit.weights.operands import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF
 
 Found = Iterator[tuple[str, str]]
 """Pairs of place and message."""

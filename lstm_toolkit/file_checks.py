@@ -9,8 +9,8 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit.contract import ABSENT, OPERANDS_OF, RNN_OPERANDS, STATES
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF, RNN_OPERANDS, STATES
 
 _MOST_AXES = 64
 _MOST_ELEMENTS = 2**40

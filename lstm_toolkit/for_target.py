@@ -20,12 +20,11 @@ from typing import Any
 
 from lstm_toolkit import coupled_gate, reset, targets
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import OPERANDS_OF
 from lstm_toolkit.diagnosis import diagnose
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.recurrence_match import CELL_COMPOSITE
 from lstm_toolkit.report import Conversion, LayerReport
 from lstm_toolkit.trial import is_installed
+from lstm_toolkit.weights.operands import CELL_COMPOSITE, OPERANDS_OF
 
 UNROLLED_STEPS = 100
 """Up to how many steps plain ops for `CompiledModel` are unrolled; beyond, a loop is smaller and not slower."""

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.contract import (
+from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.packed_weights import FRAMEWORKS, Half, PackedSource, StoredArray, gates_of, operands_of, read_source
+from lstm_toolkit.weights.operands import (
     ABSENT,
     BIASES,
     GATES,
@@ -21,8 +23,6 @@ from lstm_toolkit.contract import (
     RECURRENT_WEIGHTS,
     WEIGHT_OPERANDS,
 )
-from lstm_toolkit.display.tables import Table, Tabular
-from lstm_toolkit.packed_weights import FRAMEWORKS, Half, PackedSource, StoredArray, gates_of, operands_of, read_source
 
 Array = npt.NDArray[np.float32]
 

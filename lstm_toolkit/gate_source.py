@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lstm_toolkit import annotation, reference
-from lstm_toolkit.contract import GATES, LSTM_COMPOSITE
+from lstm_toolkit import annotation
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.gates import GateWeights
 from lstm_toolkit.graft import FUSED_OPS
 from lstm_toolkit.report import LayerReport
 from lstm_toolkit.traced import RandomInputs, TracedModel, fixed_shape
+from lstm_toolkit.weights import reference
+from lstm_toolkit.weights.gate_weights import GateWeights
+from lstm_toolkit.weights.operands import GATES, LSTM_COMPOSITE
 
 Layers = list[dict[str, GateWeights]]
 """For each layer the weights of its directions by name: one, or forward and backward."""

@@ -11,8 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from lstm_toolkit import annotation
-from lstm_toolkit.contract import SHUT_GATE
-from lstm_toolkit.recurrence_match import CELL_COMPOSITE
+from lstm_toolkit.weights.operands import CELL_COMPOSITE, SHUT_GATE
 
 PUSHES = {"lstm": (-SHUT_GATE, SHUT_GATE, 0.0, 0.0), "gru": (SHUT_GATE, 0.0, 0.0)}
 """What a padded step adds to the sum of each gate, so that the states stay exactly as they are."""

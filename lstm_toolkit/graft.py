@@ -24,11 +24,19 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from lstm_toolkit import adapters
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT, BIASES, LSTM_COMPOSITE, OPERANDS_OF, SHUT_GATE, SIMPLE_RNN_COMPOSITE, STATES
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.gates import GateWeights
+from lstm_toolkit.weights import packing
+from lstm_toolkit.weights.gate_weights import GateWeights
+from lstm_toolkit.weights.operands import (
+    ABSENT,
+    BIASES,
+    LSTM_COMPOSITE,
+    OPERANDS_OF,
+    SHUT_GATE,
+    SIMPLE_RNN_COMPOSITE,
+    STATES,
+)
 
 ACTIVATIONS = {
     "tanh": schema.ActivationFunctionType.TANH,
@@ -156,7 +164,7 @@ def numbered(name: str, taken: Collection[str]) -> str:
 def _lstm(
     packed: Mapping[str, Any], attributes: Mapping[str, Any], is_step: bool
 ) -> tuple[dict[str, Any], Any, dict[str, int]]:
-    parts = adapters.split_packed(
+    parts = packing.split_packed(
         packed,
         gates=attributes["gates"].split(","),
         gate_axis=attributes.get("gate_axis", -1),

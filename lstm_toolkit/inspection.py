@@ -13,17 +13,8 @@ from ai_edge_litert import schema_py_generated as schema
 from lstm_toolkit import reset
 from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.arithmetic import Arithmetic
-from lstm_toolkit.contract import (
-    ABSENT,
-    LAYER_NORM_COEFFICIENTS,
-    OPERANDS_OF,
-    PEEPHOLE_WEIGHTS,
-    STATES,
-    WEIGHT_OPERANDS,
-)
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.file_checks import called_subgraphs
-from lstm_toolkit.gates import GateWeights
 from lstm_toolkit.graft import ACTIVATIONS
 from lstm_toolkit.memory_plan import plan_memory
 from lstm_toolkit.summary import (
@@ -34,6 +25,15 @@ from lstm_toolkit.summary import (
     SignatureSummary,
     SubgraphSummary,
     TensorSummary,
+)
+from lstm_toolkit.weights.gate_weights import GateWeights
+from lstm_toolkit.weights.operands import (
+    ABSENT,
+    LAYER_NORM_COEFFICIENTS,
+    OPERANDS_OF,
+    PEEPHOLE_WEIGHTS,
+    STATES,
+    WEIGHT_OPERANDS,
 )
 
 __all__ = ["LstmNode", "ModelSummary", "OpSummary", "SignatureSummary", "SubgraphSummary", "TensorSummary", "inspect"]

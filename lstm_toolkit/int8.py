@@ -19,9 +19,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import converter_process, coupled_gate, quantized_lstm, reset
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT, OPERANDS, OPERANDS_OF, SHUT_GATE, STATES
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.representative import Samples
+from lstm_toolkit.weights.operands import ABSENT, OPERANDS, OPERANDS_OF, SHUT_GATE, STATES
 
 INTERMEDIATES = 5
 """Tensors inside the op whose ranges the quantizer needs: the sums of the four gates, and the hidden state."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import OPERANDS_OF
+from lstm_toolkit.weights.operands import OPERANDS_OF
 
 _UNARY = {"ABS", "CAST", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "NEG", "RELU", "RELU6"}
 _UNARY |= {"RELU_N1_TO_1", "RSQRT", "SOFTMAX", "SQRT", "SQUARE", "TANH"}

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from lstm_toolkit import annotation
-from lstm_toolkit.adapters import LINGVO_COUPLED_GATES, LINGVO_GATES, LINGVO_KINDS, theta_shapes
-from lstm_toolkit.contract import LSTM_COMPOSITE
+from lstm_toolkit.weights.operands import LSTM_COMPOSITE
+from lstm_toolkit.weights.packing import LINGVO_COUPLED_GATES, LINGVO_GATES, LINGVO_KINDS, theta_shapes
 
 __all__ = ["RNN", "LSTMCellSimple", "LayerNormalizedLSTMCellSimple"]
 

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT, GATES
 from lstm_toolkit.graft import ACTIVATIONS
 from lstm_toolkit.loop_values import (
     UNDERSTOOD,
@@ -37,6 +36,7 @@ from lstm_toolkit.loop_values import (
     Updated,
     evaluate,
 )
+from lstm_toolkit.weights.operands import ABSENT, GATES
 
 
 class Mismatch(Exception):

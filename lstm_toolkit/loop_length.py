@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT
 from lstm_toolkit.graft import FUSED_OPS
 from lstm_toolkit.loop_body import LstmLoop, Mismatch
+from lstm_toolkit.weights.operands import ABSENT
 
 
 def check_length(model: Any, subgraph: Any, operator: Any, loop: LstmLoop) -> None:

@@ -16,8 +16,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import graft, layout
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import LSTM_COMPOSITE, STATES
 from lstm_toolkit.loop_body import LstmLoop
+from lstm_toolkit.weights.operands import LSTM_COMPOSITE, STATES
 
 FUSED_OP = graft.FUSED_OPS[LSTM_COMPOSITE]
 """What a loop becomes."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT
+from lstm_toolkit.weights.operands import ABSENT
 
 Shape = tuple[int, ...]
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from lstm_toolkit import graft, loop_body, loop_values, reset
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT
 from lstm_toolkit.loop_body import LstmLoop, Mismatch
 from lstm_toolkit.loop_length import check_length
 from lstm_toolkit.loop_rewrite import FUSED_OP, rewrite
+from lstm_toolkit.weights.operands import ABSENT
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT
+from lstm_toolkit.weights.operands import ABSENT
 
 ALIGNMENT = 64
 """Bytes to whose multiples the interpreter aligns its tensors (`kDefaultTensorAlignment`)."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT
+from lstm_toolkit.weights.operands import ABSENT
 
 _VERSIONS = {"FULLY_CONNECTED": 5}
 """The version of each op that is not 1: FULLY_CONNECTED keeps the rank of its input from 5 on."""

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.adapters import (
+from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.weights.gate_weights import GateWeights
+from lstm_toolkit.weights.packing import (
     KERAS_GATES,
     LINGVO_COUPLED_GATES,
     LINGVO_GATES,
@@ -22,8 +24,6 @@ from lstm_toolkit.adapters import (
     PACKED_KINDS,
     TORCH_GATES,
 )
-from lstm_toolkit.errors import InvalidModelError
-from lstm_toolkit.gates import GateWeights
 
 Array = npt.NDArray[np.float32]
 

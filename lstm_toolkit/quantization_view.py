@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from lstm_toolkit import reference
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import GATES
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import InvalidModelError
-from lstm_toolkit.gates import GateWeights
 from lstm_toolkit.inspection import inspect
 from lstm_toolkit.runner import Runner
 from lstm_toolkit.summary import LstmNode, TensorSummary
+from lstm_toolkit.weights import reference
+from lstm_toolkit.weights.gate_weights import GateWeights
+from lstm_toolkit.weights.operands import GATES
 
 FUSED = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "LSTM")
 

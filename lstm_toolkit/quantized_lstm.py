@@ -20,7 +20,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT, OPERANDS
+from lstm_toolkit.weights.operands import ABSENT, OPERANDS
 
 OUTPUT_STATE = OPERANDS.index("output_state")
 PROJECTION = OPERANDS.index("projection_weights")

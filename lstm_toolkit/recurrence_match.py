@@ -14,18 +14,15 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from lstm_toolkit import adapters
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT, OPERANDS_OF, SHUT_GATE, STATES, WEIGHT_OPERANDS
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.gates import GateWeights
 from lstm_toolkit.graft import ACTIVATIONS, RNN_ACTIVATIONS, numbered, with_mask_channel
 from lstm_toolkit.reset import layer_of, state_tensors
 from lstm_toolkit.sequence_ops import Recurrence
 from lstm_toolkit.step_ops import Array, Cell, GruCell, LstmCell, SimpleRnnCell
-
-CELL_COMPOSITE = "lstm_toolkit.Cell"
-"""Name of the CUSTOM op that stands for a recurrent layer which no fused op can hold, until it is lowered."""
+from lstm_toolkit.weights import packing
+from lstm_toolkit.weights.gate_weights import GateWeights
+from lstm_toolkit.weights.operands import ABSENT, CELL_COMPOSITE, OPERANDS_OF, SHUT_GATE, STATES, WEIGHT_OPERANDS
 
 _LSTM_NAMES = {code: name for name, code in ACTIVATIONS.items()}
 _RNN_NAMES = {code: name for name, code in RNN_ACTIVATIONS.items()}
@@ -109,7 +106,7 @@ def _cell(packed: Mapping[str, Array], attributes: Mapping[str, Any]) -> Cell:
     """The cell of a composite op, from weights as Keras packs them."""
     activation, recurrent_activation = attributes["activation"], attributes["recurrent_activation"]
     if attributes["kind"] == "lstm":
-        weights = GateWeights.from_operands(adapters.split_packed(packed, gates=adapters.KERAS_GATES))
+        weights = GateWeights.from_operands(packing.split_packed(packed, gates=packing.KERAS_GATES))
         if attributes["masked"]:
             weights = with_mask_channel(weights)
         return LstmCell(weights, activation, recurrent_activation)

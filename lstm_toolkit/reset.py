@@ -22,7 +22,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT, OPERANDS_OF, STATES
+from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF, STATES
 
 STATE_OPERANDS = {
     op: tuple(index for index, name in enumerate(operands) if name.endswith(STATES))

@@ -14,8 +14,8 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from lstm_toolkit import reset
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import STATES
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.weights.operands import STATES
 
 Outputs = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]
 

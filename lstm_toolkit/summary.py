@@ -9,8 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from lstm_toolkit.display.tables import Table, Tabular, printable
-from lstm_toolkit.gates import GateWeights
 from lstm_toolkit.memory_plan import MemoryPlan
+from lstm_toolkit.weights.gate_weights import GateWeights
 
 if TYPE_CHECKING:
     from lstm_toolkit.drawing import Drawing

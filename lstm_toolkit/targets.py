@@ -13,7 +13,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import (
+from lstm_toolkit.weights.operands import (
     ABSENT,
     BIASES,
     INPUT_WEIGHTS,

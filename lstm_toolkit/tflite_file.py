@@ -21,10 +21,10 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from lstm_toolkit._version import __version__
-from lstm_toolkit.contract import ABSENT
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.file_bytes import check_bytes
 from lstm_toolkit.file_checks import check_model, listed, text
+from lstm_toolkit.weights.operands import ABSENT
 
 FILE_IDENTIFIER = b"TFL3"
 

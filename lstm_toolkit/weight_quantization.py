@@ -20,8 +20,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import reset
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import ABSENT, OPERANDS_OF
 from lstm_toolkit.int8 import shuts_gates
+from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF
 
 HYBRID_VERSIONS = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": 2,

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import lstm_toolkit
-from lstm_toolkit import GateWeights, adapters, reference
+from lstm_toolkit import GateWeights
 from lstm_toolkit.errors import ConversionError, InvalidModelError, ParityError
+from lstm_toolkit.weights import packing, reference
 
 from .keras_models import inputs_for, largest_errors, randomized
 
@@ -269,12 +270,12 @@ def test_an_op_that_tensorflow_lite_lacks_is_refused():
 
 def test_verify_catches_a_wrong_file(monkeypatch):
     """Gates in the wrong order give a file that runs; only the comparison with the source notices."""
-    split = adapters.split_packed
+    split = packing.split_packed
 
     def wrong(packed, *, gates, **options):
         return split(packed, gates=("forget", "input", *gates[2:]), **options)
 
-    monkeypatch.setattr(adapters, "split_packed", wrong)
+    monkeypatch.setattr(packing, "split_packed", wrong)
     model = randomized(keras.Sequential([keras.Input((7, 5)), keras.layers.LSTM(4)]))
     with pytest.raises(ParityError, match="differs from the source by") as raised:
         lstm_toolkit.convert(model)

@@ -12,9 +12,9 @@ from ai_edge_litert.interpreter import Interpreter
 import lstm_toolkit
 from lstm_toolkit import annotation, graft, lingvo
 from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.contract import LSTM_COMPOSITE
 from lstm_toolkit.conversion import run_converter
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.weights.operands import LSTM_COMPOSITE
 
 from .keras_models import RESOLVERS, randomized
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import lstm_toolkit
-from lstm_toolkit import GateWeights, reference
+from lstm_toolkit import GateWeights
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.weights import reference
 
 
 def weights(random, inputs, units, outputs=None):

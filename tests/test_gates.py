@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lstm_toolkit import GateWeights
-from lstm_toolkit.contract import OPERANDS, WEIGHT_OPERANDS
+from lstm_toolkit.weights.operands import OPERANDS, WEIGHT_OPERANDS
 
 
 def packed(random, *, input_size=3, units=5, bias=True):

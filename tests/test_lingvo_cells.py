@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lstm_toolkit import GateWeights, lingvo, reference
-from lstm_toolkit.adapters import THETA
+from lstm_toolkit import GateWeights, lingvo
+from lstm_toolkit.weights import reference
+from lstm_toolkit.weights.packing import THETA
 
 GOLDEN = sorted((Path(__file__).parent / "data" / "lingvo_golden").glob("*.npz"))
 TOLERANCE = {"atol": 2e-5, "rtol": 0}

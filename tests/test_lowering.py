@@ -21,9 +21,10 @@ from ai_edge_litert.options import CpuOptions, Options
 from ai_edge_litert.tools import flatbuffer_utils
 
 import lstm_toolkit
-from lstm_toolkit import GateWeights, lingvo, reference
+from lstm_toolkit import GateWeights, lingvo
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.lowering import lower
+from lstm_toolkit.weights import reference
 
 from .keras_models import randomized
 from .test_variants import random_operands, run_in_a_row

@@ -23,9 +23,9 @@ import pytest
 
 import lstm_toolkit as lt
 from lstm_toolkit import GateWeights, converter_process, int8, lingvo, quantization
-from lstm_toolkit.contract import OPERANDS
 from lstm_toolkit.errors import ConversionError, ParityError
 from lstm_toolkit.quantization_view import quantization_view
+from lstm_toolkit.weights.operands import OPERANDS
 
 from . import fault_corpus
 

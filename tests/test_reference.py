@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from lstm_toolkit import GateWeights, reference
+from lstm_toolkit import GateWeights
+from lstm_toolkit.weights import reference
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "relu6", "hard_tanh"])

@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from lstm_toolkit import GateWeights, reference
+from lstm_toolkit import GateWeights
+from lstm_toolkit.weights import reference
 
 
 def arrays(random, *, suffix="_l0", projection=False, bias=True):

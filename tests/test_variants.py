@@ -14,7 +14,8 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 import lstm_toolkit
-from lstm_toolkit import GateWeights, reference
+from lstm_toolkit import GateWeights
+from lstm_toolkit.weights import reference
 
 from .keras_models import RESOLVERS
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lstm_toolkit.contract import BIASES, INPUT_WEIGHTS, RECURRENT_WEIGHTS
-from lstm_toolkit.gates import GateWeights
+from lstm_toolkit.weights.gate_weights import GateWeights
+from lstm_toolkit.weights.operands import BIASES, INPUT_WEIGHTS, RECURRENT_WEIGHTS
 
 
 def attempt(check: Callable[..., None], *answers: Any) -> None:

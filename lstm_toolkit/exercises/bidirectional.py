@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit import reference
 from lstm_toolkit.exercises import random_weights, require
-from lstm_toolkit.gates import GateWeights
+from lstm_toolkit.weights import reference
+from lstm_toolkit.weights.gate_weights import GateWeights
 
 BATCH, TIME_STEPS, INPUT_SIZE, UNITS = 3, 7, 5, 4
 LENGTHS = (7, 3, 1, 5, 2, 6)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit import reference
 from lstm_toolkit.exercises import require, require_several
-from lstm_toolkit.gates import GateWeights
+from lstm_toolkit.weights import reference
+from lstm_toolkit.weights.gate_weights import GateWeights
 
 Array = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

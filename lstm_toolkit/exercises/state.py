@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit import reference
-from lstm_toolkit.contract import BIASES, RECURRENT_WEIGHTS
 from lstm_toolkit.exercises import random_weights, require
-from lstm_toolkit.gates import GateWeights
+from lstm_toolkit.weights import reference
+from lstm_toolkit.weights.gate_weights import GateWeights
+from lstm_toolkit.weights.operands import BIASES, RECURRENT_WEIGHTS
 
 INPUT_SIZE, UNITS = 3, 5
 

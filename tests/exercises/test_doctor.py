@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lstm_toolkit import reference
-from lstm_toolkit.contract import GATES
 from lstm_toolkit.exercises import doctor as exercises
-from lstm_toolkit.gates import GateWeights
+from lstm_toolkit.weights import reference
+from lstm_toolkit.weights.gate_weights import GateWeights
+from lstm_toolkit.weights.operands import GATES
 
 
 def plan(findings, wanted):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lstm_toolkit.contract import GATES
 from lstm_toolkit.exercises import gates as exercises
+from lstm_toolkit.weights.operands import GATES
 
 LINGVO = ("cell", "input", "forget", "output")
 

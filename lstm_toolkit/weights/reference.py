@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.gates import GateWeights
+from lstm_toolkit.weights.gate_weights import GateWeights
 
 Float64 = npt.NDArray[np.float64]
 

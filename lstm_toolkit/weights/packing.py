@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.contract import BIASES, INPUT_WEIGHTS, LAYER_NORM_COEFFICIENTS, RECURRENT_WEIGHTS
+from lstm_toolkit.weights.operands import BIASES, INPUT_WEIGHTS, LAYER_NORM_COEFFICIENTS, RECURRENT_WEIGHTS
 
 if TYPE_CHECKING:
-    from lstm_toolkit.gates import GateWeights
+    from lstm_toolkit.weights.gate_weights import GateWeights
 
 Array = npt.NDArray[np.float32]
 

@@ -85,3 +85,7 @@ SIMPLE_RNN_COMPOSITE = "lstm_toolkit.SimpleRNN"
 
 SHUT_GATE = 1e4
 """Added to a gate's sum it opens the gate exactly, subtracted it shuts it: the sigmoid is 1 or 0 in float32."""
+
+
+CELL_COMPOSITE = "lstm_toolkit.Cell"
+"""Name of the CUSTOM op that stands for a recurrent layer which no fused op can hold, until it is lowered."""
