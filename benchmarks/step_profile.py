@@ -15,11 +15,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import GateWeights, Runner
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.automatic import stopwatch
-from lstm_toolkit.op_builder import OpBuilder
 from lstm_toolkit.sequence_ops import Recurrence, emit
 from lstm_toolkit.step_ops import LstmCell
+from lstm_toolkit.tflite import edit, files
+from lstm_toolkit.tflite.builder import OpBuilder
 
 PARTS = ("row taken, recurrent product", "input product added", "gates activated and taken apart", "state and output")
 """Of a step, in the order in which it computes them."""
@@ -56,12 +56,12 @@ def file_of(cell: LstmCell, steps: int) -> bytes:
     model.subgraphs, model.signatureDefs, model.metadata = [subgraph], [], []
     subgraph.tensors, subgraph.name = [], b"main"
     sizes = {"input": cell.weights.input_size, "outputs": cell.weights.units}
-    tensors = {name: tf_file.add_tensor(subgraph, name, [1, steps, size]) for name, size in sizes.items()}
+    tensors = {name: edit.add_tensor(subgraph, name, [1, steps, size]) for name, size in sizes.items()}
     layer: dict[str, Any] = {"layer": "lstm", "cell": cell, "start": (None, None), "last": ((), ())}
     recurrence = Recurrence(**layer, **tensors, batch=1, steps=steps)
     subgraph.operators = emit(model, subgraph, recurrence, form="unrolled")
     subgraph.inputs, subgraph.outputs = [tensors["input"]], [tensors["outputs"]]
-    return tf_file.write_model(model)
+    return files.write_model(model)
 
 
 def weights_of(units: int, input_size: int) -> GateWeights:
@@ -84,7 +84,7 @@ def profile(units: int, input_size: int, seconds: float) -> dict[str, tuple[floa
             data = file_of(cell, steps)
             values = np.random.default_rng(1).normal(size=(1, steps, input_size)).astype(np.float32)
             calls[part, steps] = Runner(data, runtime="compiled").bound(input=values)[0]
-            ops[part, steps] = len(tf_file.read_model(data).subgraphs[0].operators)
+            ops[part, steps] = len(files.read_model(data).subgraphs[0].operators)
     times, span = stopwatch(calls, seconds), LENGTHS[1] - LENGTHS[0]
     found, before = {}, (0.0, 0)
     for part in PARTS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lstm_toolkit.op_builder import OpBuilder
+from lstm_toolkit.tflite.builder import OpBuilder
 
 LAYER_NORM_EPSILON = 1e-8
 """Added to the variance inside the root, as the fused op does."""

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from lstm_toolkit import reset
-from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.graft import numbered
+from lstm_toolkit.tflite import edit, graph, recurrent
+from lstm_toolkit.tflite.recurrent import numbered
 from lstm_toolkit.weights.operands import STATES
 
 
@@ -35,7 +34,7 @@ def unshare_states(model: Any) -> int:
     """
     changed = 0
     for subgraph in model.subgraphs:
-        as_state = Counter(index for op in subgraph.operators for index in reset.state_tensors(model, op))
+        as_state = Counter(index for op in subgraph.operators for index in recurrent.state_tensors(model, op))
         uses = Counter(int(index) for op in subgraph.operators for index in op.inputs)
         for index in [index for index in as_state if uses[index] > 1 and not _is_reset(model, subgraph, index)]:
             _separate(model, subgraph, index)
@@ -48,7 +47,7 @@ def name_states(model: Any) -> None:
     taken: list[str] = []
     for subgraph in model.subgraphs:
         for op in subgraph.operators:
-            states = reset.state_tensors(model, op)
+            states = recurrent.state_tensors(model, op)
             if states:
                 taken.append(numbered("lstm", taken))
             for index, state in zip(states, STATES, strict=False):
@@ -56,22 +55,22 @@ def name_states(model: Any) -> None:
 
 
 def _recurrent(model: Any) -> list[Any]:
-    return [op for subgraph in model.subgraphs for op in subgraph.operators if reset.state_tensors(model, op)]
+    return [op for subgraph in model.subgraphs for op in subgraph.operators if recurrent.state_tensors(model, op)]
 
 
 def _is_reset(model: Any, subgraph: Any, index: int) -> bool:
-    return index in reset.set_states(model, subgraph)
+    return index in recurrent.set_states(model, subgraph)
 
 
 def _separate(model: Any, subgraph: Any, shared: int) -> None:
     tensor = subgraph.tensors[shared]
-    name, shape = tf_file.text(tensor.name), tf_file.shape_of(tensor)
-    zeros = tf_file.add_constant(model, subgraph, f"{name}/zeros", np.zeros(shape, np.float32))
+    name, shape = graph.text(tensor.name), graph.shape_of(tensor)
+    zeros = edit.add_constant(model, subgraph, f"{name}/zeros", np.zeros(shape, np.float32))
     for number, op in enumerate(subgraph.operators):
-        positions = reset.STATE_OPERANDS.get(tf_file.operator_name(model, op), ())
+        positions = recurrent.STATE_OPERANDS.get(graph.operator_name(model, op), ())
         for place, index in enumerate(list(op.inputs)):
             if index != shared:
                 continue
             own = place in positions
             fresh = f"{name}/{number}_{place}"
-            op.inputs[place] = tf_file.add_tensor(subgraph, fresh, shape, variable=True) if own else zeros
+            op.inputs[place] = edit.add_tensor(subgraph, fresh, shape, variable=True) if own else zeros

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.file_checks import called_subgraphs
+from lstm_toolkit.tflite import graph
+from lstm_toolkit.tflite.graph import called_subgraphs
 from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF
 
 _MATRIX_OPERANDS = ("weights", "recurrent_weights")
@@ -51,13 +51,13 @@ class Arithmetic:
     def subgraph(self, number: int) -> int | None:
         """Multiply-adds of one run of a subgraph."""
         if number not in self._subgraphs:
-            graph = self._model.subgraphs[number]
-            self._subgraphs[number] = _sum(self.operator(graph, op).multiply_adds for op in graph.operators)
+            subgraph = self._model.subgraphs[number]
+            self._subgraphs[number] = _sum(self.operator(subgraph, op).multiply_adds for op in subgraph.operators)
         return self._subgraphs[number]
 
     def operator(self, subgraph: Any, op: Any) -> Work:
         """Multiply-adds of one run of an operator."""
-        name = tf_file.operator_name(self._model, op)
+        name = graph.operator_name(self._model, op)
         if name == "WHILE":
             return self._loop(subgraph, op)
         if called_subgraphs(op):
@@ -93,7 +93,7 @@ def turns_of(model: Any, subgraph: Any, loop: Any) -> int | None:
     count = len(loop.inputs)
     if len(condition.outputs) != 1 or {len(condition.inputs), len(body.inputs), len(body.outputs)} != {count}:
         return None
-    made_by, waiting, turns = tf_file.producers(condition), [condition.outputs[0]], []
+    made_by, waiting, turns = graph.producers(condition), [condition.outputs[0]], []
     seen: set[int] = set()
     while waiting:
         index = waiting.pop()
@@ -101,7 +101,7 @@ def turns_of(model: Any, subgraph: Any, loop: Any) -> int | None:
         if op is None or index in seen:
             return None
         seen.add(index)
-        name = tf_file.operator_name(model, op)
+        name = graph.operator_name(model, op)
         if name == "LOGICAL_AND":
             waiting += op.inputs
         elif name in ("LESS", "LESS_EQUAL"):
@@ -134,8 +134,8 @@ def _turns_of_counter(
 
 def _step(model: Any, body: Any, place: int) -> int | None:
     """What a turn adds to a counter."""
-    op = tf_file.producers(body).get(body.outputs[place])
-    if op is None or tf_file.operator_name(model, op) != "ADD" or body.inputs[place] not in op.inputs:
+    op = graph.producers(body).get(body.outputs[place])
+    if op is None or graph.operator_name(model, op) != "ADD" or body.inputs[place] not in op.inputs:
         return None
     others = [index for index in op.inputs if index != body.inputs[place]]
     return _integer(model, body, others[0]) if len(others) == 1 else None
@@ -143,9 +143,9 @@ def _step(model: Any, body: Any, place: int) -> int | None:
 
 def _integer(model: Any, subgraph: Any, index: int) -> int | None:
     tensor = subgraph.tensors[index]
-    if index == ABSENT or math.prod(tf_file.shape_of(tensor)) != 1:
+    if index == ABSENT or math.prod(graph.shape_of(tensor)) != 1:
         return None
-    value = tf_file.constant(model, tensor)
+    value = graph.constant(model, tensor)
     return int(value.reshape(-1)[0]) if value is not None and np.issubdtype(value.dtype, np.integer) else None
 
 
@@ -160,7 +160,7 @@ def _sum(counts: Any) -> int | None:
 
 def _elements(subgraph: Any, index: int) -> int | None:
     """Number of elements of a tensor; None where its shape is dynamic or not known."""
-    shape = tf_file.shape_of(subgraph.tensors[index])
+    shape = graph.shape_of(subgraph.tensors[index])
     return None if not shape or -1 in shape else math.prod(shape)
 
 
@@ -168,7 +168,7 @@ def _recurrent(subgraph: Any, op: Any, operands: tuple[str, ...]) -> int | None:
     """Every weight is used once for each row and step."""
     if not op.inputs:
         return None
-    shape = tf_file.shape_of(subgraph.tensors[op.inputs[0]])
+    shape = graph.shape_of(subgraph.tensors[op.inputs[0]])
     names = zip(operands, op.inputs, strict=False)
     matrices = [index for name, index in names if name.endswith(_MATRIX_OPERANDS) and index != ABSENT]
     weights = _sum(_elements(subgraph, index) for index in matrices)
@@ -178,23 +178,23 @@ def _recurrent(subgraph: Any, op: Any, operands: tuple[str, ...]) -> int | None:
 
 
 def _fully_connected(subgraph: Any, op: Any) -> int | None:
-    weights = tf_file.shape_of(subgraph.tensors[op.inputs[1]])
+    weights = graph.shape_of(subgraph.tensors[op.inputs[1]])
     return _per_output(subgraph, op, weights[1:], rank=1)
 
 
 def _batch_matmul(subgraph: Any, op: Any) -> int | None:
-    left = tf_file.shape_of(subgraph.tensors[op.inputs[0]])
+    left = graph.shape_of(subgraph.tensors[op.inputs[0]])
     return _per_output(subgraph, op, left[-2:-1] if op.builtinOptions.adjX else left[-1:], rank=1)
 
 
 def _convolution(subgraph: Any, op: Any) -> int | None:
     """Filters are [output channels, rows, columns, input channels of a group]."""
-    return _per_output(subgraph, op, tf_file.shape_of(subgraph.tensors[op.inputs[1]])[1:], rank=3)
+    return _per_output(subgraph, op, graph.shape_of(subgraph.tensors[op.inputs[1]])[1:], rank=3)
 
 
 def _depthwise(subgraph: Any, op: Any) -> int | None:
     """Filters are [1, rows, columns, output channels]."""
-    return _per_output(subgraph, op, tf_file.shape_of(subgraph.tensors[op.inputs[1]])[1:3], rank=2)
+    return _per_output(subgraph, op, graph.shape_of(subgraph.tensors[op.inputs[1]])[1:3], rank=2)
 
 
 def _per_output(subgraph: Any, op: Any, summed: tuple[int, ...], *, rank: int) -> int | None:

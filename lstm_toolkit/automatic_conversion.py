@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lstm_toolkit import automatic, conversion, parity, quantization
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.automatic import Candidate
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.lowering import lower, plain_ops
@@ -19,6 +18,8 @@ from lstm_toolkit.report import Conversion, ConversionReport, LayerReport
 from lstm_toolkit.representative import Samples
 from lstm_toolkit.runner import RUNTIMES, Runner
 from lstm_toolkit.sequence_ops import FORMS
+from lstm_toolkit.tflite import graph
+from lstm_toolkit.tflite.files import read_model
 from lstm_toolkit.traced import TracedModel
 
 logger = logging.getLogger("lstm_toolkit")
@@ -108,7 +109,7 @@ def convert_fastest(
     report = dataclasses.replace(
         source.report,
         layers=_layers(source.report.layers, chosen.lowering),
-        ops=tf_file.count_operators(tf_file.read_model(tflite)),
+        ops=graph.count_operators(read_model(tflite)),
         max_abs_error=errors.get(chosen),
         quantization=quantized,
         automatic=choice,
@@ -167,9 +168,9 @@ def _plain_source(model: Any, trace_options: Mapping[str, Any], merge: bool) -> 
 
 def _steps(file: bytes) -> int:
     """Steps of all recurrent ops together; 0 where none can be lowered anyway."""
-    model = tf_file.read_model(file)
+    model = read_model(file)
     try:
-        found = [match for graph in model.subgraphs for match in matches(model, graph, "loop")]
+        found = [match for subgraph in model.subgraphs for match in matches(model, subgraph, "loop")]
     except ConversionError:
         return 0
     return sum(each.steps or 0 for match in found for each in match.recurrences)

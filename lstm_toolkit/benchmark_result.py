@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstm_toolkit.display.tables import Table, Tabular
-from lstm_toolkit.tflite_file import write_whole
+from lstm_toolkit.tflite.files import write_whole
 
 if TYPE_CHECKING:
     from lstm_toolkit.display.picture import Picture

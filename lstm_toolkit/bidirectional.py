@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.reset import layer_of, state_tensors
+from lstm_toolkit.tflite import edit, files, graph
+from lstm_toolkit.tflite.recurrent import layer_of, state_tensors
 from lstm_toolkit.weights.operands import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF
 
 _BIDIRECTIONAL = {
@@ -40,8 +40,8 @@ def merge(tflite: bytes) -> bytes:
     Raises:
         InvalidModelError: if the bytes are no readable `.tflite` file.
     """
-    model = tf_file.read_model(tflite)
-    return tf_file.write_model(model) if merge_bidirectional(model) else tflite
+    model = files.read_model(tflite)
+    return files.write_model(model) if merge_bidirectional(model) else tflite
 
 
 def merge_bidirectional(model: Any) -> dict[str, str]:
@@ -56,14 +56,14 @@ def merge_bidirectional(model: Any) -> dict[str, str]:
         for forward, backward in found:
             became |= _merge(model, subgraph, forward, backward)
         if found:
-            tf_file.sort_operators(subgraph)
+            edit.sort_operators(subgraph)
     return became
 
 
 def pairs(model: Any, subgraph: Any) -> list[tuple[Any, Any]]:
     """The pairs of a forward op and one over its reversed input that can become one op."""
-    producers = tf_file.producers(subgraph)
-    halves = [op for op in subgraph.operators if tf_file.operator_name(model, op) in _BIDIRECTIONAL]
+    producers = graph.producers(subgraph)
+    halves = [op for op in subgraph.operators if graph.operator_name(model, op) in _BIDIRECTIONAL]
     taken: set[int] = set()
     found = []
     for backward in halves:
@@ -91,7 +91,7 @@ def _fit(model: Any, subgraph: Any, forward: Any, backward: Any, x: int) -> bool
     ):
         return False
     # The merged op has no operands for layer normalization.
-    operands = OPERANDS_OF[tf_file.operator_name(model, forward)]
+    operands = OPERANDS_OF[graph.operator_name(model, forward)]
     normalized = [operands.index(name) for name in LAYER_NORM_COEFFICIENTS if name in operands]
     return all(
         op.inputs[index] == ABSENT for op in (forward, backward) for index in normalized if index < len(op.inputs)
@@ -99,20 +99,20 @@ def _fit(model: Any, subgraph: Any, forward: Any, backward: Any, x: int) -> bool
 
 
 def _is_time_reversal(model: Any, subgraph: Any, op: Any, recurrent: Any) -> bool:
-    if tf_file.operator_name(model, op) != "REVERSE_V2":
+    if graph.operator_name(model, op) != "REVERSE_V2":
         return False
-    axis = tf_file.constant(model, subgraph.tensors[op.inputs[1]])
-    rank = len(tf_file.shape_of(subgraph.tensors[op.inputs[0]]))
+    axis = graph.constant(model, subgraph.tensors[op.inputs[1]])
+    rank = len(graph.shape_of(subgraph.tensors[op.inputs[0]]))
     time = 0 if recurrent.builtinOptions.timeMajor else 1
     return axis is not None and [int(each) % rank for each in axis.reshape(-1)] == [time]
 
 
 def _merge(model: Any, subgraph: Any, forward: Any, backward: Any) -> dict[str, str]:
-    name, options_class = _BIDIRECTIONAL[tf_file.operator_name(model, forward)]
+    name, options_class = _BIDIRECTIONAL[graph.operator_name(model, forward)]
     gone = [layer_of(subgraph.tensors[state_tensors(model, op)[0]]) for op in (forward, backward)]
-    reverse = tf_file.producers(subgraph)[backward.inputs[0]]
+    reverse = graph.producers(subgraph)[backward.inputs[0]]
     cut = _with_equal_units(model, subgraph, forward, backward)
-    operands = OPERANDS_OF[tf_file.operator_name(model, forward)]
+    operands = OPERANDS_OF[graph.operator_name(model, forward)]
     indices = dict.fromkeys(OPERANDS_OF[name], ABSENT) | {"input": forward.inputs[0]}
     for direction, half in (("forward", forward), ("backward", backward)):
         for operand, index in zip(operands[1:], half.inputs[1:], strict=False):
@@ -127,7 +127,7 @@ def _merge(model: Any, subgraph: Any, forward: Any, backward: Any) -> dict[str, 
     joint = None if cut else _concatenation(model, subgraph, outputs, forward)
     options.mergeOutputs = joint is not None
     merged = schema.OperatorT()
-    merged.opcodeIndex = tf_file.operator_code(model, getattr(schema.BuiltinOperator, name))
+    merged.opcodeIndex = edit.operator_code(model, getattr(schema.BuiltinOperator, name))
     merged.builtinOptionsType = getattr(schema.BuiltinOptions, options_class.__name__.removesuffix("T"))
     merged.builtinOptions = options
     merged.inputs = [indices[operand] for operand in OPERANDS_OF[name]]
@@ -143,14 +143,14 @@ def _merge(model: Any, subgraph: Any, forward: Any, backward: Any) -> dict[str, 
     for op in subgraph.operators:
         operators += [merged, *readers, *slices] if op is later else [] if op in dropped else [op]
     subgraph.operators = operators
-    if reverse.outputs[0] not in tf_file.consumed(subgraph):
+    if reverse.outputs[0] not in graph.consumed(subgraph):
         subgraph.operators.remove(reverse)
     return dict.fromkeys(gone, name)
 
 
 def _units(subgraph: Any, half: Any) -> int:
     """Number of units: rows of the first weights that are there."""
-    return int(tf_file.shape_of(subgraph.tensors[next(index for index in half.inputs[1:] if index != ABSENT)])[0])
+    return int(graph.shape_of(subgraph.tensors[next(index for index in half.inputs[1:] if index != ABSENT)])[0])
 
 
 def _with_equal_units(model: Any, subgraph: Any, forward: Any, backward: Any) -> dict[int, int]:
@@ -166,21 +166,21 @@ def _with_equal_units(model: Any, subgraph: Any, forward: Any, backward: Any) ->
     smaller, wanted = int(np.argmin(units)), max(units)
     half, added = halves[smaller], wanted - units[smaller]
     states = state_tensors(model, half)
-    operands = OPERANDS_OF[tf_file.operator_name(model, half)]
+    operands = OPERANDS_OF[graph.operator_name(model, half)]
     for place, (operand, index) in enumerate(zip(operands, half.inputs, strict=False)):
         if index == ABSENT or operand == "input":
             continue
         tensor = subgraph.tensors[index]
-        name = f"{tf_file.text(tensor.name)}/{wanted}_units"
+        name = f"{graph.text(tensor.name)}/{wanted}_units"
         if index in states:
-            shape = (tf_file.shape_of(tensor)[0], wanted)
-            half.inputs[place] = tf_file.add_tensor(subgraph, tf_file.text(tensor.name), shape, variable=True)
+            shape = (graph.shape_of(tensor)[0], wanted)
+            half.inputs[place] = edit.add_tensor(subgraph, graph.text(tensor.name), shape, variable=True)
             for reset in [op for op in subgraph.operators if index in op.outputs]:
                 reset.inputs, reset.outputs = [half.inputs[place]], [half.inputs[place]]
         else:
-            values = np.asarray(tf_file.constant(model, tensor))
+            values = np.asarray(graph.constant(model, tensor))
             grown = [(0, added)] + [(0, added if "recurrent" in operand else 0)] * (values.ndim - 1)
-            half.inputs[place] = tf_file.add_constant(model, subgraph, name, np.pad(values, grown))
+            half.inputs[place] = edit.add_constant(model, subgraph, name, np.pad(values, grown))
     return {smaller: units[smaller]}
 
 
@@ -188,14 +188,14 @@ def _can_grow(model: Any, subgraph: Any, half: Any) -> bool:
     """Whether units can be added: all weights are float constants, and states are touched by nothing but resets."""
     states = state_tensors(model, half)
     for op in subgraph.operators:
-        is_reset = tf_file.operator_name(model, op) == "ZEROS_LIKE" and list(op.inputs) == list(op.outputs)
+        is_reset = graph.operator_name(model, op) == "ZEROS_LIKE" and list(op.inputs) == list(op.outputs)
         if op is not half and not is_reset and set(states) & {*op.inputs, *op.outputs}:
             return False
-    operands = OPERANDS_OF[tf_file.operator_name(model, half)]
+    operands = OPERANDS_OF[graph.operator_name(model, half)]
     present = {name: index for name, index in zip(operands, half.inputs, strict=False) if index != ABSENT}
     weights = [subgraph.tensors[index] for name, index in present.items() if name != "input" and index not in states]
     return "projection_weights" not in present and all(
-        tensor.type == schema.TensorType.FLOAT32 and tf_file.constant(model, tensor) is not None for tensor in weights
+        tensor.type == schema.TensorType.FLOAT32 and graph.constant(model, tensor) is not None for tensor in weights
     )
 
 
@@ -203,16 +203,16 @@ def _cut(model: Any, subgraph: Any, merged: Any, output: int, units: int) -> Any
     """A slice that takes the units that the layer has out of an output with more."""
     target = merged.outputs[output]
     old = subgraph.tensors[target]
-    wide = tf_file.add_tensor(subgraph, f"{tf_file.text(old.name)}/wide", old.shape, dtype=old.type)
+    wide = edit.add_tensor(subgraph, f"{graph.text(old.name)}/wide", old.shape, dtype=old.type)
     subgraph.tensors[wide].shapeSignature = old.shapeSignature
     for shape in (subgraph.tensors[wide].shape, subgraph.tensors[wide].shapeSignature):
         if shape is not None:
             shape[-1] = _units(subgraph, merged)
     merged.outputs[output] = wide
     rank = len(old.shape)
-    begin = tf_file.add_constant(model, subgraph, "begin", np.zeros(rank, np.int32))
-    size = tf_file.add_constant(model, subgraph, "size", np.array([-1] * (rank - 1) + [units], np.int32))
-    return tf_file.new_operator(model, "SLICE", [wide, begin, size], [target])
+    begin = edit.add_constant(model, subgraph, "begin", np.zeros(rank, np.int32))
+    size = edit.add_constant(model, subgraph, "size", np.array([-1] * (rank - 1) + [units], np.int32))
+    return edit.new_operator(model, "SLICE", [wide, begin, size], [target])
 
 
 def _in_order_of_time(model: Any, subgraph: Any, backward: Any) -> int:
@@ -225,37 +225,37 @@ def _in_order_of_time(model: Any, subgraph: Any, backward: Any) -> int:
         in_order = reversals[0].outputs[0]
     else:
         old = subgraph.tensors[reversed_output]
-        in_order = tf_file.add_tensor(subgraph, f"{tf_file.text(old.name)}/in_order_of_time", old.shape, dtype=old.type)
+        in_order = edit.add_tensor(subgraph, f"{graph.text(old.name)}/in_order_of_time", old.shape, dtype=old.type)
         subgraph.tensors[in_order].shapeSignature = old.shapeSignature
         subgraph.tensors[in_order].quantization = old.quantization
     time, left = (0 if backward.builtinOptions.timeMajor else 1), reversed_output in subgraph.outputs
     for op in users:
         if op in reversals and (op is reversals[0] or op.outputs[0] not in subgraph.outputs):
-            tf_file.redirect(subgraph, op.outputs[0], in_order)
+            edit.redirect(subgraph, op.outputs[0], in_order)
             subgraph.operators.remove(op)
         elif _takes_last_step(model, subgraph, op, time):
             _take_first_step(model, subgraph, op, in_order, time)
         else:
             left = True
     if left:
-        axis = tf_file.add_constant(model, subgraph, "time", np.array([time], np.int32))
-        subgraph.operators.append(tf_file.new_operator(model, "REVERSE_V2", [in_order, axis], [reversed_output]))
+        axis = edit.add_constant(model, subgraph, "time", np.array([time], np.int32))
+        subgraph.operators.append(edit.new_operator(model, "REVERSE_V2", [in_order, axis], [reversed_output]))
     return in_order
 
 
 def _takes_last_step(model: Any, subgraph: Any, op: Any, time: int) -> bool:
-    if tf_file.operator_name(model, op) != "STRIDED_SLICE" or op.builtinOptions.shrinkAxisMask != 1 << time:
+    if graph.operator_name(model, op) != "STRIDED_SLICE" or op.builtinOptions.shrinkAxisMask != 1 << time:
         return False
-    begin = tf_file.constant(model, subgraph.tensors[op.inputs[1]])
+    begin = graph.constant(model, subgraph.tensors[op.inputs[1]])
     return begin is not None and len(begin) > time and begin[time] == -1
 
 
 def _take_first_step(model: Any, subgraph: Any, op: Any, source: int, time: int) -> None:
-    begin = np.array(tf_file.constant(model, subgraph.tensors[op.inputs[1]]))
-    end = np.array(tf_file.constant(model, subgraph.tensors[op.inputs[2]]))
+    begin = np.array(graph.constant(model, subgraph.tensors[op.inputs[1]]))
+    end = np.array(graph.constant(model, subgraph.tensors[op.inputs[2]]))
     begin[time], end[time] = 0, 1
-    first = tf_file.add_constant(model, subgraph, "first_step", begin)
-    behind = tf_file.add_constant(model, subgraph, "behind_first_step", end)
+    first = edit.add_constant(model, subgraph, "first_step", begin)
+    behind = edit.add_constant(model, subgraph, "behind_first_step", end)
     op.inputs = [source, first, behind, op.inputs[3]]
 
 
@@ -265,14 +265,14 @@ def _concatenation(model: Any, subgraph: Any, outputs: list[int], half: Any) -> 
     None too where the kernel cannot join the outputs itself: batch-major, it finds the state of the second and later
     rows by the width of the joint output and so runs over the end of the state (`EvalFloat` in `lstm_eval.cc`).
     """
-    if not half.builtinOptions.timeMajor and tf_file.shape_of(subgraph.tensors[outputs[0]])[0] != 1:
+    if not half.builtinOptions.timeMajor and graph.shape_of(subgraph.tensors[outputs[0]])[0] != 1:
         return None
     users = [op for op in subgraph.operators if set(outputs) & set(op.inputs)]
     if len(users) != 1 or set(outputs) & set(subgraph.outputs):
         return None
     (op,) = users
-    if tf_file.operator_name(model, op) != "CONCATENATION" or list(op.inputs) != outputs:
+    if graph.operator_name(model, op) != "CONCATENATION" or list(op.inputs) != outputs:
         return None
-    rank = len(tf_file.shape_of(subgraph.tensors[outputs[0]]))
+    rank = len(graph.shape_of(subgraph.tensors[outputs[0]]))
     is_plain = op.builtinOptions.fusedActivationFunction == schema.ActivationFunctionType.NONE
     return op if is_plain and op.builtinOptions.axis % rank == rank - 1 else None

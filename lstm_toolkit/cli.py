@@ -165,10 +165,10 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
     """Shows how the weights of an LSTM in the .tflite file MODEL are split by gate: as text, or as a picture."""
     if output is not None and output.suffix not in (".svg", ".png", ".pdf"):
         raise click.BadParameter("the picture must be a .svg, .png or .pdf file", param_hint="--output")
-    from lstm_toolkit import tflite_file
+    from lstm_toolkit.tflite import files
 
     with _reporting_errors():
-        data = tflite_file.read_bytes(model)
+        data = files.read_bytes(model)
         try:
             if output is None:
                 from lstm_toolkit.gate_layout import gate_layout
@@ -182,7 +182,7 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
             raise click.UsageError(str(error)) from error
         picture = io.BytesIO()
         figure.savefig(picture, format=output.suffix[1:])
-        tflite_file.write_whole(output, picture.getvalue())
+        files.write_whole(output, picture.getvalue())
     click.echo(f"{output}: {figure.alt}")
 
 

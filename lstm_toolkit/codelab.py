@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.arithmetic import turns_of
 from lstm_toolkit.conversion import run_converter
 from lstm_toolkit.display.picture import Picture
+from lstm_toolkit.tflite import files, graph
 
 __all__ = ("Images", "Picture", "interleaved_medians", "load_images", "operators_executed", "stock_conversion")
 
@@ -96,15 +96,15 @@ def operators_executed(tflite: bytes, time_steps: int) -> int:
     Raises:
         InvalidModelError: if the bytes are no readable `.tflite` file.
     """
-    model = tf_file.read_model(tflite)
+    model = files.read_model(tflite)
 
     def executed(number: int) -> int:
-        graph, total = model.subgraphs[number], 0
-        for op in graph.operators:
-            name = tf_file.operator_name(model, op)
+        subgraph, total = model.subgraphs[number], 0
+        for op in subgraph.operators:
+            name = graph.operator_name(model, op)
             total += name != "CALL_ONCE"
             if name == "WHILE":
-                turns = turns_of(model, graph, op) or time_steps
+                turns = turns_of(model, subgraph, op) or time_steps
                 total += (turns + 1) * executed(op.builtinOptions.condSubgraphIndex)
                 total += turns * executed(op.builtinOptions.bodySubgraphIndex)
         return total

@@ -25,8 +25,8 @@ from ai_edge_litert.environment import Environment, EnvironmentOptions
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.options import CpuKernelMode, CpuOptions, Options
 
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.weights.operands import ABSENT
 
 WEIGHT_CACHE_IN_MEMORY = ":memory"
@@ -167,12 +167,12 @@ def _numbered(names: Sequence[str], details: Mapping[str, dict[str, Any]]) -> di
 
 def _refusal(data: bytes, messages: str, error: str) -> str:
     """Why `CompiledModel` refuses a file, and the remedy."""
-    model = tf_file.read_model(data)
+    model = files.read_model(data)
     stateful = {
-        tf_file.operator_name(model, op)
-        for graph in model.subgraphs
-        for op in graph.operators
-        if any(graph.tensors[index].isVariable for index in op.inputs if index != ABSENT)
+        graph.operator_name(model, op)
+        for subgraph in model.subgraphs
+        for op in subgraph.operators
+        if any(subgraph.tensors[index].isVariable for index in op.inputs if index != ABSENT)
     }
     if stateful:
         return (

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from lstm_toolkit import annotation
-from lstm_toolkit.graft import ACTIVATIONS
+from lstm_toolkit.tflite.recurrent import ACTIVATIONS
 from lstm_toolkit.weights.operands import GATES, LSTM_COMPOSITE, WEIGHT_OPERANDS
 from lstm_toolkit.weights.packing import PACKED_KINDS, check_packed
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import annotated_lstm, automatic, for_target, graft, layout, parity, reset
 from lstm_toolkit import bidirectional as bidirectional_pass
 from lstm_toolkit import quantization as quantization_module
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.converter_process import convert_elsewhere, quiet_tensorflow
 from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.lowering import lower_model, plain_ops
@@ -27,6 +27,7 @@ from lstm_toolkit.representative import Samples, check_early, read_samples
 from lstm_toolkit.runner import Runner
 from lstm_toolkit.sequence_ops import FORMS
 from lstm_toolkit.targets import TARGETS
+from lstm_toolkit.tflite import files, graph, recurrent
 
 if TYPE_CHECKING:
     from lstm_toolkit.traced import TracedModel
@@ -183,7 +184,7 @@ def _quantized(
             io_dtype=io_dtype,
             progress=lambda number: bar.update(number - bar.pos),
         )
-    ops = tf_file.count_operators(tf_file.read_model(quantized))
+    ops = graph.count_operators(files.read_model(quantized))
     return quantized, dataclasses.replace(report, ops=ops, quantization=errors)
 
 
@@ -291,7 +292,7 @@ def lowered(traced: TracedModel, *, merge: bool, form: str) -> tuple[bytes, Conv
         ConversionError: if there is no recurrent layer, or something stands in the way.
     """
     try:
-        model = tf_file.read_model(_stock_conversion(traced))
+        model = files.read_model(_stock_conversion(traced))
     except ConversionError as error:
         if traced.layers is None and "TensorList" in str(error):
             raise ConversionError(
@@ -316,8 +317,8 @@ def lowered(traced: TracedModel, *, merge: bool, form: str) -> tuple[bytes, Conv
     if missing:
         raise ConversionError(f"layers {missing} did not reach the file: no output depends on theirs")
     _name_inputs(model, traced.input_names)
-    ops = tf_file.count_operators(model)
-    foreign = sorted(set(ops) - set(vars(tf_file.schema.BuiltinOperator)))
+    ops = graph.count_operators(model)
+    foreign = sorted(set(ops) - set(vars(schema.BuiltinOperator)))
     if foreign:
         raise ConversionError(
             f"TensorFlow Lite has no op for {foreign}, which other layers of the model use; replace these layers"
@@ -332,8 +333,8 @@ def lowered(traced: TracedModel, *, merge: bool, form: str) -> tuple[bytes, Conv
         raise ConversionError(
             f"model {traced.name!r} calls no LSTM, so there is nothing to fuse; convert it with tf.lite.TFLiteConverter"
         )
-    tf_file.sign(model)
-    return tf_file.write_model(model), ConversionReport(layers, ops, None), grafted.carried
+    files.sign(model)
+    return files.write_model(model), ConversionReport(layers, ops, None), grafted.carried
 
 
 def _layers_of(model: Any) -> tuple[LayerReport, ...]:
@@ -346,11 +347,11 @@ def _layers_of(model: Any) -> tuple[LayerReport, ...]:
     layers = []
     for subgraph in model.subgraphs:
         for op in subgraph.operators:
-            for state in reset.state_tensors(model, op)[:1]:
-                op_name = tf_file.operator_name(model, op)
-                names.append(reset.layer_of(subgraph.tensors[state]))
+            for state in recurrent.state_tensors(model, op)[:1]:
+                op_name = graph.operator_name(model, op)
+                names.append(recurrent.layer_of(subgraph.tensors[state]))
                 layers.append(LayerReport(names[-1], "LSTM" if "LSTM" in op_name else "SimpleRNN", op_name))
-    if not layers and tf_file.count_operators(model)["WHILE"]:
+    if not layers and graph.count_operators(model)["WHILE"]:
         raise ConversionError(f"the function holds its recurrent layers as loops, {_LOOPS}")
     return tuple(layers)
 
@@ -410,6 +411,6 @@ def _name_inputs(model: Any, names: tuple[str, ...]) -> None:
     for signature in model.signatureDefs:
         tensors = model.subgraphs[signature.subgraphIndex].tensors
         for entry in signature.inputs:
-            name = names[int(tf_file.text(entry.name).removeprefix("input_"))]
+            name = names[int(graph.text(entry.name).removeprefix("input_"))]
             entry.name = name.encode()
             tensors[entry.tensorIndex].name = f"serving_default_{name}:0".encode()

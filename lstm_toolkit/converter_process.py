@@ -179,7 +179,7 @@ def _quantize(request: dict[str, Any], progress: Callable[[int], Any]) -> None:
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
     from lstm_toolkit import int8
-    from lstm_toolkit import tflite_file as tf_file
+    from lstm_toolkit.tflite import files
 
     folder = Path(request["folder"])
     inputs = [np.load(folder / f"input_{n}.npy", allow_pickle=False) for n in range(request["inputs"])]
@@ -191,9 +191,9 @@ def _quantize(request: dict[str, Any], progress: Callable[[int], Any]) -> None:
 
     try:
         calibrated = Calibrator((folder / "float.tflite").read_bytes()).calibrate(samples)
-        model = tf_file.read_model(bytes(calibrated))
+        model = files.read_model(bytes(calibrated))
         int8.widen_ranges(model)
-        calibrated = tf_file.write_model(model)
+        calibrated = files.write_model(model)
         dtype = tf.dtypes.as_dtype(request["io_dtype"])
         quantized = mlir_quantize(
             calibrated, input_data_type=dtype, output_data_type=dtype, denylisted_ops=set(request["kept_float"])

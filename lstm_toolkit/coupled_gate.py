@@ -11,22 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.weights.operands import ABSENT, OPERANDS
+from lstm_toolkit.tflite import edit, graph
+from lstm_toolkit.tflite.recurrent import _COEFFICIENTS, _has, is_normalized
+from lstm_toolkit.weights.operands import OPERANDS
 
 _WEIGHTS = ("input_to_forget_weights", "recurrent_to_forget_weights", "cell_to_forget_weights")
-_COEFFICIENTS = "forget_layer_norm_coefficients"
-
-
-def is_coupled(operator: Any) -> bool:
-    """Whether an LSTM op has no input gate of its own."""
-    return not _has(operator, "input_to_input_weights")
-
-
-def is_normalized(operator: Any) -> bool:
-    """Whether an LSTM op has layer normalization."""
-    return _has(operator, _COEFFICIENTS)
 
 
 def uncouple(model: Any, subgraph: Any, operator: Any) -> None:
@@ -41,15 +31,10 @@ def uncouple(model: Any, subgraph: Any, operator: Any) -> None:
         if not _has(operator, forget):
             continue
         tensor = subgraph.tensors[operator.inputs[OPERANDS.index(forget)]]
-        values = tf_file.constant(model, tensor)
+        values = graph.constant(model, tensor)
         if values is None:
             raise ConversionError(f"the operand {forget} of an LSTM op is not a constant")
         # "input_to_forget_weights" -> "input_to_input_weights", and so on: the gate is the last "forget" in it.
         operand = "input".join(forget.rsplit("forget", 1))
-        name = "input".join(tf_file.text(tensor.name).rsplit("forget", 1))
-        operator.inputs[OPERANDS.index(operand)] = tf_file.add_constant(model, subgraph, name, sign * values)
-
-
-def _has(operator: Any, operand: str) -> bool:
-    place = OPERANDS.index(operand)
-    return len(operator.inputs) > place and operator.inputs[place] != ABSENT
+        name = "input".join(graph.text(tensor.name).rsplit("forget", 1))
+        operator.inputs[OPERANDS.index(operand)] = edit.add_constant(model, subgraph, name, sign * values)

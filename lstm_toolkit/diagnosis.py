@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.faults import FAULTS
 from lstm_toolkit.targets import TARGETS
+from lstm_toolkit.tflite import files
 
 SEVERITIES = ("error", "warning", "note")
 """From results that are wrong, over results that may be wrong, to what could be better."""
@@ -86,8 +86,8 @@ def diagnose(model: Any, *, target: str | None = None, run: bool = False) -> Dia
     if is_keras:
         findings = list(_of_keras(model, is_path))
     else:
-        data = tf_file.read_bytes(model)
-        findings = list(of_file(tf_file.read_model(data), target))
+        data = files.read_bytes(model)
+        findings = list(of_file(files.read_model(data), target))
         # What is known to be wrong needs no second proof, and a loop without an end would use up the time.
         if run and target is not None and all(finding.severity != "error" for finding in findings):
             findings += _of_trial(data, target)
@@ -101,7 +101,7 @@ def gravest_first(findings: Iterable[Finding]) -> Diagnosis:
 
 def of_file(model: Any, target: str | None = None) -> Iterator[Finding]:
     """Yields the findings of a `ModelT`, which stays as it is."""
-    asked_for = tf_file.is_own(model)
+    asked_for = files.is_own(model)
     for fault in FAULTS:
         if fault.target not in (None, target) or (fault.unless_asked_for and asked_for):
             continue

@@ -20,7 +20,7 @@ from lstm_toolkit.summary import (
     shape_text,
     shown_name,
 )
-from lstm_toolkit.tflite_file import write_whole
+from lstm_toolkit.tflite.files import write_whole
 
 MOST_OPERATORS = 60
 """Operators that are drawn one by one; in a larger graph runs of operators become one box, and the rest is left out."""

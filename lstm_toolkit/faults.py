@@ -15,7 +15,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import annotated_lstm, bidirectional, loops, merged_outputs, quantized_lstm, reset, targets
-from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.tflite import graph, recurrent
 from lstm_toolkit.weights.operands import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF
 
 Found = Iterator[tuple[str, str]]
@@ -51,7 +51,7 @@ def _operators(model: Any) -> Iterator[tuple[Any, Any, str, str]]:
     """Every operator with its subgraph, its name, and the place it has in a message."""
     for number, subgraph in enumerate(model.subgraphs):
         for place, op in enumerate(subgraph.operators):
-            name = tf_file.operator_name(model, op)
+            name = graph.operator_name(model, op)
             where = f"op {place} {name}" if number == 0 else f"subgraph {number}, op {place} {name}"
             yield subgraph, op, name, where
 
@@ -59,7 +59,7 @@ def _operators(model: Any) -> Iterator[tuple[Any, Any, str, str]]:
 def _recurrent(model: Any) -> Iterator[tuple[Any, Any, str, str]]:
     for subgraph, op, name, where in _operators(model):
         if name in OPERANDS_OF:
-            yield subgraph, op, name, f"{where} ({tf_file.text(subgraph.tensors[op.outputs[0]].name)})"
+            yield subgraph, op, name, f"{where} ({graph.text(subgraph.tensors[op.outputs[0]].name)})"
 
 
 def _operand(subgraph: Any, op: Any, operands: tuple[str, ...], name: str) -> Any:
@@ -98,9 +98,9 @@ def _flex(model: Any) -> Found:
 
 def _with_living_state(model: Any) -> Iterator[tuple[Any, Any, str]]:
     """The recurrent ops of which nothing sets a state at each call, with their subgraph and place."""
-    settled = [set(reset.set_states(model, subgraph)) for subgraph in model.subgraphs]
+    settled = [set(recurrent.set_states(model, subgraph)) for subgraph in model.subgraphs]
     for subgraph, op, _, where in _recurrent(model):
-        if set(reset.state_tensors(model, op)) - settled[model.subgraphs.index(subgraph)]:
+        if set(recurrent.state_tensors(model, op)) - settled[model.subgraphs.index(subgraph)]:
             yield subgraph, op, where
 
 
@@ -115,8 +115,8 @@ def _reset(model: Any) -> str:
 
 def _set_once(model: Any, *, to_zero: bool = True) -> Found:
     for index, subgraph, op in reset.set_once(model, to_zero=to_zero):
-        where = f"op {subgraph.operators.index(op)} {tf_file.operator_name(model, op)}"
-        name = tf_file.text(subgraph.tensors[index].name)
+        where = f"op {subgraph.operators.index(op)} {graph.operator_name(model, op)}"
+        name = graph.text(subgraph.tensors[index].name)
         yield (
             where,
             f"it sets the state {name!r} to a constant only once, when memory is allocated, and not at each call",
@@ -141,10 +141,10 @@ def _remove_clip(model: Any) -> str:
 def _shared(model: Any) -> Found:
     for subgraph, op, _, where in _recurrent(model):
         uses = Counter(int(index) for each in subgraph.operators for index in each.inputs)
-        resets = reset.set_states(model, subgraph)
-        for index in reset.state_tensors(model, op):
+        resets = recurrent.set_states(model, subgraph)
+        for index in recurrent.state_tensors(model, op):
             if uses[index] > 1 and index not in resets:
-                yield where, f"its state {tf_file.text(subgraph.tensors[index].name)!r} is also another operand"
+                yield where, f"its state {graph.text(subgraph.tensors[index].name)!r} is also another operand"
 
 
 def _unshare(model: Any) -> str:
@@ -154,7 +154,7 @@ def _unshare(model: Any) -> str:
 def _halves(model: Any) -> Found:
     for subgraph in model.subgraphs:
         for forward, backward in bidirectional.pairs(model, subgraph):
-            names = [tf_file.text(subgraph.tensors[op.outputs[0]].name) for op in (forward, backward)]
+            names = [graph.text(subgraph.tensors[op.outputs[0]].name) for op in (forward, backward)]
             yield ", ".join(names), "an op and one over the reversed input could be one bidirectional op"
 
 
@@ -180,7 +180,7 @@ def _no_activation(model: Any) -> Found:
 
 def _open_batch(model: Any) -> Found:
     for subgraph, op, _, where in _recurrent(model):
-        shape = tf_file.shape_of(subgraph.tensors[op.inputs[0]])
+        shape = graph.shape_of(subgraph.tensors[op.inputs[0]])
         batch_axis = 1 if len(shape) > 2 and op.builtinOptions.timeMajor else 0
         if shape and shape[batch_axis] < 0:
             yield where, "its batch is open, but its states are made for a fixed one"
@@ -204,7 +204,7 @@ def _cell_range(model: Any) -> Found:
         if not _is_integer(subgraph, op) or "LSTM" not in name or "BIDIRECTIONAL" in name:
             continue
         state = _operand(subgraph, op, OPERANDS_OF[name], "cell_state")
-        scale, _ = tf_file.scale_of(state) if state is not None else (0.0, 0)
+        scale, _ = graph.scale_of(state) if state is not None else (0.0, 0)
         if scale and not SMALLEST_CELL_SCALE <= scale <= LARGEST_CELL_SCALE:
             yield where, f"its cell state is stored at the scale {scale:.2g}, for which the kernel's tanh is not made"
 
@@ -217,7 +217,7 @@ def _calibrated_on_leak(model: Any) -> Found:
 
 def _variables(model: Any) -> Found:
     for subgraph, op, _, where in _recurrent(model):
-        if any(subgraph.tensors[index].isVariable for index in reset.state_tensors(model, op)):
+        if any(subgraph.tensors[index].isVariable for index in recurrent.state_tensors(model, op)):
             yield where, "it keeps its state in variable tensors, which CompiledModel refuses"
 
 
@@ -228,8 +228,8 @@ def _not_on_micro(model: Any) -> Found:
 
 
 def _place_of(model: Any, subgraph: Any, op: Any) -> str:
-    names = ", ".join(tf_file.text(subgraph.tensors[index].name) for index in op.outputs)
-    return f"op {subgraph.operators.index(op)} {tf_file.operator_name(model, op)} ({names})"
+    names = ", ".join(graph.text(subgraph.tensors[index].name) for index in op.outputs)
+    return f"op {subgraph.operators.index(op)} {graph.operator_name(model, op)} ({names})"
 
 
 def _micro_lstms(model: Any) -> Found:

@@ -18,11 +18,11 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from lstm_toolkit import coupled_gate, reset, targets
-from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit import coupled_gate, targets
 from lstm_toolkit.diagnosis import diagnose
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.report import Conversion, LayerReport
+from lstm_toolkit.tflite import graph, recurrent
 from lstm_toolkit.trial import is_installed
 from lstm_toolkit.weights.operands import CELL_COMPOSITE, OPERANDS_OF
 
@@ -73,16 +73,16 @@ class Forms:
         reasons: dict[str, str] = {}
         for subgraph in model.subgraphs:
             for operator in subgraph.operators:
-                states, name = reset.state_tensors(model, operator), tf_file.operator_name(model, operator)
+                states, name = recurrent.state_tensors(model, operator), graph.operator_name(model, operator)
                 if not states:
                     continue
                 reason: str | None = f"there is no op {name}"
                 if name == targets.MICRO_LSTM:
-                    if coupled_gate.is_coupled(operator):
+                    if recurrent.is_coupled(operator):
                         coupled_gate.uncouple(model, subgraph, operator)
                     reason = targets.why_not_lstm(subgraph, operator)
                 if reason:
-                    reasons[reset.layer_of(subgraph.tensors[states[0]])] = reason
+                    reasons[recurrent.layer_of(subgraph.tensors[states[0]])] = reason
         if reasons:
             raise NeedsPlainOps(reasons)
 
@@ -114,8 +114,8 @@ def _steps(model: Any) -> Iterator[int]:
     """The number of steps of each recurrent op, -1 where it is open."""
     for subgraph in model.subgraphs:
         for operator in subgraph.operators:
-            if tf_file.operator_name(model, operator) in (*OPERANDS_OF, CELL_COMPOSITE):
-                shape = tf_file.shape_of(subgraph.tensors[operator.inputs[0]])
+            if graph.operator_name(model, operator) in (*OPERANDS_OF, CELL_COMPOSITE):
+                shape = graph.shape_of(subgraph.tensors[operator.inputs[0]])
                 yield 1 if len(shape) < 3 else shape[0 if getattr(operator.builtinOptions, "timeMajor", False) else 1]
 
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from lstm_toolkit import annotation
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.graft import FUSED_OPS
 from lstm_toolkit.report import LayerReport
+from lstm_toolkit.tflite.recurrent import FUSED_OPS
 from lstm_toolkit.traced import RandomInputs, TracedModel, fixed_shape
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights

@@ -16,7 +16,7 @@ of them can share memory with a weight.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,9 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.tflite import edit, graph
+from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS, SINGLE_STEP_OP, numbered
 from lstm_toolkit.weights import packing
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import (
@@ -37,26 +38,6 @@ from lstm_toolkit.weights.operands import (
     SIMPLE_RNN_COMPOSITE,
     STATES,
 )
-
-ACTIVATIONS = {
-    "tanh": schema.ActivationFunctionType.TANH,
-    "relu": schema.ActivationFunctionType.RELU,
-    "relu6": schema.ActivationFunctionType.RELU6,
-    "hard_tanh": schema.ActivationFunctionType.RELU_N1_TO_1,
-}
-"""Cell activations of the fused LSTM by Keras's names; its gates are always sigmoid.
-
-`NONE` is left out: the LSTM kernel computes with an unwritten buffer then.
-"""
-
-RNN_ACTIVATIONS = ACTIVATIONS | {"linear": schema.ActivationFunctionType.NONE}
-"""Activations of the fused simple RNN, whose kernel works in place, so that `NONE` is right."""
-
-SINGLE_STEP_OP = "LSTM"
-"""The op of an LSTM over one step."""
-
-FUSED_OPS = {LSTM_COMPOSITE: "UNIDIRECTIONAL_SEQUENCE_LSTM", SIMPLE_RNN_COMPOSITE: "UNIDIRECTIONAL_SEQUENCE_RNN"}
-"""The fused op that each composite op becomes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +85,7 @@ def graft(model: Any, *, batch: int | None = None) -> Grafted:
         _match(model, subgraph, op, batch, taken)
         for subgraph in model.subgraphs
         for op in subgraph.operators
-        if tf_file.operator_name(model, op) in FUSED_OPS
+        if graph.operator_name(model, op) in FUSED_OPS
     ]
     shared: dict[tuple[int, ...], dict[str, int]] = {}
     for match in matches:
@@ -116,7 +97,7 @@ def graft(model: Any, *, batch: int | None = None) -> Grafted:
 
 
 def _match(model: Any, subgraph: Any, operator: Any, batch: int | None, taken: set[str]) -> Match:
-    composite = tf_file.operator_name(model, operator)
+    composite = graph.operator_name(model, operator)
     attributes = flexbuffers.Loads(bytes(operator.customOptions))
     layer = numbered(attributes["layer"], taken)
     taken.add(layer)
@@ -124,11 +105,11 @@ def _match(model: Any, subgraph: Any, operator: Any, batch: int | None, taken: s
     operands = tuple(operator.inputs[1 : 1 + len(kinds)])
     packed = {}
     for kind, index in zip(kinds, operands, strict=True):
-        array = tf_file.constant(model, subgraph.tensors[index])
+        array = graph.constant(model, subgraph.tensors[index])
         if array is None:
             raise ConversionError(f"layer {layer!r}: its {kind} is not a constant, so it cannot go into the fused op")
         packed[kind] = array
-    output_shape = tf_file.shape_of(subgraph.tensors[operator.outputs[0]])
+    output_shape = graph.shape_of(subgraph.tensors[operator.outputs[0]])
     own_batch = output_shape[1 if attributes.get("time_major") else 0]
     if own_batch < 1 and batch is None:
         raise ConversionError(
@@ -154,11 +135,6 @@ def _match(model: Any, subgraph: Any, operator: Any, batch: int | None, taken: s
         batch=own_batch if own_batch > 0 else batch or 0,
         carry=bool(attributes.get("carry")),
     )
-
-
-def numbered(name: str, taken: Collection[str]) -> str:
-    """The name, with a number appended if it is taken, as from a layer's second call on."""
-    return next(each for each in (name, *(f"{name}_call{n}" for n in range(1, len(taken) + 1))) if each not in taken)
 
 
 def _lstm(
@@ -217,27 +193,27 @@ def replace(model: Any, match: Match, shared: dict[tuple[int, ...], dict[str, in
     subgraph, operator = match.subgraph, match.operator
     if match.packed not in shared:
         shared[match.packed] = {
-            name: tf_file.add_constant(model, subgraph, f"{match.layer}/{name}", array)
+            name: edit.add_constant(model, subgraph, f"{match.layer}/{name}", array)
             for name, array in match.weights.items()
         }
     states = {
-        name: tf_file.add_tensor(subgraph, f"{match.layer}/{name}", (match.batch, size), variable=True)
+        name: edit.add_tensor(subgraph, f"{match.layer}/{name}", (match.batch, size), variable=True)
         for name, size in match.state_sizes.items()
     }
     before: list[Any] = []
     after: list[Any] = []
     for start, state in zip(match.given, states.values(), strict=False):
-        zeros = np.zeros(tf_file.shape_of(subgraph.tensors[state]), np.float32)
-        before.append(_add(model, start, tf_file.add_constant(model, subgraph, "zeros", zeros), state))
+        zeros = np.zeros(graph.shape_of(subgraph.tensors[state]), np.float32)
+        before.append(_add(model, start, edit.add_constant(model, subgraph, "zeros", zeros), state))
     last_c = operator.outputs[1] if len(operator.outputs) > 1 else None
-    if last_c is not None and last_c in tf_file.consumed(subgraph):
+    if last_c is not None and last_c in graph.consumed(subgraph):
         shape = (match.batch, match.state_sizes["cell_state"])
         zeros_once_computed, after = _zeros_once_computed(model, subgraph, match, shape)
         after.append(_add(model, states["cell_state"], zeros_once_computed, last_c))
 
     operands = OPERANDS_OF[match.op]
     indices = dict.fromkeys(operands, ABSENT) | {"input": operator.inputs[0]} | shared[match.packed] | states
-    operator.opcodeIndex = tf_file.operator_code(model, getattr(schema.BuiltinOperator, match.op))
+    operator.opcodeIndex = edit.operator_code(model, getattr(schema.BuiltinOperator, match.op))
     operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(match.options).__name__.removesuffix("T"))
     operator.builtinOptions = match.options
     operator.customOptions = None
@@ -255,7 +231,7 @@ def _add(model: Any, source: int, zeros: int, target: int) -> Any:
     Of the ops that copy, ADD_N is neither evaluated once at allocation (as RESHAPE, GATHER and TILE of a constant are)
     nor taken by XNNPACK.
     """
-    return tf_file.new_operator(model, "ADD_N", [source, zeros], [target])
+    return edit.new_operator(model, "ADD_N", [source, zeros], [target])
 
 
 def _zeros_once_computed(model: Any, subgraph: Any, match: Match, shape: tuple[int, int]) -> tuple[int, list[Any]]:
@@ -265,7 +241,7 @@ def _zeros_once_computed(model: Any, subgraph: Any, match: Match, shape: tuple[i
     interpreter puts ops in another order, as far as their inputs and outputs allow.
     """
     output = match.operator.outputs[0]
-    rank = len(tf_file.shape_of(subgraph.tensors[output]))
+    rank = len(graph.shape_of(subgraph.tensors[output]))
     time_major = getattr(match.options, "timeMajor", False)
     bounds = {"begin": [0] * rank, "end": [0] * (rank - 1) + [1], "strides": [1] * rank}
     batch_axis = 1 if time_major else 0
@@ -273,11 +249,11 @@ def _zeros_once_computed(model: Any, subgraph: Any, match: Match, shape: tuple[i
     if rank == 3:
         bounds["begin"][1 - batch_axis] = -1
         masks["shrinkAxisMask"] = 1 << (1 - batch_axis)
-    constants = [tf_file.add_constant(model, subgraph, key, np.array(each, np.int32)) for key, each in bounds.items()]
-    last = tf_file.add_tensor(subgraph, f"{match.layer}/last", (shape[0], 1))
-    zeros = tf_file.add_constant(model, subgraph, "zeros", np.zeros(shape, np.float32))
-    computed = tf_file.add_tensor(subgraph, f"{match.layer}/zeros", shape)
+    constants = [edit.add_constant(model, subgraph, key, np.array(each, np.int32)) for key, each in bounds.items()]
+    last = edit.add_tensor(subgraph, f"{match.layer}/last", (shape[0], 1))
+    zeros = edit.add_constant(model, subgraph, "zeros", np.zeros(shape, np.float32))
+    computed = edit.add_tensor(subgraph, f"{match.layer}/zeros", shape)
     return computed, [
-        tf_file.new_operator(model, "STRIDED_SLICE", [output, *constants], [last], **masks),
-        tf_file.new_operator(model, "MUL", [last, zeros], [computed]),
+        edit.new_operator(model, "STRIDED_SLICE", [output, *constants], [last], **masks),
+        edit.new_operator(model, "MUL", [last, zeros], [computed]),
     ]

@@ -10,12 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import reset
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.arithmetic import Arithmetic
 from lstm_toolkit.errors import InvalidModelError
-from lstm_toolkit.file_checks import called_subgraphs
-from lstm_toolkit.graft import ACTIVATIONS
 from lstm_toolkit.memory_plan import plan_memory
 from lstm_toolkit.summary import (
     LstmNode,
@@ -26,6 +22,9 @@ from lstm_toolkit.summary import (
     SubgraphSummary,
     TensorSummary,
 )
+from lstm_toolkit.tflite import files, graph, recurrent
+from lstm_toolkit.tflite.graph import called_subgraphs
+from lstm_toolkit.tflite.recurrent import ACTIVATIONS
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import (
     ABSENT,
@@ -61,8 +60,8 @@ def inspect(tflite: bytes | str | os.PathLike[str]) -> ModelSummary:
     Raises:
         InvalidModelError: if it cannot be read, or contradicts itself.
     """
-    data = tf_file.read_bytes(getattr(tflite, "tflite", tflite))
-    model = tf_file.read_model(data)
+    data = files.read_bytes(getattr(tflite, "tflite", tflite))
+    model = files.read_model(data)
     subgraphs = _subgraphs(model)
     signatures = tuple(_signature(model, subgraphs, each) for each in model.signatureDefs or [])
     interface = signatures[0] if signatures else subgraphs[0]
@@ -88,7 +87,7 @@ def _subgraphs(model: Any) -> tuple[SubgraphSummary, ...]:
             ops.append(
                 OpSummary(
                     index=place,
-                    name=tf_file.operator_name(model, op),
+                    name=graph.operator_name(model, op),
                     inputs=tuple(None if index == ABSENT else tensors[index] for index in op.inputs),
                     outputs=tuple(None if index == ABSENT else tensors[index] for index in op.outputs),
                     multiply_adds=work.multiply_adds,
@@ -98,7 +97,7 @@ def _subgraphs(model: Any) -> tuple[SubgraphSummary, ...]:
                 )
             )
         inputs, outputs = (tuple(tensors[index] for index in each) for each in (subgraph.inputs, subgraph.outputs))
-        name, total = tf_file.text(subgraph.name), arithmetic.subgraph(number)
+        name, total = graph.text(subgraph.name), arithmetic.subgraph(number)
         summaries.append(SubgraphSummary(name, tensors, inputs, outputs, tuple(ops), total))
     return tuple(summaries)
 
@@ -106,9 +105,9 @@ def _subgraphs(model: Any) -> tuple[SubgraphSummary, ...]:
 def _tensor(model: Any, tensor: Any, index: int, name: str | None = None) -> TensorSummary:
     is_constant = model.buffers[tensor.buffer].data is not None
     return TensorSummary(
-        name=tf_file.text(tensor.name) if name is None else name,
-        shape=tf_file.shape_of(tensor),
-        dtype=tf_file.type_name(tensor),
+        name=graph.text(tensor.name) if name is None else name,
+        shape=graph.shape_of(tensor),
+        dtype=graph.type_name(tensor),
         quantization=_quantization(tensor),
         index=index,
         role="variable" if tensor.isVariable else "constant" if is_constant else "computed",
@@ -127,10 +126,10 @@ def _quantization(tensor: Any) -> Quantization | None:
 def _signature(model: Any, subgraphs: tuple[SubgraphSummary, ...], signature: Any) -> SignatureSummary:
     tensors = model.subgraphs[signature.subgraphIndex].tensors
     inputs, outputs = (
-        tuple(_tensor(model, tensors[e.tensorIndex], e.tensorIndex, tf_file.text(e.name)) for e in entries or [])
+        tuple(_tensor(model, tensors[e.tensorIndex], e.tensorIndex, graph.text(e.name)) for e in entries or [])
         for entries in (signature.inputs, signature.outputs)
     )
-    return SignatureSummary(tf_file.text(signature.signatureKey), int(signature.subgraphIndex), inputs, outputs)
+    return SignatureSummary(graph.text(signature.signatureKey), int(signature.subgraphIndex), inputs, outputs)
 
 
 class _Nodes:
@@ -146,18 +145,18 @@ class _Nodes:
         places = [place for place, name in enumerate(names) if name in _DIRECTIONS]
         if not places:
             return []
-        producers, settled = tf_file.producers(subgraph), reset.set_states(self._model, subgraph)
+        producers, settled = graph.producers(subgraph), recurrent.set_states(self._model, subgraph)
         operators = [(place, subgraph.operators[place]) for place in places]
         return [
             self._node(number, place, op, names[place], producers, settled)
             for place, op in operators
-            if reset.state_tensors(self._model, op)
+            if recurrent.state_tensors(self._model, op)
         ]
 
     def _node(
         self, number: int, place: int, op: Any, name: str, producers: dict[int, Any], settled: dict[int, str]
     ) -> LstmNode:
-        states, options = reset.state_tensors(self._model, op), op.builtinOptions
+        states, options = recurrent.state_tensors(self._model, op), op.builtinOptions
         ways = {settled.get(index, "carry") for index in states}
         operands = {key: index for key, index in zip(OPERANDS_OF[name], op.inputs, strict=False) if index != ABSENT}
         weights, *backward = (self._gate_weights(number, operands, p, producers) for p in _DIRECTIONS[name])
@@ -180,7 +179,7 @@ class _Nodes:
             variants=_variants(weights, bool(backward)),
             operands=tuple((key, tensors[index]) for key, index in operands.items()),
             intermediates=tuple(
-                None if index == ABSENT else tensors[index] for index in tf_file.listed(op.intermediates)
+                None if index == ABSENT else tensors[index] for index in graph.listed(op.intermediates)
             ),
             weight_bytes=self._stored_bytes(number, operands, producers),
             subgraph=number,
@@ -203,7 +202,7 @@ class _Nodes:
     def _stored(self, number: int, index: int, producers: dict[int, Any]) -> int:
         """The tensor that holds a weight: itself, or what a DEQUANTIZE makes it of."""
         producer = producers.get(index)
-        if producer is None or tf_file.operator_name(self._model, producer) != "DEQUANTIZE":
+        if producer is None or graph.operator_name(self._model, producer) != "DEQUANTIZE":
             return index
         return int(producer.inputs[0])
 
@@ -217,7 +216,7 @@ class _Nodes:
     def _values(self, number: int, index: int, operand: str) -> npt.NDArray[np.float32]:
         if (number, index) not in self._weights:
             tensor = self._model.subgraphs[number].tensors[index]
-            self._values_left -= math.prod(tf_file.shape_of(tensor))
+            self._values_left -= math.prod(graph.shape_of(tensor))
             if self._values_left < 0:
                 raise InvalidModelError("the .tflite file is damaged: its LSTM ops claim more weights than it can hold")
             self._weights[number, index] = _dequantized(self._model, tensor, operand)
@@ -244,7 +243,7 @@ def _variants(weights: GateWeights, is_bidirectional: bool) -> tuple[str, ...]:
 
 
 def _dequantized(model: Any, tensor: Any, operand: str) -> npt.NDArray[np.float32]:
-    values = tf_file.constant(model, tensor)
+    values = graph.constant(model, tensor)
     if values is None:
         raise InvalidModelError(f"operand {operand} of an LSTM op is not a constant")
     quantization = _quantization(tensor)

@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import converter_process, coupled_gate, quantized_lstm, reset
-from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit import converter_process, coupled_gate, quantized_lstm
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.representative import Samples
-from lstm_toolkit.weights.operands import ABSENT, OPERANDS, OPERANDS_OF, SHUT_GATE, STATES
+from lstm_toolkit.tflite import edit, files, graph, recurrent
+from lstm_toolkit.tflite.recurrent import shuts_gates
+from lstm_toolkit.weights.operands import ABSENT, OPERANDS, OPERANDS_OF, STATES
 
 INTERMEDIATES = 5
 """Tensors inside the op whose ranges the quantizer needs: the sums of the four gates, and the hidden state."""
@@ -63,71 +64,71 @@ def quantize(
     Raises:
         ConversionError: if the file holds what cannot be int8; names the layer and the remedy.
     """
-    model = tf_file.read_model(tflite)
-    recurrent = _recurrent(model)
+    model = files.read_model(tflite)
+    found = _recurrent(model)
     kept = [
-        (_layer(model, subgraph, op), f"there is no int8 kernel of {tf_file.operator_name(model, op)}")
-        for subgraph, op in recurrent
-        if tf_file.operator_name(model, op) in KEPT_FLOAT
+        (_layer(model, subgraph, op), f"there is no int8 kernel of {graph.operator_name(model, op)}")
+        for subgraph, op in found
+        if graph.operator_name(model, op) in KEPT_FLOAT
     ]
-    names = [_layer(model, subgraph, op) for subgraph, op in recurrent]
-    prints = [_fingerprint(model, subgraph, op) for subgraph, op in recurrent]
-    for subgraph, op in recurrent:
+    names = [_layer(model, subgraph, op) for subgraph, op in found]
+    prints = [_fingerprint(model, subgraph, op) for subgraph, op in found]
+    for subgraph, op in found:
         _prepare(model, subgraph, op)
     quantized = converter_process.quantize_elsewhere(
-        tf_file.write_model(model),
+        files.write_model(model),
         [list(sample.values()) for sample in calibration],
         io_dtype=io_dtype,
         kept_float=KEPT_FLOAT,
         progress=progress,
     )
-    result = tf_file.read_model(quantized)
+    result = files.read_model(quantized)
     quantized_lstm.equalize(result)
     _reset_from_variables(result)
     left = list(range(len(names)))
     for subgraph, op in _recurrent(result):
         # The quantizer drops the names of the states, by which `Runner.state` knows them.
-        found = _fingerprint(result, subgraph, op)
-        match = min(left, key=lambda each: _distance(prints[each], found))
+        own_print = _fingerprint(result, subgraph, op)
+        match = min(left, key=lambda each: _distance(prints[each], own_print))
         left.remove(match)
-        kind = tf_file.operator_name(result, op)
+        kind = graph.operator_name(result, op)
         if kind in QUANTIZED and subgraph.tensors[op.inputs[0]].type == schema.TensorType.FLOAT32:
             raise ConversionError(f'TensorFlow\'s quantizer leaves layer {names[match]!r} float; pass "dynamic"')
-        for index, state in zip(reset.state_tensors(result, op), STATES, strict=False):
+        for index, state in zip(recurrent.state_tensors(result, op), STATES, strict=False):
             subgraph.tensors[index].name = f"{names[match]}/{state}".encode()
-    tf_file.sign(result)
-    return tf_file.write_model(result), kept
+    files.sign(result)
+    return files.write_model(result), kept
 
 
 def _reset_from_variables(model: Any) -> None:
     """Lets each reset write zeros into a variable, as `reset` has it; the quantizer makes its input a constant."""
     for subgraph in model.subgraphs:
         for operator in subgraph.operators:
-            if tf_file.operator_name(model, operator) == "ZEROS_LIKE":
+            if graph.operator_name(model, operator) == "ZEROS_LIKE":
                 (source,), (zeros,) = operator.inputs, operator.outputs
-                if tf_file.constant(model, subgraph.tensors[source]) is not None:
+                if graph.constant(model, subgraph.tensors[source]) is not None:
                     operator.inputs = [zeros]
                     subgraph.tensors[zeros].isVariable = True
-    tf_file.prune(model)
+    files.prune(model)
 
 
 def _recurrent(model: Any) -> list[tuple[Any, Any]]:
-    return [(g, op) for g in model.subgraphs for op in g.operators if reset.state_tensors(model, op)]
+    return [(g, op) for g in model.subgraphs for op in g.operators if recurrent.state_tensors(model, op)]
 
 
 def _layer(model: Any, subgraph: Any, operator: Any) -> str:
-    return reset.layer_of(subgraph.tensors[reset.state_tensors(model, operator)[0]])
+    return recurrent.layer_of(subgraph.tensors[recurrent.state_tensors(model, operator)[0]])
 
 
 def _fingerprint(model: Any, subgraph: Any, operator: Any) -> npt.NDArray[np.float32]:
     """Weights that tell an op from others: its last input weights, dequantized."""
-    operands = OPERANDS_OF[tf_file.operator_name(model, operator)]
+    operands = OPERANDS_OF[graph.operator_name(model, operator)]
     name = next(each for each in ("input_to_output_weights", "weights") if each in operands)
     tensor = subgraph.tensors[operator.inputs[operands.index(name)]]
-    values = tf_file.constant(model, tensor)
+    values = graph.constant(model, tensor)
     if values is None:
         raise ConversionError(f"the operand {name} of an op is not a constant; quantize a float32 file")
-    scale, _ = tf_file.scale_of(tensor)
+    scale, _ = graph.scale_of(tensor)
     return values.astype(np.float32) * np.float32(scale or 1.0)
 
 
@@ -145,17 +146,17 @@ def widen_ranges(model: Any) -> None:
     for subgraph in model.subgraphs:
         wide: set[int] = set()
         for operator in subgraph.operators:
-            moves = tf_file.operator_name(model, operator) in quantized_lstm.MOVED_INPUTS
+            moves = graph.operator_name(model, operator) in quantized_lstm.MOVED_INPUTS
             if moves and not wide & set(operator.inputs):
                 continue
             inside = [int(index) for index in operator.intermediates] if operator.intermediates is not None else []
-            wide |= {*map(int, operator.outputs), *inside, *reset.state_tensors(model, operator)}
+            wide |= {*map(int, operator.outputs), *inside, *recurrent.state_tensors(model, operator)}
         for index in wide:
             low, high = _range(subgraph.tensors[index])
             slack = RANGE_MARGIN / 2 * (high - low)
             _set_range(subgraph.tensors[index], low - slack, high + slack)
         for operator in subgraph.operators:
-            if tf_file.operator_name(model, operator) in QUANTIZED and operator.intermediates is not None:
+            if graph.operator_name(model, operator) in QUANTIZED and operator.intermediates is not None:
                 _fit_kernel(model, subgraph, operator)
 
 
@@ -200,7 +201,7 @@ def _has(operator: Any, operand: str) -> bool:
 
 
 def _prepare(model: Any, subgraph: Any, operator: Any) -> None:
-    name, layer = tf_file.operator_name(model, operator), _layer(model, subgraph, operator)
+    name, layer = graph.operator_name(model, operator), _layer(model, subgraph, operator)
     if name in KEPT_FLOAT:
         return
     if name not in QUANTIZED:
@@ -210,10 +211,10 @@ def _prepare(model: Any, subgraph: Any, operator: Any) -> None:
     reason = why_not_int8(model, subgraph, operator)
     if reason:
         raise ConversionError(f"layer {layer!r} cannot be int8: {reason}")
-    if coupled_gate.is_coupled(operator) and coupled_gate.is_normalized(operator):
+    if recurrent.is_coupled(operator) and recurrent.is_normalized(operator):
         coupled_gate.uncouple(model, subgraph, operator)
     operator.intermediates = [
-        tf_file.add_tensor(subgraph, f"{layer}/intermediate_{number}", [0]) for number in range(INTERMEDIATES)
+        edit.add_tensor(subgraph, f"{layer}/intermediate_{number}", [0]) for number in range(INTERMEDIATES)
     ]
 
 
@@ -233,7 +234,7 @@ def why_not_int8(model: Any, subgraph: Any, operator: Any) -> str | None:
         if operator.builtinOptions.projClip:
             return "the kernel clips a projection's stored numbers as if their zero point were 0; drop proj_clip"
         projection = subgraph.tensors[operator.inputs[OPERANDS.index("projection_weights")]]
-        outputs, units = tf_file.shape_of(projection)
+        outputs, units = graph.shape_of(projection)
         if _has(operator, "cell_to_forget_weights") and outputs != units:
             return (
                 "the kernel reads as many peephole weights as there are outputs, and the projection makes that "
@@ -241,13 +242,13 @@ def why_not_int8(model: Any, subgraph: Any, operator: Any) -> str | None:
             )
     if getattr(operator.builtinOptions, "diagonalRecurrentTensors", False):
         return 'the kernel reads diagonal recurrent weights as float only; pass quantization="dynamic"'
-    states = reset.set_states(model, subgraph)
-    if any(states.get(index) == "explicit" for index in reset.state_tensors(model, operator)):
+    states = recurrent.set_states(model, subgraph)
+    if any(states.get(index) == "explicit" for index in recurrent.state_tensors(model, operator)):
         return (
             "its states are inputs, and the quantizer would store its cell state in 8 bits instead of 16; "
             'pass state="carry", and set Runner.state'
         )
-    cell_state = reset.state_tensors(model, operator)[1]
+    cell_state = recurrent.state_tensors(model, operator)[1]
     readers = [op for op in subgraph.operators if op is not operator and cell_state in {*op.inputs} - {*op.outputs}]
     if readers or cell_state in subgraph.outputs:
         return (
@@ -255,14 +256,3 @@ def why_not_int8(model: Any, subgraph: Any, operator: Any) -> str | None:
             'drop that state, or pass quantization="dynamic"'
         )
     return None
-
-
-def shuts_gates(model: Any, subgraph: Any, operator: Any) -> bool:
-    """Whether an op has the input channel that shuts its gates at padded steps (`SHUT_GATE`)."""
-    name = tf_file.operator_name(model, operator)
-    for operand, index in zip(OPERANDS_OF[name], operator.inputs, strict=False):
-        if "input_to_" in operand and index != ABSENT:
-            values = tf_file.constant(model, subgraph.tensors[index])
-            if values is not None and values.dtype.kind == "f" and np.abs(values).max(initial=0) >= SHUT_GATE:
-                return True
-    return False

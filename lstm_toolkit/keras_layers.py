@@ -22,9 +22,9 @@ import tensorflow as tf
 from lstm_toolkit import annotation, general_cells
 from lstm_toolkit.activation_ops import ACTIVATIONS as STEP_ACTIVATIONS
 from lstm_toolkit.activation_ops import SATURATING
-from lstm_toolkit.graft import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS, numbered
 from lstm_toolkit.lowering import plain_ops_wanted
 from lstm_toolkit.report import LayerReport
+from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS, numbered
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE, SIMPLE_RNN_COMPOSITE
 
 _NAMED = tuple(sorted(STEP_ACTIVATIONS - {"hard_sigmoid_of_keras_2"}))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.weights.operands import OPERANDS_OF
 
 _UNARY = {"ABS", "CAST", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "NEG", "RELU", "RELU6"}
@@ -39,7 +39,7 @@ def sink_transposes(model: Any) -> int:
             pass
         after = _count(model, subgraph)
         if after < before:
-            tf_file.sort_operators(subgraph)
+            edit.sort_operators(subgraph)
             saved += before - after
         else:
             model.subgraphs[number] = snapshot
@@ -52,7 +52,7 @@ def _count(model: Any, subgraph: Any) -> int:
 
 def _move_one(model: Any, subgraph: Any) -> bool:
     swaps = {op.outputs[0]: op for op in subgraph.operators if swaps_first_axes(model, subgraph, op)}
-    consumed = tf_file.consumed(subgraph)
+    consumed = graph.consumed(subgraph)
     for index, swap in swaps.items():
         if index not in consumed:
             subgraph.operators.remove(swap)
@@ -62,19 +62,19 @@ def _move_one(model: Any, subgraph: Any) -> bool:
 
 def swaps_first_axes(model: Any, subgraph: Any, op: Any) -> bool:
     """Whether an operator is such a transpose, or the RESHAPE that the converter makes of it where an axis is 1."""
-    name = tf_file.operator_name(model, op)
+    name = graph.operator_name(model, op)
     if name == "RESHAPE":
-        before, after = (tf_file.shape_of(subgraph.tensors[index]) for index in (op.inputs[0], op.outputs[0]))
+        before, after = (graph.shape_of(subgraph.tensors[index]) for index in (op.inputs[0], op.outputs[0]))
         return len(before) > 2 and 1 in before[:2] and before != after and list(after) == _swapped(before)
     if name != "TRANSPOSE":
         return False
-    permutation = tf_file.constant(model, subgraph.tensors[op.inputs[1]])
+    permutation = graph.constant(model, subgraph.tensors[op.inputs[1]])
     return permutation is not None and list(permutation) == [1, 0, *range(2, len(permutation))]
 
 
 def _move(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
     """Moves the transposes before an operator behind it, if it works in either layout."""
-    name = tf_file.operator_name(model, op)
+    name = graph.operator_name(model, op)
     if name in ("TRANSPOSE", "RESHAPE"):
         return _cancel(model, subgraph, op, swaps)
     if name == "STRIDED_SLICE":
@@ -98,7 +98,7 @@ def _move(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
 
 def _is_indifferent(model: Any, subgraph: Any, name: str, op: Any, swaps: dict[int, Any]) -> bool:
     """Whether an operator treats the first two axes alike, for the inputs that it has."""
-    rank = len(tf_file.shape_of(subgraph.tensors[op.outputs[0]]))
+    rank = len(graph.shape_of(subgraph.tensors[op.outputs[0]]))
     if name in _UNARY:
         return rank > 2
     if name == "FULLY_CONNECTED":
@@ -107,7 +107,7 @@ def _is_indifferent(model: Any, subgraph: Any, name: str, op: Any, swaps: dict[i
     if name == "CONCATENATION":
         return not others and op.builtinOptions.axis % rank >= 2
     if name in _BINARY:
-        return all(len(tf_file.shape_of(subgraph.tensors[index])) <= 1 for index in others)
+        return all(len(graph.shape_of(subgraph.tensors[index])) <= 1 for index in others)
     return False
 
 
@@ -116,14 +116,14 @@ def _transpose_outputs(model: Any, subgraph: Any, op: Any) -> None:
     for place, index in enumerate(op.outputs):
         old = subgraph.tensors[index]
         new = copy.copy(old)
-        new.name = tf_file.text(old.name).encode() + b"/swapped"
+        new.name = graph.text(old.name).encode() + b"/swapped"
         new.shape = _swapped(old.shape)
         new.shapeSignature = _swapped(old.shapeSignature)
         subgraph.tensors.append(new)
         op.outputs[place] = len(subgraph.tensors) - 1
         permutation = np.array([1, 0, *range(2, len(old.shape))], np.int32)
-        inputs = [op.outputs[place], tf_file.add_constant(model, subgraph, "permutation", permutation)]
-        transpose = tf_file.new_operator(model, "TRANSPOSE", inputs, [index])
+        inputs = [op.outputs[place], edit.add_constant(model, subgraph, "permutation", permutation)]
+        transpose = edit.new_operator(model, "TRANSPOSE", inputs, [index])
         subgraph.operators.insert(subgraph.operators.index(op) + 1, transpose)
 
 
@@ -135,13 +135,13 @@ def _cancel(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
     if not swaps_first_axes(model, subgraph, op) or op.inputs[0] not in swaps:
         return False
     source, target = swaps[op.inputs[0]].inputs[0], op.outputs[0]
-    producer = tf_file.producers(subgraph).get(source)
+    producer = graph.producers(subgraph).get(source)
     if target not in subgraph.outputs:
-        tf_file.redirect(subgraph, target, source)
+        edit.redirect(subgraph, target, source)
     elif producer is not None and source not in subgraph.outputs:
         # The model's output keeps its tensor, and what made the source makes it now.
         producer.outputs = [target if index == source else index for index in producer.outputs]
-        tf_file.redirect(subgraph, source, target)
+        edit.redirect(subgraph, source, target)
     else:
         return False
     subgraph.operators.remove(op)
@@ -151,7 +151,7 @@ def _cancel(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
 def _slice(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
     """A slice that picks one step of the time axis gives the same in either layout."""
     options = op.builtinOptions
-    bounds = [tf_file.constant(model, subgraph.tensors[index]) for index in op.inputs[1:]]
+    bounds = [graph.constant(model, subgraph.tensors[index]) for index in op.inputs[1:]]
     if options.shrinkAxisMask != 0b10 or not options.beginMask & options.endMask & 0b1 or options.ellipsisMask:
         return False
     if options.newAxisMask or any(bound is None or len(bound) < 2 for bound in bounds):
@@ -159,7 +159,7 @@ def _slice(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
     swapped = [np.array([bound[1], bound[0], *bound[2:]], bound.dtype) for bound in bounds if bound is not None]
     op.inputs = [
         swaps[op.inputs[0]].inputs[0],
-        *(tf_file.add_constant(model, subgraph, "bounds", bound) for bound in swapped),
+        *(edit.add_constant(model, subgraph, "bounds", bound) for bound in swapped),
     ]
     op.builtinOptions = options = copy.copy(options)
     options.shrinkAxisMask = 0b01
@@ -180,8 +180,8 @@ def _reduce(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
 
 def _swap_axis(model: Any, subgraph: Any, op: Any) -> bool:
     """Lets an operator over the time axis, which is axis 1, work on axis 0 instead."""
-    axis = tf_file.constant(model, subgraph.tensors[op.inputs[1]])
+    axis = graph.constant(model, subgraph.tensors[op.inputs[1]])
     if axis is None or [int(each) for each in axis.reshape(-1)] != [1]:
         return False
-    op.inputs = [op.inputs[0], tf_file.add_constant(model, subgraph, "time", np.zeros_like(axis)), *op.inputs[2:]]
+    op.inputs = [op.inputs[0], edit.add_constant(model, subgraph, "time", np.zeros_like(axis)), *op.inputs[2:]]
     return True

@@ -17,8 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.graft import ACTIVATIONS
 from lstm_toolkit.loop_values import (
     UNDERSTOOD,
     Activation,
@@ -36,6 +34,8 @@ from lstm_toolkit.loop_values import (
     Updated,
     evaluate,
 )
+from lstm_toolkit.tflite import graph
+from lstm_toolkit.tflite.recurrent import ACTIVATIONS
 from lstm_toolkit.weights.operands import ABSENT, GATES
 
 
@@ -99,10 +99,10 @@ def is_lstm(model: Any, operator: Any) -> bool:
         return False
     rows: dict[int, int] = {}
     for op in body.operators:
-        if tf_file.operator_name(model, op) == "FULLY_CONNECTED" and len(op.inputs) > 1:
-            shape = tf_file.shape_of(body.tensors[op.inputs[1]])
+        if graph.operator_name(model, op) == "FULLY_CONNECTED" and len(op.inputs) > 1:
+            shape = graph.shape_of(body.tensors[op.inputs[1]])
             rows[op.inputs[0]] = rows.get(op.inputs[0], 0) + (shape[0] if shape else 0)
-    units = {index: tf_file.shape_of(body.tensors[index])[-1:] for index in body.inputs}
+    units = {index: graph.shape_of(body.tensors[index])[-1:] for index in body.inputs}
     return any(units.get(index) == (count / 4,) for index, count in rows.items())
 
 
@@ -118,12 +118,12 @@ def match(model: Any, subgraph: Any, operator: Any) -> LstmLoop:
         Mismatch: with the reason, if it is anything but an LSTM that the fused op can compute.
     """
     condition, body = subgraphs_of(model, operator)
-    for part, graph in (("condition", condition), ("body", body)):
-        strange = sorted({tf_file.operator_name(model, op) for op in graph.operators} - UNDERSTOOD)
+    for part, subgraph in (("condition", condition), ("body", body)):
+        strange = sorted({graph.operator_name(model, op) for op in subgraph.operators} - UNDERSTOOD)
         if strange:
             raise Mismatch(f"its {part} has {', '.join(strange)}, which {_MEANING.get(strange[0], _NO_PART)}")
     arguments = [
-        Argument(number, tf_file.shape_of(subgraph.tensors[index])) for number, index in enumerate(operator.inputs)
+        Argument(number, graph.shape_of(subgraph.tensors[index])) for number, index in enumerate(operator.inputs)
     ]
     results = evaluate(model, body, arguments)
     unchanged = frozenset(number for number, argument in enumerate(arguments) if results[number] == argument)
@@ -182,7 +182,7 @@ def _counters(model: Any, subgraph: Any, operator: Any, results: tuple[Any, ...]
     """Arguments that count the steps from 0."""
     found = set()
     for number, index in enumerate(operator.inputs):
-        start = tf_file.constant(model, subgraph.tensors[index])
+        start = graph.constant(model, subgraph.tensors[index])
         is_zero = start is not None and start.shape == () and start.dtype.kind == "i" and not start
         if is_zero and results[number] == Counter(number, 1, ()):
             found.add(number)
@@ -332,7 +332,7 @@ def _check_types(subgraph: Any, operator: Any, arguments: tuple[int, ...]) -> No
     for number in arguments:
         tensor = subgraph.tensors[operator.inputs[number]]
         if tensor.type != schema.TensorType.FLOAT32:
-            raise Mismatch(f"it computes in {tf_file.type_name(tensor)}, and the fused op in float32")
-    states = [tf_file.shape_of(subgraph.tensors[operator.inputs[number]]) for number in arguments[2:]]
+            raise Mismatch(f"it computes in {graph.type_name(tensor)}, and the fused op in float32")
+    states = [graph.shape_of(subgraph.tensors[operator.inputs[number]]) for number in arguments[2:]]
     if states[0] != states[1] or len(states[0]) != 2 or min(states[0]) < 1:
         raise Mismatch(f"its states have the shapes {[list(shape) for shape in states]}, not [batch, units] both")

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.graft import FUSED_OPS
 from lstm_toolkit.loop_body import LstmLoop, Mismatch
+from lstm_toolkit.tflite import graph
+from lstm_toolkit.tflite.recurrent import FUSED_OPS
 from lstm_toolkit.weights.operands import ABSENT
 
 
@@ -25,11 +25,11 @@ def check_length(model: Any, subgraph: Any, operator: Any, loop: LstmLoop) -> No
         Mismatch: if it does not, or the file does not tell.
     """
     sequence, outputs = operator.inputs[loop.sequence], operator.inputs[loop.outputs]
-    (steps, length) = (tf_file.shape_of(subgraph.tensors[index])[0] for index in (sequence, outputs))
+    (steps, length) = (graph.shape_of(subgraph.tensors[index])[0] for index in (sequence, outputs))
     numbers, computed = [], []
     for bound in loop.bounds:
         index = ABSENT if isinstance(bound, int) else operator.inputs[bound.index]
-        values = np.array(bound) if isinstance(bound, int) else tf_file.constant(model, subgraph.tensors[index])
+        values = np.array(bound) if isinstance(bound, int) else graph.constant(model, subgraph.tensors[index])
         if values is None:
             computed.append(index)
         else:
@@ -53,7 +53,7 @@ class _Measure:
     """Follows open sizes back to the axis of the tensor where they come from, as (tensor, axis)."""
 
     def __init__(self, model: Any, subgraph: Any) -> None:
-        self.model, self.subgraph, self.producers = model, subgraph, tf_file.producers(subgraph)
+        self.model, self.subgraph, self.producers = model, subgraph, graph.producers(subgraph)
 
     def axis(self, tensor: int, axis: int) -> tuple[int, int]:
         """The first axis on the way here that is as long as this one."""
@@ -61,9 +61,9 @@ class _Measure:
             op = self.producers.get(tensor)
             if op is None:
                 break
-            name = tf_file.operator_name(self.model, op)
+            name = graph.operator_name(self.model, op)
             if name == "TRANSPOSE":
-                permutation = tf_file.constant(self.model, self.subgraph.tensors[op.inputs[1]])
+                permutation = graph.constant(self.model, self.subgraph.tensors[op.inputs[1]])
                 if permutation is None or not axis < permutation.size:
                     break
                 axis = int(permutation[axis])
@@ -79,7 +79,7 @@ class _Measure:
         if op is None or op.builtinOptions.shrinkAxisMask != 1 or op.builtinOptions.beginMask:
             return None
         shape = self._made_by(op.inputs[0], "SHAPE")
-        begin = tf_file.constant(self.model, self.subgraph.tensors[op.inputs[1]])
+        begin = graph.constant(self.model, self.subgraph.tensors[op.inputs[1]])
         if shape is None or begin is None or begin.shape != (1,) or begin[0] < 0:
             return None
         return self.axis(shape.inputs[0], int(begin[0]))
@@ -92,7 +92,7 @@ class _Measure:
 
     def _made_by(self, tensor: int, name: str) -> Any:
         op = self.producers.get(tensor)
-        return op if op is not None and tf_file.operator_name(self.model, op) == name else None
+        return op if op is not None and graph.operator_name(self.model, op) == name else None
 
 
 _KEEPING_LENGTH = {*FUSED_OPS.values(), "REVERSE_V2", "TANH", "RELU", "LOGISTIC", "GELU", "ELU", "RELU6"}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit.op_builder import OpBuilder
+from lstm_toolkit.tflite.builder import OpBuilder
 
 if TYPE_CHECKING:
     from lstm_toolkit.sequence_ops import Recurrence

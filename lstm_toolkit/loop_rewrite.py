@@ -15,11 +15,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import graft, layout
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.loop_body import LstmLoop
+from lstm_toolkit.tflite import edit, graph, recurrent
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE, STATES
 
-FUSED_OP = graft.FUSED_OPS[LSTM_COMPOSITE]
+FUSED_OP = recurrent.FUSED_OPS[LSTM_COMPOSITE]
 """What a loop becomes."""
 
 
@@ -35,10 +35,10 @@ def rewrite(model: Any, subgraph: Any, operator: Any, loop: LstmLoop, layer: str
     """
     inputs, results = list(operator.inputs), list(operator.outputs)
     for number in loop.unchanged:
-        tf_file.redirect(subgraph, results[number], inputs[number])
+        edit.redirect(subgraph, results[number], inputs[number])
     source, time_major, before = _source(model, subgraph, inputs[loop.sequence])
     options = schema.UnidirectionalSequenceLSTMOptionsT()
-    options.fusedActivationFunction = graft.ACTIVATIONS[loop.activation]
+    options.fusedActivationFunction = recurrent.ACTIVATIONS[loop.activation]
     options.timeMajor = time_major
     given = tuple(inputs[number] for number in (loop.output_state, loop.cell_state))
     states_are_zero = all(_is_zero(model, subgraph, index) for index in given)
@@ -76,36 +76,36 @@ def _source(model: Any, subgraph: Any, sequence: int) -> tuple[int, bool, list[A
 
     Where the sequence was transposed for the loop, perhaps reversed too, the op takes it as it was before.
     """
-    producers = tf_file.producers(subgraph)
+    producers = graph.producers(subgraph)
     producer = producers.get(sequence)
     if producer is not None and layout.swaps_first_axes(model, subgraph, producer):
         return producer.inputs[0], False, []
-    if producer is not None and tf_file.operator_name(model, producer) == "REVERSE_V2":
+    if producer is not None and graph.operator_name(model, producer) == "REVERSE_V2":
         swap = producers.get(producer.inputs[0])
-        axis = tf_file.constant(model, subgraph.tensors[producer.inputs[1]])
+        axis = graph.constant(model, subgraph.tensors[producer.inputs[1]])
         if swap is not None and layout.swaps_first_axes(model, subgraph, swap) and axis is not None and not axis.any():
             reverse = copy.deepcopy(producer)
             old = subgraph.tensors[swap.inputs[0]]
-            target = tf_file.add_tensor(subgraph, tf_file.text(subgraph.tensors[sequence].name), old.shape)
+            target = edit.add_tensor(subgraph, graph.text(subgraph.tensors[sequence].name), old.shape)
             subgraph.tensors[target].shapeSignature = copy.copy(old.shapeSignature)
-            reverse.inputs = [swap.inputs[0], tf_file.add_constant(model, subgraph, "time", np.ones_like(axis))]
+            reverse.inputs = [swap.inputs[0], edit.add_constant(model, subgraph, "time", np.ones_like(axis))]
             reverse.outputs = [target]
             return target, False, [reverse]
     return sequence, True, []
 
 
 def _is_zero(model: Any, subgraph: Any, index: int) -> bool:
-    producer = tf_file.producers(subgraph).get(index)
-    if producer is not None and tf_file.operator_name(model, producer) == "DEQUANTIZE":
+    producer = graph.producers(subgraph).get(index)
+    if producer is not None and graph.operator_name(model, producer) == "DEQUANTIZE":
         index = producer.inputs[0]
-    values = tf_file.constant(model, subgraph.tensors[index])
+    values = graph.constant(model, subgraph.tensors[index])
     return values is not None and values.dtype.kind == "f" and not values.any()
 
 
 def _sequence_tensor(subgraph: Any, source: int, loop: LstmLoop) -> int:
     """A tensor for the outputs of all steps, in the layout of the input."""
     old = subgraph.tensors[source]
-    index = tf_file.add_tensor(subgraph, "sequence", [*old.shape[:2], loop.units])
+    index = edit.add_tensor(subgraph, "sequence", [*old.shape[:2], loop.units])
     if old.shapeSignature is not None:
         subgraph.tensors[index].shapeSignature = [*old.shapeSignature[:2], loop.units]
     return index
@@ -115,7 +115,7 @@ def _last_steps(
     model: Any, subgraph: Any, loop: LstmLoop, results: list[int], sequence: int, time_major: bool
 ) -> list[Any]:
     """Operators that take the last output wherever the loop gave it: as h, or as a list of one."""
-    consumed = tf_file.consumed(subgraph)
+    consumed = graph.consumed(subgraph)
     targets = [results[loop.output_state]] if results[loop.output_state] in consumed else []
     operators = []
     if not loop.keeps_all:
@@ -124,18 +124,18 @@ def _last_steps(
             if _takes_only_step(model, subgraph, op):
                 subgraph.operators.remove(op)
                 targets.append(op.outputs[0])
-        if single in tf_file.consumed(subgraph):
-            last = tf_file.add_tensor(subgraph, "last", (loop.batch, loop.units))
+        if single in graph.consumed(subgraph):
+            last = edit.add_tensor(subgraph, "last", (loop.batch, loop.units))
             targets.append(last)
-            shape = tf_file.add_constant(model, subgraph, "shape", np.array([1, loop.batch, loop.units], np.int32))
-            operators.append(tf_file.new_operator(model, "RESHAPE", [last, shape], [single]))
+            shape = edit.add_constant(model, subgraph, "shape", np.array([1, loop.batch, loop.units], np.int32))
+            operators.append(edit.new_operator(model, "RESHAPE", [last, shape], [single]))
     time = 0 if time_major else 1
     bounds = {"begin": [0, 0, 0], "end": [0, 0, 0], "strides": [1, 1, 1]}
     bounds["begin"][time] = -1
     slices = []
     for target in targets:
-        values = [tf_file.add_constant(model, subgraph, key, np.array(each, np.int32)) for key, each in bounds.items()]
-        last_step = tf_file.new_operator(model, "STRIDED_SLICE", [sequence, *values], [target])
+        values = [edit.add_constant(model, subgraph, key, np.array(each, np.int32)) for key, each in bounds.items()]
+        last_step = edit.new_operator(model, "STRIDED_SLICE", [sequence, *values], [target])
         last_step.builtinOptions.beginMask = last_step.builtinOptions.endMask = 0b111 & ~(1 << time)
         last_step.builtinOptions.shrinkAxisMask = 1 << time
         slices.append(last_step)
@@ -144,11 +144,11 @@ def _last_steps(
 
 def _takes_only_step(model: Any, subgraph: Any, op: Any) -> bool:
     """Whether an operator takes the only step out of a list of one."""
-    if tf_file.operator_name(model, op) != "STRIDED_SLICE":
+    if graph.operator_name(model, op) != "STRIDED_SLICE":
         return False
-    options, begin = op.builtinOptions, tf_file.constant(model, subgraph.tensors[op.inputs[1]])
+    options, begin = op.builtinOptions, graph.constant(model, subgraph.tensors[op.inputs[1]])
     masks = options.shrinkAxisMask, options.beginMask | 1, options.endMask | 1
-    strides = tf_file.constant(model, subgraph.tensors[op.inputs[3]])
+    strides = graph.constant(model, subgraph.tensors[op.inputs[3]])
     plain = strides is not None and (strides == 1).all() and not options.ellipsisMask and not options.newAxisMask
     return plain and masks == (0b001, 0b111, 0b111) and begin is not None and begin[0] in (0, -1)
 
@@ -160,7 +160,7 @@ def _whole(model: Any, subgraph: Any, operator: Any, old: int, time_major: bool)
         if old in subgraph.outputs:
             _produce(subgraph, operator, old)
         else:
-            tf_file.redirect(subgraph, old, sequence)
+            edit.redirect(subgraph, old, sequence)
         return []
     users = [op for op in subgraph.operators if old in op.inputs]
     swaps = [op for op in users if layout.swaps_first_axes(model, subgraph, op)]
@@ -170,19 +170,19 @@ def _whole(model: Any, subgraph: Any, operator: Any, old: int, time_major: bool)
         if target in subgraph.outputs and number == 0:
             _produce(subgraph, operator, target)
         elif target not in subgraph.outputs:
-            tf_file.redirect(subgraph, target, operator.outputs[0])
+            edit.redirect(subgraph, target, operator.outputs[0])
         else:
             continue
         subgraph.operators.remove(swap)
-    if old not in tf_file.consumed(subgraph):
+    if old not in graph.consumed(subgraph):
         return []
-    permutation = tf_file.add_constant(model, subgraph, "permutation", np.array([1, 0, 2], np.int32))
-    return [tf_file.new_operator(model, "TRANSPOSE", [operator.outputs[0], permutation], [old])]
+    permutation = edit.add_constant(model, subgraph, "permutation", np.array([1, 0, 2], np.int32))
+    return [edit.new_operator(model, "TRANSPOSE", [operator.outputs[0], permutation], [old])]
 
 
 def _produce(subgraph: Any, operator: Any, target: int) -> None:
     """Lets the op compute into a tensor that is an output of the model."""
-    tf_file.redirect(subgraph, operator.outputs[0], target)
+    edit.redirect(subgraph, operator.outputs[0], target)
     operator.outputs = [target]
 
 
@@ -191,12 +191,12 @@ _PURE = {"CONCATENATION", "DEQUANTIZE", "FILL", "RESHAPE", "REVERSE_V2", "SHAPE"
 
 def _remove_unused(model: Any, subgraph: Any, tensors: list[int]) -> None:
     """Removes what computed the arguments of a loop, where nothing else uses it."""
-    producers = tf_file.producers(subgraph)
+    producers = graph.producers(subgraph)
     waiting = list(tensors)
     while waiting:
         op = producers.get(waiting.pop())
-        if op is None or op not in subgraph.operators or tf_file.operator_name(model, op) not in _PURE:
+        if op is None or op not in subgraph.operators or graph.operator_name(model, op) not in _PURE:
             continue
-        if not set(op.outputs) & tf_file.consumed(subgraph):
+        if not set(op.outputs) & graph.consumed(subgraph):
             subgraph.operators.remove(op)
             waiting += op.inputs

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.tflite import graph
 from lstm_toolkit.weights.operands import ABSENT
 
 Shape = tuple[int, ...]
@@ -181,7 +181,7 @@ def evaluate(model: Any, subgraph: Any, arguments: Sequence[Argument]) -> tuple[
         return values[index]
 
     for op in subgraph.operators:
-        name = tf_file.operator_name(model, op)
+        name = graph.operator_name(model, op)
         operands = [None if index == ABSENT else value(index) for index in op.inputs]
         results = _results(name, op, operands)
         for number, index in enumerate(op.outputs):
@@ -196,10 +196,10 @@ def trimmed(shape: Shape) -> Shape:
 
 
 def _constant(model: Any, tensor: Any) -> Any:
-    name = tf_file.text(tensor.name)
+    name = graph.text(tensor.name)
     if tensor.sparsity is not None or tensor.isVariable:
         return Unknown(f"the sparse or variable tensor {name!r}")
-    values = tf_file.constant(model, tensor)
+    values = graph.constant(model, tensor)
     return Unknown(f"tensor {name!r}, which nothing computes") if values is None else Constant(values)
 
 

@@ -16,11 +16,11 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from lstm_toolkit import graft, loop_body, loop_values, reset
-from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit import loop_body, loop_values, reset
 from lstm_toolkit.loop_body import LstmLoop, Mismatch
 from lstm_toolkit.loop_length import check_length
 from lstm_toolkit.loop_rewrite import FUSED_OP, rewrite
+from lstm_toolkit.tflite import files, graph, recurrent
 from lstm_toolkit.weights.operands import ABSENT
 
 
@@ -56,14 +56,14 @@ def fuse(tflite: bytes) -> tuple[bytes, tuple[LoopOutcome, ...]]:
     A sequence of no steps, which a file with open time can be given, leaves the fused op without a last output, where
     the loop has zeros.
     """
-    model = tf_file.read_model(tflite)
+    model = files.read_model(tflite)
     outcomes = fuse_loops(model)
-    return (tf_file.write_model(model) if any(each.op for each in outcomes) else tflite), outcomes
+    return (files.write_model(model) if any(each.op for each in outcomes) else tflite), outcomes
 
 
 def loop_outcomes(model: Any) -> tuple[LoopOutcome, ...]:
     """What `fuse_loops` would do with a `ModelT`, which stays as it is."""
-    if not tf_file.count_operators(model)["WHILE"]:
+    if not graph.count_operators(model)["WHILE"]:
         return ()
     trial = copy.copy(model)
     trial.subgraphs = copy.deepcopy(model.subgraphs)
@@ -82,8 +82,8 @@ def fuse_loops(model: Any) -> tuple[LoopOutcome, ...]:
     taken = _layers_with_states(model)
     kept, outcomes = frozenset(taken), []
     for number, subgraph in enumerate(model.subgraphs):
-        for op in [op for op in subgraph.operators if tf_file.operator_name(model, op) == "WHILE"]:
-            layer = graft.numbered(_layer_name(model, subgraph, op), taken)
+        for op in [op for op in subgraph.operators if graph.operator_name(model, op) == "WHILE"]:
+            layer = recurrent.numbered(_layer_name(model, subgraph, op), taken)
             taken.add(layer)
             is_lstm = loop_body.is_lstm(model, op)
             try:
@@ -113,10 +113,10 @@ def unrolled_lstms(model: Any) -> tuple[tuple[str, int], ...]:
     """
     found = []
     for subgraph in model.subgraphs:
-        producers = tf_file.producers(subgraph)
+        producers = graph.producers(subgraph)
         uses: dict[tuple[int, int], list[Any]] = {}
         for op in subgraph.operators:
-            if tf_file.operator_name(model, op) == "FULLY_CONNECTED" and len(op.inputs) > 1:
+            if graph.operator_name(model, op) == "FULLY_CONNECTED" and len(op.inputs) > 1:
                 buffer = subgraph.tensors[op.inputs[1]].buffer
                 uses.setdefault((buffer, 0) if buffer else (0, op.inputs[1]), []).append(op)
         for users in uses.values():
@@ -125,9 +125,7 @@ def unrolled_lstms(model: Any) -> tuple[tuple[str, int], ...]:
             # The first output comes from a step without a product, and the last one goes into none.
             if behind:
                 first = 1 if _output_gate(model, producers, users[0].inputs[0]) else 0
-                name = re.search(
-                    r"([^/;]+)/[^/;]*cell[^/;]*/", tf_file.text(subgraph.tensors[users[0].outputs[0]].name)
-                )
+                name = re.search(r"([^/;]+)/[^/;]*cell[^/;]*/", graph.text(subgraph.tensors[users[0].outputs[0]].name))
                 found.append((name[1] if name else "unrolled", len(users) + first))
     return tuple(found)
 
@@ -135,16 +133,16 @@ def unrolled_lstms(model: Any) -> tuple[tuple[str, int], ...]:
 def _output_gate(model: Any, producers: dict[int, Any], tensor: int) -> set[int]:
     """Identities of the FULLY_CONNECTED of the output gate, where a tensor is sigmoid(o) * activation(c)."""
     product = producers.get(tensor)
-    if product is None or tf_file.operator_name(model, product) != "MUL":
+    if product is None or graph.operator_name(model, product) != "MUL":
         return set()
     factors = [producers[index] for index in product.inputs if index in producers]
-    names = [tf_file.operator_name(model, factor) for factor in factors]
+    names = [graph.operator_name(model, factor) for factor in factors]
     if len(factors) != 2 or "LOGISTIC" not in names or not set(names) <= set(loop_values.ACTIVATION_OPS):
         return set()
     gate = factors[names.index("LOGISTIC")]
     waiting, found = {id(gate): gate}, set()
     for _ in range(8):
-        sums = {key for key, op in waiting.items() if tf_file.operator_name(model, op) == "FULLY_CONNECTED"}
+        sums = {key for key, op in waiting.items() if graph.operator_name(model, op) == "FULLY_CONNECTED"}
         found |= sums
         inputs = [index for key, op in waiting.items() if key not in sums for index in op.inputs if index in producers]
         waiting = {id(producers[index]): producers[index] for index in inputs}
@@ -193,15 +191,15 @@ def _layers_with_states(model: Any) -> set[str]:
         subgraph.tensors[index]
         for subgraph in model.subgraphs
         for op in subgraph.operators
-        for index in reset.state_tensors(model, op)
+        for index in recurrent.state_tensors(model, op)
     )
-    return {reset.layer_of(state) for state in states}
+    return {recurrent.layer_of(state) for state in states}
 
 
 def _layer_name(model: Any, subgraph: Any, operator: Any) -> str:
     """Name of the layer: what stands before "/while" in the names of the loop's results."""
     for index in operator.outputs:
-        found = re.search(r"([^/;]+)/while[^/]*$", tf_file.text(subgraph.tensors[index].name))
+        found = re.search(r"([^/;]+)/while[^/]*$", graph.text(subgraph.tensors[index].name))
         if found:
             return found[1]
     return "loop"
@@ -214,7 +212,7 @@ _OPERANDS |= {"DEQUANTIZE": 1, "STRIDED_SLICE": 4}
 
 def _check_operators(model: Any, subgraph: Any) -> None:
     for op in subgraph.operators:
-        name = tf_file.operator_name(model, op)
+        name = graph.operator_name(model, op)
         count = _OPERANDS.get(name, 0)
         if len(op.inputs) < count or ABSENT in op.inputs[:count] or (count and len(op.outputs) != 1):
             raise Mismatch(f"the file is damaged: a {name} lacks an operand")
@@ -223,7 +221,7 @@ def _check_operators(model: Any, subgraph: Any) -> None:
 
 
 def _check_results(subgraph: Any, operator: Any, loop: LstmLoop) -> None:
-    consumed = tf_file.consumed(subgraph)
+    consumed = graph.consumed(subgraph)
     available = {loop.outputs, loop.output_state, loop.cell_state}
     for number, index in enumerate(operator.outputs):
         if index in consumed and number not in available | loop.unchanged:

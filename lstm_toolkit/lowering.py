@@ -17,10 +17,10 @@ import contextvars
 from collections.abc import Iterator
 from typing import Any
 
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.recurrence_match import Match, matches
 from lstm_toolkit.sequence_ops import FORMS, emit
 from lstm_toolkit.step_ops import GruCell, LstmCell, SimpleRnnCell
+from lstm_toolkit.tflite import edit, files, graph
 
 _plain_ops_wanted = contextvars.ContextVar("plain_ops_wanted", default=False)
 
@@ -59,8 +59,8 @@ def lower(tflite: bytes, *, form: str = "unrolled", steps_per_turn: int | None =
         InvalidModelError: if the bytes are no readable `.tflite` file.
         ValueError: for another form, and for less than one step a turn.
     """
-    model = tf_file.read_model(tflite)
-    return tf_file.write_model(model) if lower_model(model, form=form, steps_per_turn=steps_per_turn) else tflite
+    model = files.read_model(tflite)
+    return files.write_model(model) if lower_model(model, form=form, steps_per_turn=steps_per_turn) else tflite
 
 
 def lower_model(model: Any, *, form: str, steps_per_turn: int | None = None) -> dict[str, str]:
@@ -91,20 +91,20 @@ def _replace(model: Any, subgraph: Any, match: Match, form: str, steps_per_turn:
     for recurrence in match.recurrences:
         operators += emit(model, subgraph, recurrence, form=form, steps_per_turn=steps_per_turn)
     if match.joined is not None:
-        axis = len(tf_file.shape_of(subgraph.tensors[match.joined])) - 1
+        axis = len(graph.shape_of(subgraph.tensors[match.joined])) - 1
         halves = [each.outputs for each in match.recurrences if each.outputs is not None]
-        operators.append(tf_file.new_operator(model, "CONCATENATION", halves, [match.joined], axis=axis))
+        operators.append(edit.new_operator(model, "CONCATENATION", halves, [match.joined], axis=axis))
     place = subgraph.operators.index(match.operator)
     subgraph.operators[place : place + 1] = operators
     subgraph.operators = [op for op in subgraph.operators if op not in match.dropped]
     for state, target in match.moved.items():
-        tf_file.redirect(subgraph, state, target)
+        edit.redirect(subgraph, state, target)
 
 
 def _drop_unused(subgraph: Any) -> None:
     """Drops the ops whose results nobody takes, such as those that once put the copy of a state behind its op."""
     while True:
-        consumed = tf_file.consumed(subgraph)
+        consumed = graph.consumed(subgraph)
         kept = [op for op in subgraph.operators if len(op.outputs) == 0 or set(op.outputs) & consumed]
         if len(kept) == len(subgraph.operators):
             return

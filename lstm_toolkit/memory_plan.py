@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.tflite import graph
 from lstm_toolkit.weights.operands import ABSENT
 
 ALIGNMENT = 64
@@ -27,7 +27,7 @@ MOST_TENSORS = 10_000
 
 _SCALAR_BYTES = 4
 
-_BITS = {code: 8 * np.dtype(dtype).itemsize for code, dtype in tf_file.DTYPES.items()} | {
+_BITS = {code: 8 * np.dtype(dtype).itemsize for code, dtype in graph.DTYPES.items()} | {
     schema.TensorType.INT4: 4,
     schema.TensorType.BFLOAT16: 16,
     schema.TensorType.COMPLEX64: 64,
@@ -84,7 +84,7 @@ def plan_memory(model: Any) -> MemoryPlan:
 
 def byte_size(tensor: Any) -> int | None:
     """Bytes of a tensor's values; None for a dynamic shape, and for types whose elements have no fixed size."""
-    shape = tf_file.shape_of(tensor)
+    shape = graph.shape_of(tensor)
     if -1 in shape or tensor.type not in _BITS:
         return None
     return -(-math.prod(shape) * _BITS[tensor.type] // 8)
@@ -134,7 +134,7 @@ def _in_place(model: Any, subgraph: Any, sizes: dict[int, int | None]) -> dict[i
         references.update(index for index in op.inputs if index != ABSENT)
     fixed, owner = {*subgraph.inputs, *subgraph.outputs}, dict[int, int]()
     for op in subgraph.operators:
-        name = tf_file.operator_name(model, op)
+        name = graph.operator_name(model, op)
         changes = name not in _SAME_DATA
         candidates = op.inputs[: _IN_PLACE.get(name, 0) if changes else 1]
         if not op.outputs or op.outputs[0] in fixed or sizes.get(op.outputs[0]) is None:

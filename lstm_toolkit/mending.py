@@ -7,10 +7,10 @@ import os
 from collections.abc import Collection
 from typing import Any
 
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.diagnosis import Diagnosis, gravest_first, of_file
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.faults import FAULTS
+from lstm_toolkit.tflite import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Repair(Tabular):
         Raises:
             OSError: if it cannot be written; what stood at `path` before is untouched then.
         """
-        tf_file.write_whole(path, self.tflite)
+        files.write_whole(path, self.tflite)
 
     def tables(self) -> tuple[Table, ...]:
         """What was changed, and what stays."""
@@ -81,8 +81,8 @@ def repair(tflite: bytes | str | os.PathLike[str], *, codes: Collection[str] | N
     unknown = sorted(set(codes or ()) - set(mendable))
     if unknown:
         raise ValueError(f"only {', '.join(mendable)} can be mended, got {', '.join(unknown)}")
-    data = tf_file.read_bytes(getattr(tflite, "tflite", tflite))
-    model = tf_file.read_model(data)
+    data = files.read_bytes(getattr(tflite, "tflite", tflite))
+    model = files.read_model(data)
     before = gravest_first(of_file(model))
     found = {finding.code for finding in before}
     changes = []
@@ -93,8 +93,8 @@ def repair(tflite: bytes | str | os.PathLike[str], *, codes: Collection[str] | N
                 changes.append(Change(code, what))
     if not changes:
         return Repair(data, (), before)
-    mended = tf_file.write_model(model)
-    after = gravest_first(of_file(tf_file.read_model(mended)))
+    mended = files.write_model(model)
+    after = gravest_first(of_file(files.read_model(mended)))
     # What cannot be mended in the file may leave no trace in it once the rest is mended.
     gone = [each for each in before if not each.repairable and each.code not in {finding.code for finding in after}]
     return Repair(mended, tuple(changes), Diagnosis([*after, *gone]))

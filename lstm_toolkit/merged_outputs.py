@@ -13,7 +13,7 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.tflite import edit, graph
 
 
 def is_wrong(subgraph: Any, operator: Any) -> bool:
@@ -21,7 +21,7 @@ def is_wrong(subgraph: Any, operator: Any) -> bool:
     options = operator.builtinOptions
     if not isinstance(options, schema.BidirectionalSequenceLSTMOptionsT):
         return False
-    shape = tf_file.shape_of(subgraph.tensors[operator.outputs[0]])
+    shape = graph.shape_of(subgraph.tensors[operator.outputs[0]])
     return bool(options.mergeOutputs) and not options.timeMajor and len(shape) == 3 and shape[0] != 1
 
 
@@ -32,15 +32,15 @@ def part(model: Any) -> int:
         for operator in [op for op in subgraph.operators if is_wrong(subgraph, op)]:
             joint = operator.outputs[0]
             old = subgraph.tensors[joint]
-            shape = [*tf_file.shape_of(old)[:-1], int(old.shape[-1]) // 2]
+            shape = [*graph.shape_of(old)[:-1], int(old.shape[-1]) // 2]
             operator.outputs = []
             for direction in ("forward", "backward"):
-                half = tf_file.add_tensor(subgraph, f"{tf_file.text(old.name)}/{direction}", shape, dtype=old.type)
+                half = edit.add_tensor(subgraph, f"{graph.text(old.name)}/{direction}", shape, dtype=old.type)
                 subgraph.tensors[half].shapeSignature = shape if -1 in shape else None
                 subgraph.tensors[half].shape = [*old.shape[:-1], shape[-1]]
                 operator.outputs.append(half)
             operator.builtinOptions.mergeOutputs = False
-            join = tf_file.new_operator(model, "CONCATENATION", operator.outputs, [joint], axis=len(shape) - 1)
+            join = edit.new_operator(model, "CONCATENATION", operator.outputs, [joint], axis=len(shape) - 1)
             subgraph.operators.insert(subgraph.operators.index(operator) + 1, join)
             count += 1
     return count

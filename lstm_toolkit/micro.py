@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.diagnosis import diagnose
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.targets import MICRO_OPS
+from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.trial import random_calls, require_micro, run_on
 
 _METHODS = {
@@ -97,8 +97,8 @@ def micro_report(model: bytes | str | os.PathLike[str], *, run: bool = True) -> 
         InvalidModelError: if the file cannot be read, or cannot run there; names the op and the remedy.
         LstmToolkitError: with `run`, if `tflite-micro` is not installed; names the remedy.
     """
-    data = tf_file.read_bytes(model)
-    unpacked = tf_file.read_model(data)
+    data = files.read_bytes(model)
+    unpacked = files.read_model(data)
     for finding in diagnose(data, target="micro"):
         if finding.severity == "error":
             raise InvalidModelError(
@@ -112,7 +112,7 @@ def micro_report(model: bytes | str | os.PathLike[str], *, run: bool = True) -> 
             raise InvalidModelError(f"TensorFlow Lite Micro cannot run this model: {trial.refused}")
         arena_size = trial.arena_size
     constants = sum(len(buffer.data) for buffer in unpacked.buffers if buffer.data is not None)
-    ops: Counter[str] = tf_file.count_operators(unpacked)
+    ops: Counter[str] = graph.count_operators(unpacked)
     return MicroReport(dict(sorted(ops.items())), arena_size, len(data), constants)
 
 
@@ -141,7 +141,7 @@ def c_array(model: bytes | str | os.PathLike[str], name: str = "model") -> tuple
         InvalidModelError: if it is no `.tflite` file.
         ValueError: if the name is none that C and C++ leave to programs.
     """
-    data = tf_file.read_bytes(model)
+    data = files.read_bytes(model)
     # \Z: `$` would let a line end through.
     is_reserved = name in _KEYWORDS or "__" in name or bool(re.match(r"_[A-Z_]", name))
     if is_reserved or not re.match(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z", name):
@@ -194,5 +194,5 @@ def save_c_array(
     """
     paths = Path(folder) / f"{name}.h", Path(folder) / f"{name}.cc"
     for path, text in zip(paths, c_array(model, name), strict=True):
-        tf_file.write_whole(path, text.encode())
+        files.write_whole(path, text.encode())
     return paths

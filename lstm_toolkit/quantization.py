@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from lstm_toolkit import int8, weight_quantization
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.quantization_report import QuantizationReport, compare_files
 from lstm_toolkit.representative import Samples, split, warnings_about
 from lstm_toolkit.runner import Runner
+from lstm_toolkit.tflite import files
 
 KINDS = ("dynamic", "float16", "int8")
 """dynamic: int8 weights, float results; float16: float16 weights; int8: weights and results."""
@@ -53,12 +53,12 @@ def quantize(
     if kind == "int8":
         quantized, kept = int8.quantize(tflite, calibration, io_dtype=io_dtype, progress=progress)
     else:
-        model = tf_file.read_model(tflite)
+        model = files.read_model(tflite)
         kept = weight_quantization.to_int8(model) if kind == "dynamic" else []
         if kind == "float16":
             weight_quantization.to_float16(model)
-        tf_file.sign(model)
-        quantized = tf_file.write_model(model)
+        files.sign(model)
+        quantized = files.write_model(model)
     for doubt in doubts:
         warnings.warn(doubt, QuantizationWarning, stacklevel=3)
     compared = held_out or samples

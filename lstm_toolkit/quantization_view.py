@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.inspection import inspect
 from lstm_toolkit.runner import Runner
 from lstm_toolkit.summary import LstmNode, TensorSummary
+from lstm_toolkit.tflite import files
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import GATES
@@ -153,7 +153,7 @@ def quantization_view(
         InvalidModelError: if a file cannot be read, or the float file has other LSTMs.
         ValueError: for inputs that do not fit.
     """
-    data = {"quantized": tf_file.read_bytes(quantized), "float": tf_file.read_bytes(float_file)}
+    data = {"quantized": files.read_bytes(quantized), "float": files.read_bytes(float_file)}
     nodes = {kind: {node.name: node for node in inspect(each).lstm_nodes} for kind, each in data.items()}
     shared = [name for name, node in nodes["float"].items() if node.op in FUSED]
     if missing := [name for name in shared if name not in nodes["quantized"]]:
@@ -252,7 +252,7 @@ def _layer_error(
 
 def _of_op(values: Mapping[int, Array], tflite: bytes, node: LstmNode, place: str) -> Array:
     """The input or output of an LSTM over all samples, [samples * batch, time, size]."""
-    operator = tf_file.read_model(tflite).subgraphs[node.subgraph].operators[node.index]
+    operator = files.read_model(tflite).subgraphs[node.subgraph].operators[node.index]
     found = values[int(getattr(operator, place)[0])]
     if node.layout == "time_major":
         found = found.swapaxes(1, 2)

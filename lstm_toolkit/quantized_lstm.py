@@ -19,7 +19,7 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.weights.operands import ABSENT, OPERANDS
 
 OUTPUT_STATE = OPERANDS.index("output_state")
@@ -44,7 +44,7 @@ def unequal_scales(model: Any) -> Iterator[tuple[str, str]]:
     """Yields place and fact for each LSTM and each op that moves data whose scales differ where they must not."""
     for subgraph in model.subgraphs:
         for place, operator in enumerate(subgraph.operators):
-            name = tf_file.operator_name(model, operator)
+            name = graph.operator_name(model, operator)
             if _is_integer_lstm(subgraph, operator, name):
                 if len({_quantization(tensor) for tensor in _equal_tensors(subgraph, operator)}) > 1:
                     yield (
@@ -64,7 +64,7 @@ def equalize(model: Any) -> str:
     for subgraph in model.subgraphs:
         operators = []
         for operator in subgraph.operators:
-            name = tf_file.operator_name(model, operator)
+            name = graph.operator_name(model, operator)
             before, after = [], []
             if _is_integer_lstm(subgraph, operator, name):
                 lstms += _with_one_scale(model, subgraph, operator)
@@ -89,7 +89,7 @@ def _is_integer_lstm(subgraph: Any, operator: Any, name: str) -> bool:
 
 
 def _quantization(tensor: Any) -> Quantization | None:
-    scale, zero_point = tf_file.scale_of(tensor)
+    scale, zero_point = graph.scale_of(tensor)
     return (tensor.type, scale, zero_point) if scale else None
 
 
@@ -153,19 +153,19 @@ def _requantize_output(model: Any, subgraph: Any, operator: Any) -> list[Any]:
         return []
     own = _like(subgraph, wanted, state.quantization, "at_the_scale_of_its_state")
     operator.outputs = [own]
-    return [tf_file.new_operator(model, "QUANTIZE", [own], [wanted])]
+    return [edit.new_operator(model, "QUANTIZE", [own], [wanted])]
 
 
 def _requantize_input(model: Any, subgraph: Any, operator: Any, place: int, output: int) -> Any:
     source = operator.inputs[place]
     target = _like(subgraph, source, subgraph.tensors[output].quantization, "requantized")
     operator.inputs[place] = target
-    return tf_file.new_operator(model, "QUANTIZE", [source], [target])
+    return edit.new_operator(model, "QUANTIZE", [source], [target])
 
 
 def _like(subgraph: Any, index: int, quantization: Any, suffix: str) -> int:
     old = subgraph.tensors[index]
-    new = tf_file.add_tensor(subgraph, f"{tf_file.text(old.name)}/{suffix}", old.shape, dtype=old.type)
+    new = edit.add_tensor(subgraph, f"{graph.text(old.name)}/{suffix}", old.shape, dtype=old.type)
     subgraph.tensors[new].shapeSignature = old.shapeSignature
     subgraph.tensors[new].quantization = copy.deepcopy(quantization)
     return new

@@ -14,12 +14,12 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.graft import ACTIVATIONS, RNN_ACTIVATIONS, numbered, with_mask_channel
-from lstm_toolkit.reset import layer_of, state_tensors
+from lstm_toolkit.graft import with_mask_channel
 from lstm_toolkit.sequence_ops import Recurrence
 from lstm_toolkit.step_ops import Array, Cell, GruCell, LstmCell, SimpleRnnCell
+from lstm_toolkit.tflite import edit, graph
+from lstm_toolkit.tflite.recurrent import ACTIVATIONS, RNN_ACTIVATIONS, layer_of, numbered, state_tensors
 from lstm_toolkit.weights import packing
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import ABSENT, CELL_COMPOSITE, OPERANDS_OF, SHUT_GATE, STATES, WEIGHT_OPERANDS
@@ -55,7 +55,7 @@ def matches(model: Any, subgraph: Any, form: str) -> Iterator[Match]:
     """
     taken: set[str] = set()
     for operator in subgraph.operators:
-        name = tf_file.operator_name(model, operator)
+        name = graph.operator_name(model, operator)
         if name == CELL_COMPOSITE:
             match = _composite(model, subgraph, operator, taken)
         elif name in OPERANDS_OF and state_tensors(model, operator):
@@ -86,7 +86,7 @@ def _composite(model: Any, subgraph: Any, operator: Any, taken: set[str]) -> Mat
     }
     cell = _cell(arrays, attributes)
     given = tuple(operator.inputs[1 + len(kinds) :])
-    consumed = tf_file.consumed(subgraph)
+    consumed = graph.consumed(subgraph)
     others = [(index,) if index in consumed else () for index in operator.outputs[1:]]
     sizes = _sizes(subgraph, operator.inputs[0], time_major=False)
     outputs, slices = _outputs(model, subgraph, operator.outputs[0], sizes)
@@ -132,7 +132,7 @@ def _cell(packed: Mapping[str, Array], attributes: Mapping[str, Any]) -> Cell:
 def _fused(model: Any, subgraph: Any, operator: Any, name: str) -> Match:
     operands = dict(zip(OPERANDS_OF[name], operator.inputs, strict=False))
     layer = layer_of(subgraph.tensors[state_tensors(model, operator)[0]])
-    layer = layer or tf_file.text(subgraph.tensors[operator.outputs[0]].name)
+    layer = layer or graph.text(subgraph.tensors[operator.outputs[0]].name)
     if any(operands.get(each, ABSENT) != ABSENT for each in operands if "auxiliary" in each):
         raise ConversionError(f"layer {layer!r}: its op has auxiliary inputs, which plain ops are not written for")
     directions = ("forward_", "backward_") if name.startswith("BIDIRECTIONAL") else ("",)
@@ -199,7 +199,7 @@ def _fused_cell(model: Any, subgraph: Any, operator: Any, operands: Mapping[str,
 
 def _sizes(subgraph: Any, sequence: int, *, time_major: bool) -> dict[str, Any]:
     """Batch, steps and layout of an input."""
-    shape = tf_file.shape_of(subgraph.tensors[sequence])
+    shape = graph.shape_of(subgraph.tensors[sequence])
     steps = 1 if len(shape) == 2 else shape[0 if time_major else 1]
     batch = shape[1 if time_major and len(shape) == 3 else 0]
     return {"batch": batch, "steps": steps if steps >= 0 else None, "time_major": time_major}
@@ -216,9 +216,9 @@ def _outputs(model: Any, subgraph: Any, outputs: int, sizes: Mapping[str, Any]) 
 
 
 def _takes_last_step(model: Any, subgraph: Any, operator: Any, time: int, steps: int | None) -> bool:
-    if tf_file.operator_name(model, operator) != "STRIDED_SLICE":
+    if graph.operator_name(model, operator) != "STRIDED_SLICE":
         return False
-    begin, _, strides = (tf_file.constant(model, subgraph.tensors[index]) for index in operator.inputs[1:])
+    begin, _, strides = (graph.constant(model, subgraph.tensors[index]) for index in operator.inputs[1:])
     options, others = operator.builtinOptions, 0b111 & ~(1 << time)
     is_whole = options.beginMask & options.endMask & others == others
     is_plain = not options.ellipsisMask and not options.newAxisMask and options.shrinkAxisMask == 1 << time
@@ -229,9 +229,9 @@ def _takes_last_step(model: Any, subgraph: Any, operator: Any, time: int, steps:
 
 def _float_constant(model: Any, subgraph: Any, index: int, name: str, layer: str) -> Array:
     tensor = subgraph.tensors[index]
-    array = tf_file.constant(model, tensor)
+    array = graph.constant(model, tensor)
     if array is None or tensor.type != schema.TensorType.FLOAT32:
-        kind = "not a constant" if array is None else tf_file.type_name(tensor)
+        kind = "not a constant" if array is None else graph.type_name(tensor)
         raise ConversionError(
             f"layer {layer!r}: its {name} is {kind}, and only float32 constants can be lowered; lower the float file, "
             "and quantize what comes out"
@@ -252,7 +252,7 @@ def _state(
     start: int | None = None
     setters = [op for op in subgraph.operators if state in op.outputs and op is not operator]
     readers = [op for op in subgraph.operators if state in op.inputs and op is not operator and op not in setters]
-    kinds = [tf_file.operator_name(model, op) for op in setters]
+    kinds = [graph.operator_name(model, op) for op in setters]
     if not setters:
         raise ConversionError(
             f"layer {layer!r}: it carries its state from call to call in a variable tensor, and plain ops have none; "
@@ -262,7 +262,7 @@ def _state(
     is_given = kinds[0] == "ADD_N" and _adds_nothing(model, subgraph, setters[0])
     if len(setters) > 1 or not (is_given or kinds[0] == "ZEROS_LIKE") or early or state in subgraph.outputs:
         raise ConversionError(
-            f"layer {layer!r}: its state {tf_file.text(subgraph.tensors[state].name)!r} is set or read in a way that "
+            f"layer {layer!r}: its state {graph.text(subgraph.tensors[state].name)!r} is set or read in a way that "
             "plain ops cannot follow; convert the model again with lstm_toolkit"
         )
     if is_given:
@@ -273,26 +273,26 @@ def _state(
     if copies:
         return start, copies[0].outputs[0], [*setters, copies[0]]
     tensor = subgraph.tensors[state]
-    return start, tf_file.add_tensor(subgraph, f"{tf_file.text(tensor.name)}/last", tensor.shape), setters
+    return start, edit.add_tensor(subgraph, f"{graph.text(tensor.name)}/last", tensor.shape), setters
 
 
 def _adds_nothing(model: Any, subgraph: Any, operator: Any) -> bool:
     """Whether an operator is an ADD_N of something and zeros, which may be the product of something and zeros."""
-    if tf_file.operator_name(model, operator) != "ADD_N" or len(operator.inputs) != 2:
+    if graph.operator_name(model, operator) != "ADD_N" or len(operator.inputs) != 2:
         return False
-    producer = tf_file.producers(subgraph).get(operator.inputs[1])
+    producer = graph.producers(subgraph).get(operator.inputs[1])
     added = operator.inputs[1:]
-    if producer is not None and tf_file.operator_name(model, producer) == "MUL":
+    if producer is not None and graph.operator_name(model, producer) == "MUL":
         added = producer.inputs
     tensors = [subgraph.tensors[index] for index in added]
-    constants = [array for tensor in tensors if (array := tf_file.constant(model, tensor)) is not None]
+    constants = [array for tensor in tensors if (array := graph.constant(model, tensor)) is not None]
     return any(not array.any() for array in constants)
 
 
 def _half(subgraph: Any, joined: int, width: int) -> int:
     """A new tensor for the outputs of one direction."""
     old = subgraph.tensors[joined]
-    half = tf_file.add_tensor(subgraph, f"{tf_file.text(old.name)}/half", [*old.shape[:-1], width])
+    half = edit.add_tensor(subgraph, f"{graph.text(old.name)}/half", [*old.shape[:-1], width])
     if old.shapeSignature is not None:
         subgraph.tensors[half].shapeSignature = [*old.shapeSignature[:-1], width]
     return half

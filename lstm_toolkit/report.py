@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from lstm_toolkit.display.tables import Table, Tabular
-from lstm_toolkit.tflite_file import write_whole
+from lstm_toolkit.tflite.files import write_whole
 
 if TYPE_CHECKING:
     from lstm_toolkit.automatic import AutomaticChoice

@@ -21,14 +21,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF, STATES
-
-STATE_OPERANDS = {
-    op: tuple(index for index, name in enumerate(operands) if name.endswith(STATES))
-    for op, operands in OPERANDS_OF.items()
-}
-"""Indices of the state operands of each op that keeps state."""
+from lstm_toolkit.tflite import edit, graph
+from lstm_toolkit.tflite.recurrent import layer_of, set_states, state_tensors
+from lstm_toolkit.weights.operands import ABSENT
 
 
 def reset_states(model: Any, *, keep: Collection[str] = ()) -> int:
@@ -51,34 +46,6 @@ def reset_states(model: Any, *, keep: Collection[str] = ()) -> int:
     return added
 
 
-def state_tensors(model: Any, operator: Any) -> tuple[int, ...]:
-    """Indices of the state tensors of an operator; empty for one that keeps no state."""
-    operands = STATE_OPERANDS.get(tf_file.operator_name(model, operator), ())
-    indices = (int(operator.inputs[position]) for position in operands if position < len(operator.inputs))
-    return tuple(index for index in indices if index != ABSENT)
-
-
-def set_states(model: Any, subgraph: Any) -> dict[int, str]:
-    """The states that are set at each call before their op reads them: "reset" to zero, or "explicit"ly."""
-    found: dict[int, str] = {}
-    read: set[int] = set()
-    for op in subgraph.operators:
-        for index in set(op.outputs) - read:
-            if subgraph.tensors[index].isVariable:
-                is_zero = (
-                    tf_file.operator_name(model, op) == "ZEROS_LIKE"
-                    or found.get(next(iter(op.inputs), ABSENT)) == "reset"
-                )
-                found[index] = "reset" if is_zero else "explicit"
-        read |= set(state_tensors(model, op))
-    return found
-
-
-def layer_of(tensor: Any) -> str:
-    """Name of the layer that a state tensor belongs to, as `graft` names it."""
-    return tf_file.text(tensor.name).rpartition("/")[0]
-
-
 def set_once(model: Any, *, to_zero: bool) -> Iterator[tuple[int, Any, Any]]:
     """Yields state, subgraph and op for each op that copies a constant into a state but runs only at allocation.
 
@@ -89,9 +56,9 @@ def set_once(model: Any, *, to_zero: bool) -> Iterator[tuple[int, Any, Any]]:
     for subgraph in model.subgraphs:
         states = {index for op in subgraph.operators for index in state_tensors(model, op)}
         for op in subgraph.operators:
-            if tf_file.operator_name(model, op) not in _EVALUATED_AT_ALLOCATION or not states & set(op.outputs):
+            if graph.operator_name(model, op) not in _EVALUATED_AT_ALLOCATION or not states & set(op.outputs):
                 continue
-            values = [tf_file.constant(model, subgraph.tensors[index]) for index in op.inputs if index != ABSENT]
+            values = [graph.constant(model, subgraph.tensors[index]) for index in op.inputs if index != ABSENT]
             if all(each is not None for each in values) and bool(np.any(values[0])) != to_zero:
                 yield from ((index, subgraph, op) for index in op.outputs)
 
@@ -114,11 +81,11 @@ def _to_zero(model: Any, subgraph: Any, index: int) -> list[Any]:
     tensor = subgraph.tensors[index]
     if tensor.type == schema.TensorType.FLOAT32:
         return [_zeros_like(model, index)]
-    name = f"{tf_file.text(tensor.name)}/zeros"
-    zeros = tf_file.add_tensor(subgraph, name, tf_file.shape_of(tensor), variable=True)
-    quantize = tf_file.new_operator(model, "QUANTIZE", [zeros], [index])
+    name = f"{graph.text(tensor.name)}/zeros"
+    zeros = edit.add_tensor(subgraph, name, graph.shape_of(tensor), variable=True)
+    quantize = edit.new_operator(model, "QUANTIZE", [zeros], [index])
     return [_zeros_like(model, zeros), quantize]
 
 
 def _zeros_like(model: Any, index: int) -> Any:
-    return tf_file.new_operator(model, "ZEROS_LIKE", [index], [index])
+    return edit.new_operator(model, "ZEROS_LIKE", [index], [index])

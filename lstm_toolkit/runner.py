@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from lstm_toolkit import reset
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.tflite import files, graph, recurrent
 from lstm_toolkit.weights.operands import STATES
 
 Outputs = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]
@@ -73,7 +72,7 @@ class Runner:
     ) -> None:
         if runtime not in RUNTIMES:
             raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}")
-        self._data = tf_file.read_bytes(model)
+        self._data = files.read_bytes(model)
         self._options: dict[str, Any] = {"num_threads": num_threads, "xnnpack": xnnpack, "runtime": runtime}
         try:
             self._interpreter = _MAKERS[runtime](self._data, num_threads=num_threads, xnnpack=xnnpack)
@@ -209,16 +208,18 @@ class Runner:
     @cached_property
     def _state_tensors(self) -> dict[str, dict[str, Any]]:
         """Index, dtype and quantization of each state that nothing in the file sets, by name."""
-        model = tf_file.read_model(self._data)
+        model = files.read_model(self._data)
         main = model.subgraphs[0]
-        settled = reset.set_states(model, main)
-        carried = [index for op in main.operators for index in reset.state_tensors(model, op) if index not in settled]
+        settled = recurrent.set_states(model, main)
+        carried = [
+            index for op in main.operators for index in recurrent.state_tensors(model, op) if index not in settled
+        ]
         named = {}
         for index in carried:
-            layer, _, kind = tf_file.text(main.tensors[index].name).rpartition("/")
-            name = f"{layer}_{_KINDS[kind]}" if kind in _KINDS else tf_file.text(main.tensors[index].name)
-            scale, zero_point = tf_file.scale_of(main.tensors[index])
-            dtype = tf_file.DTYPES.get(main.tensors[index].type, np.float32)
+            layer, _, kind = graph.text(main.tensors[index].name).rpartition("/")
+            name = f"{layer}_{_KINDS[kind]}" if kind in _KINDS else graph.text(main.tensors[index].name)
+            scale, zero_point = graph.scale_of(main.tensors[index])
+            dtype = graph.DTYPES.get(main.tensors[index].type, np.float32)
             named[name] = {"index": index, "dtype": dtype, "quantization": (scale, zero_point)}
         return named
 

@@ -10,8 +10,8 @@ import dataclasses
 from typing import Any
 
 from lstm_toolkit import loop_ops
-from lstm_toolkit.op_builder import OpBuilder
 from lstm_toolkit.step_ops import Cell
+from lstm_toolkit.tflite.builder import OpBuilder
 
 FORMS = ("unrolled", "loop")
 

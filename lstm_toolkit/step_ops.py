@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.activation_ops import activated, clipped, normalized
-from lstm_toolkit.op_builder import OpBuilder
+from lstm_toolkit.tflite.builder import OpBuilder
 from lstm_toolkit.weights.gate_weights import GateWeights
 
 Array = npt.NDArray[np.float32]

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lstm_toolkit.display.tables import Table, Tabular
-from lstm_toolkit.tflite_file import write_whole
+from lstm_toolkit.tflite.files import write_whole
 
 BUILDERS = ("unidirectional", "stacked", "bidirectional", "time_major", "stateful")
 """The functions of `lstm_toolkit.models`."""

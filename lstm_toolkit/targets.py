@@ -12,7 +12,7 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.tflite import graph
 from lstm_toolkit.weights.operands import (
     ABSENT,
     BIASES,
@@ -165,9 +165,9 @@ def why_not_lstm(subgraph: Any, operator: Any) -> str | None:
     missing = [name for name in ("input", *INPUT_WEIGHTS, *RECURRENT_WEIGHTS, *BIASES, *STATES) if name not in there]
     if missing:
         return f"it has no {missing[0]}, which the kernel asks for"
-    if len(tf_file.shape_of(there["recurrent_to_output_weights"])) != 2:
+    if len(graph.shape_of(there["recurrent_to_output_weights"])) != 2:
         return "its recurrent weights are diagonals, and the kernel takes matrices"
-    if len(tf_file.shape_of(there["input"])) != 3:
+    if len(graph.shape_of(there["input"])) != 3:
         return "its input has no time axis, and the kernel takes sequences"
     if getattr(operator.builtinOptions, "fusedActivationFunction", None) != schema.ActivationFunctionType.TANH:
         return "its cell activation is not tanh, which the kernel computes all the same"
@@ -178,7 +178,7 @@ def micro_lstms(model: Any) -> Iterator[tuple[Any, Any, str]]:
     """Yields subgraph, op and reason for each LSTM of a `ModelT` that `why_not_lstm` refuses."""
     for subgraph in model.subgraphs:
         for operator in subgraph.operators:
-            if tf_file.operator_name(model, operator) == MICRO_LSTM:
+            if graph.operator_name(model, operator) == MICRO_LSTM:
                 reason = why_not_lstm(subgraph, operator)
                 if reason:
                     yield subgraph, operator, reason
@@ -188,7 +188,7 @@ def hybrids(model: Any) -> Iterator[tuple[Any, Any]]:
     """Yields subgraph and op for each op with int8 weights beside a float input, which Micro refuses or gets wrong."""
     for subgraph in model.subgraphs:
         for operator in subgraph.operators:
-            if tf_file.operator_name(model, operator) not in _FLOAT_AND_INTEGER:
+            if graph.operator_name(model, operator) not in _FLOAT_AND_INTEGER:
                 continue
             kinds = [subgraph.tensors[index].type for index in operator.inputs if index != ABSENT]
             if kinds[:1] == [schema.TensorType.FLOAT32] and schema.TensorType.INT8 in kinds:
@@ -198,9 +198,7 @@ def hybrids(model: Any) -> Iterator[tuple[Any, Any]]:
 def open_inputs(model: Any) -> list[str]:
     """Names of the inputs of a `ModelT` with an open size, for which Micro takes whatever number stands in the file."""
     main = model.subgraphs[0]
-    return [
-        tf_file.text(main.tensors[index].name) for index in main.inputs if -1 in tf_file.shape_of(main.tensors[index])
-    ]
+    return [graph.text(main.tensors[index].name) for index in main.inputs if -1 in graph.shape_of(main.tensors[index])]
 
 
 def has_float16(model: Any) -> bool:

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.errors import InvalidModelError, LstmToolkitError
+from lstm_toolkit.tflite import graph
+from lstm_toolkit.tflite.files import read_model, text
 
 Call = Mapping[str, npt.NDArray[Any]]
 
@@ -81,7 +82,7 @@ def run_on(
     """
     if runtime == "micro":
         require_micro()
-    names = [signature_names(tf_file.read_model(tflite)) for tflite, _ in files]
+    names = [signature_names(read_model(tflite)) for tflite, _ in files]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         request = {"runtime": runtime, "arena": arena, "names": names, "calls": [len(calls) for _, calls in files]}
@@ -157,9 +158,9 @@ def signature_names(model: Any) -> dict[str, list[str]]:
     named: dict[str, dict[int, str]] = {"inputs": {}, "outputs": {}}
     for signature in (model.signatureDefs or [])[:1]:
         for kind, known in named.items():
-            known |= {entry.tensorIndex: tf_file.text(entry.name) for entry in getattr(signature, kind) or ()}
+            known |= {entry.tensorIndex: text(entry.name) for entry in getattr(signature, kind) or ()}
     return {
-        kind: [known.get(int(index), tf_file.text(main.tensors[index].name)) for index in getattr(main, kind)]
+        kind: [known.get(int(index), text(main.tensors[index].name)) for index in getattr(main, kind)]
         for kind, known in named.items()
     }
 
@@ -169,7 +170,7 @@ def random_calls(tflite: bytes, *, count: int = 3, seed: int = 0) -> tuple[Call,
 
     Open sizes are what the file has for them before it is resized.
     """
-    model, random = tf_file.read_model(tflite), np.random.default_rng(seed)
+    model, random = read_model(tflite), np.random.default_rng(seed)
     tensors = [model.subgraphs[0].tensors[index] for index in model.subgraphs[0].inputs]
     names = signature_names(model)["inputs"]
     return tuple(
@@ -178,9 +179,9 @@ def random_calls(tflite: bytes, *, count: int = 3, seed: int = 0) -> tuple[Call,
 
 
 def _draw(random: np.random.Generator, tensor: Any) -> npt.NDArray[Any]:
-    if tensor.type not in tf_file.DTYPES:
-        raise InvalidModelError(f"an input is of type {tf_file.type_name(tensor)}, of which there are no random values")
-    dtype = np.dtype(tf_file.DTYPES[tensor.type])
+    if tensor.type not in graph.DTYPES:
+        raise InvalidModelError(f"an input is of type {graph.type_name(tensor)}, of which there are no random values")
+    dtype = np.dtype(graph.DTYPES[tensor.type])
     shape = tuple(max(int(size), 1) for size in (tensor.shape if tensor.shape is not None else ()))
     if dtype.kind == "f":
         return random.normal(size=shape).astype(dtype)
@@ -212,9 +213,9 @@ def why_not_on(target: str, tflite: bytes, *, time_limit: float = 20.0) -> str |
     (given,) = run_on("litert without XNNPACK" if target == "litert" else target, files, time_limit=time_limit)
     if given.refused is not None:
         return given.refused
-    model = tf_file.read_model(tflite)
+    model = read_model(tflite)
     integers = (schema.TensorType.INT8, schema.TensorType.INT16)
-    is_integer = any(tensor.type in integers for graph in model.subgraphs for tensor in graph.tensors)
+    is_integer = any(tensor.type in integers for subgraph in model.subgraphs for tensor in subgraph.tensors)
     for turn, (want, got) in enumerate(zip(wanted.outputs, given.outputs, strict=True), start=1):
         for name, array in want.items():
             reason = _difference(array, got[name], INTEGER_TOLERANCE if is_integer else FLOAT_TOLERANCE)

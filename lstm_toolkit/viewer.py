@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.tflite import files
 
 HOST = "127.0.0.1"
 
@@ -25,8 +25,8 @@ def show_in_netron(tflite: bytes | str | os.PathLike[str], *, port: int = 0, hei
         InvalidModelError: if the file cannot be read.
         ImportError: if Netron is not installed.
     """
-    data = tf_file.read_bytes(getattr(tflite, "tflite", tflite))
-    tf_file.read_model(data)
+    data = files.read_bytes(getattr(tflite, "tflite", tflite))
+    files.read_model(data)
     try:
         import netron
     except ImportError as error:

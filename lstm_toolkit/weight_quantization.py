@@ -18,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import reset
-from lstm_toolkit import tflite_file as tf_file
-from lstm_toolkit.int8 import shuts_gates
+from lstm_toolkit.tflite import edit, graph, recurrent
+from lstm_toolkit.tflite.recurrent import shuts_gates
 from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF
 
 HYBRID_VERSIONS = {
@@ -55,10 +54,10 @@ def to_int8(model: Any) -> list[tuple[str, str]]:
         changed: dict[tuple[int, bool], int] = {}
         operators = []
         for operator in subgraph.operators:
-            name = tf_file.operator_name(model, operator)
+            name = graph.operator_name(model, operator)
             operators.append(operator)
             if name in OPERANDS_OF and shuts_gates(model, subgraph, operator):
-                layer = reset.layer_of(subgraph.tensors[reset.state_tensors(model, operator)[0]])
+                layer = recurrent.layer_of(subgraph.tensors[recurrent.state_tensors(model, operator)[0]])
                 kept.append((layer, "it shuts its gates at padded steps by weights of 1e4, which 8 bits do not hold"))
                 continue
             places = _weight_places(model, subgraph, operator, name)
@@ -74,7 +73,7 @@ def to_int8(model: Any) -> list[tuple[str, str]]:
                 diagonal = getattr(operator.builtinOptions, "diagonalRecurrentTensors", False)
                 version = 4 if diagonal else HYBRID_VERSIONS[name]
                 builtin = getattr(schema.BuiltinOperator, name)
-                operator.opcodeIndex = tf_file.operator_code(model, builtin, version)
+                operator.opcodeIndex = edit.operator_code(model, builtin, version)
         subgraph.operators = operators
     return kept
 
@@ -105,12 +104,12 @@ def to_float16(model: Any) -> int:
 
 
 def _is(model: Any, operator: Any, name: str) -> bool:
-    return tf_file.operator_name(model, operator) == name
+    return graph.operator_name(model, operator) == name
 
 
 def _float_constant(model: Any, subgraph: Any, index: int) -> npt.NDArray[np.float32] | None:
     tensor = subgraph.tensors[index]
-    return tf_file.constant(model, tensor) if tensor.type == schema.TensorType.FLOAT32 else None
+    return graph.constant(model, tensor) if tensor.type == schema.TensorType.FLOAT32 else None
 
 
 def _weight_places(model: Any, subgraph: Any, operator: Any, name: str) -> list[int]:
@@ -136,13 +135,13 @@ def _weight_places(model: Any, subgraph: Any, operator: Any, name: str) -> list[
 def _add_int8(model: Any, subgraph: Any, index: int, *, by_row: bool) -> int:
     """Adds the int8 form of a constant, with one scale, or one a row (an output channel)."""
     tensor = subgraph.tensors[index]
-    values = tf_file.constant(model, tensor)
+    values = graph.constant(model, tensor)
     assert values is not None
     rest = tuple(range(1, values.ndim)) if by_row else None
     scale = np.abs(values).max(axis=rest, initial=0.0, keepdims=True) / 127
     scale = np.where(scale == 0, 1.0, scale)
     stored = np.clip(np.rint(values / scale), -127, 127).astype(np.int8)
-    new = tf_file.add_constant(model, subgraph, tf_file.text(tensor.name), stored)
+    new = edit.add_constant(model, subgraph, graph.text(tensor.name), stored)
     quantization = schema.QuantizationParametersT()
     quantization.scale = [float(each) for each in scale.reshape(-1)]
     quantization.zeroPoint, quantization.quantizedDimension = [0] * scale.size, 0
@@ -154,16 +153,16 @@ def _dequantize_output(model: Any, subgraph: Any, gather: Any) -> Any:
     """Lets a GATHER out of an int8 table give int8, and returns the DEQUANTIZE that makes it float again."""
     wanted = gather.outputs[0]
     old, table = subgraph.tensors[wanted], subgraph.tensors[gather.inputs[0]]
-    rows = tf_file.add_tensor(subgraph, f"{tf_file.text(old.name)}/int8", old.shape, dtype=schema.TensorType.INT8)
+    rows = edit.add_tensor(subgraph, f"{graph.text(old.name)}/int8", old.shape, dtype=schema.TensorType.INT8)
     subgraph.tensors[rows].shapeSignature = old.shapeSignature
     subgraph.tensors[rows].quantization = table.quantization
     gather.outputs = [rows]
-    gather.opcodeIndex = tf_file.operator_code(model, schema.BuiltinOperator.GATHER, HYBRID_VERSIONS["GATHER"])
-    return tf_file.new_operator(model, "DEQUANTIZE", [rows], [wanted], version=2)
+    gather.opcodeIndex = edit.operator_code(model, schema.BuiltinOperator.GATHER, HYBRID_VERSIONS["GATHER"])
+    return edit.new_operator(model, "DEQUANTIZE", [rows], [wanted], version=2)
 
 
 def _add_float16(model: Any, subgraph: Any, index: int, values: npt.NDArray[np.float32]) -> tuple[int, Any]:
-    name = tf_file.text(subgraph.tensors[index].name)
-    stored = tf_file.add_constant(model, subgraph, f"{name}/float16", values.astype(np.float16))
-    target = tf_file.add_tensor(subgraph, name, values.shape)
-    return target, tf_file.new_operator(model, "DEQUANTIZE", [stored], [target], version=3)
+    name = graph.text(subgraph.tensors[index].name)
+    stored = edit.add_constant(model, subgraph, f"{name}/float16", values.astype(np.float16))
+    target = edit.add_tensor(subgraph, name, values.shape)
+    return target, edit.new_operator(model, "DEQUANTIZE", [stored], [target], version=3)

@@ -22,9 +22,10 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 import lstm_toolkit
 from lstm_toolkit import bidirectional, models, weight_quantization
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.conversion import run_converter
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.tflite import edit, graph
+from lstm_toolkit.tflite.files import read_model, write_model
 
 from . import fault_corpus
 
@@ -51,9 +52,9 @@ def files(tmp_path_factory):
         "stock": run_converter(stock),
     }
     contents["int8"] = fault_corpus.quantized(contents["split"], (1, 7, 5))
-    halved = tf_file.read_model(contents["stacked"])
+    halved = read_model(contents["stacked"])
     weight_quantization.to_float16(halved)
-    contents["float16"] = tf_file.write_model(halved)
+    contents["float16"] = write_model(halved)
     for name, content in contents.items():
         (folder / f"{name}.tflite").write_bytes(content)
     return folder
@@ -134,7 +135,7 @@ def packed(model):
 
 def lstm_of(model):
     name = "UNIDIRECTIONAL_SEQUENCE_LSTM"
-    return next(op for op in model.subgraphs[0].operators if tf_file.operator_name(model, op) == name)
+    return next(op for op in model.subgraphs[0].operators if graph.operator_name(model, op) == name)
 
 
 def finished(builder, table, count, add):
@@ -212,7 +213,7 @@ def _calls_itself(model):
     from ai_edge_litert.schema_py_generated import BuiltinOperator, BuiltinOptions, OperatorT, WhileOptionsT
 
     loop = OperatorT()
-    loop.opcodeIndex = tf_file.operator_code(model, BuiltinOperator.WHILE)
+    loop.opcodeIndex = edit.operator_code(model, BuiltinOperator.WHILE)
     loop.builtinOptions, loop.builtinOptionsType = WhileOptionsT(), BuiltinOptions.WhileOptions
     loop.inputs, loop.outputs = [], []
     model.subgraphs[0].operators.append(loop)

@@ -12,9 +12,9 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 import lstm_toolkit
 from lstm_toolkit import GateWeights, models
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.conversion import run_converter
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.tflite import edit, files, graph
 
 from .keras_models import randomized
 
@@ -54,10 +54,10 @@ def test_forms(tflite):
 
 
 def test_a_state_that_is_not_reset_is_said_to_carry(tflite):
-    model = tf_file.read_model(tflite)
-    graph = model.subgraphs[0]
-    graph.operators = [op for op in graph.operators if tf_file.operator_name(model, op) != "ZEROS_LIKE"]
-    assert [node.state for node in lstm_toolkit.inspect(tf_file.write_model(model)).lstm_nodes] == ["carry", "carry"]
+    model = files.read_model(tflite)
+    subgraph = model.subgraphs[0]
+    subgraph.operators = [op for op in subgraph.operators if graph.operator_name(model, op) != "ZEROS_LIKE"]
+    assert [node.state for node in lstm_toolkit.inspect(files.write_model(model)).lstm_nodes] == ["carry", "carry"]
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -65,26 +65,26 @@ def test_stored_dtypes_are_dequantized(model, tflite, half):
     """Weights as int8 with one scale a row, or as float16 behind a DEQUANTIZE, come back as float32."""
     from ai_edge_litert import schema_py_generated as schema
 
-    parsed = tf_file.read_model(tflite)
-    graph = parsed.subgraphs[0]
-    op = next(op for op in graph.operators if tf_file.operator_name(parsed, op) == "UNIDIRECTIONAL_SEQUENCE_LSTM")
-    values = tf_file.constant(parsed, graph.tensors[op.inputs[2]])
+    parsed = files.read_model(tflite)
+    subgraph = parsed.subgraphs[0]
+    op = next(op for op in subgraph.operators if graph.operator_name(parsed, op) == "UNIDIRECTIONAL_SEQUENCE_LSTM")
+    values = graph.constant(parsed, subgraph.tensors[op.inputs[2]])
     if half:
-        stored = tf_file.add_constant(parsed, graph, "half", values.astype(np.float16))
+        stored = edit.add_constant(parsed, subgraph, "half", values.astype(np.float16))
         dequantize = schema.OperatorT()
-        dequantize.opcodeIndex = tf_file.operator_code(parsed, schema.BuiltinOperator.DEQUANTIZE)
+        dequantize.opcodeIndex = edit.operator_code(parsed, schema.BuiltinOperator.DEQUANTIZE)
         dequantize.inputs = [stored]
-        dequantize.outputs = [tf_file.add_tensor(graph, "float", values.shape)]
-        graph.operators.insert(0, dequantize)
+        dequantize.outputs = [edit.add_tensor(subgraph, "float", values.shape)]
+        subgraph.operators.insert(0, dequantize)
         op.inputs[2] = dequantize.outputs[0]
     else:
         scale = np.abs(values).max(axis=1) / 127
-        stored = tf_file.add_constant(parsed, graph, "int8", np.round(values / scale[:, None]).astype(np.int8))
-        graph.tensors[stored].quantization = schema.QuantizationParametersT()
-        graph.tensors[stored].quantization.scale = scale.tolist()
-        graph.tensors[stored].quantization.zeroPoint = [0] * len(scale)
+        stored = edit.add_constant(parsed, subgraph, "int8", np.round(values / scale[:, None]).astype(np.int8))
+        subgraph.tensors[stored].quantization = schema.QuantizationParametersT()
+        subgraph.tensors[stored].quantization.scale = scale.tolist()
+        subgraph.tensors[stored].quantization.zeroPoint = [0] * len(scale)
         op.inputs[2] = stored
-    node = lstm_toolkit.inspect(tf_file.write_model(parsed)).lstm_nodes[0]
+    node = lstm_toolkit.inspect(files.write_model(parsed)).lstm_nodes[0]
     tolerance = 2e-3 if half else np.abs(values).max() / 127
     np.testing.assert_allclose(node.weights.input_to_forget_weights, values, atol=tolerance)
     assert (node.weights.input_to_forget_weights != values).any()
@@ -112,14 +112,14 @@ def test_damaged_files_are_refused(tflite, tmp_path):
 def test_an_index_that_points_nowhere_is_refused(tflite, where):
     from ai_edge_litert.tools import flatbuffer_utils
 
-    model = tf_file.read_model(tflite)
-    graph = model.subgraphs[0]
+    model = files.read_model(tflite)
+    subgraph = model.subgraphs[0]
     if where == "tensor":
-        graph.operators[0].inputs = [999]
+        subgraph.operators[0].inputs = [999]
     elif where == "buffer":
-        graph.tensors[0].buffer = 999
+        subgraph.tensors[0].buffer = 999
     elif where == "opcode":
-        graph.operators[0].opcodeIndex = 999
+        subgraph.operators[0].opcodeIndex = 999
     else:
         model.signatureDefs[0].inputs[0].tensorIndex = 999
     with pytest.raises(InvalidModelError, match=r"damaged"):
@@ -147,12 +147,12 @@ def test_the_whole_file_is_json(tflite, stock, images):
     for each in (tflite, stock, images):
         summary = lstm_toolkit.inspect(each)
         read = json.loads(json.dumps(summary.to_dict(), allow_nan=False))
-        assert sum(len(graph["ops"]) for graph in read["subgraphs"]) == summary.ops.total()
+        assert sum(len(subgraph["ops"]) for subgraph in read["subgraphs"]) == summary.ops.total()
         assert read["memory"]["weights"] == summary.memory.weights
-        for graph in read["subgraphs"]:
-            for op in graph["ops"]:
+        for subgraph in read["subgraphs"]:
+            for op in subgraph["ops"]:
                 assert {index for index in op["inputs"] + op["outputs"] if index is not None} <= set(
-                    range(len(graph["tensors"]))
+                    range(len(subgraph["tensors"]))
                 )
 
 
@@ -213,27 +213,27 @@ def test_what_a_dynamic_shape_leaves_open_is_unknown():
 @pytest.mark.parametrize("change", ["limit", "start", "step"])
 def test_a_loop_is_counted_by_its_start_limit_and_step(stock, change):
     """The counters of the first loop: both start at 0, are compared with 7, and go up by 1."""
-    model = tf_file.read_model(stock)
+    model = files.read_model(stock)
     main, condition, body = model.subgraphs[:3]
-    loop = next(op for op in main.operators if tf_file.operator_name(model, op) == "WHILE")
+    loop = next(op for op in main.operators if graph.operator_name(model, op) == "WHILE")
     if change == "limit":
-        less = [op for op in condition.operators if tf_file.operator_name(model, op) == "LESS"]
-        less[0].inputs = [less[0].inputs[0], tf_file.add_constant(model, condition, "five", np.int32(5).reshape(()))]
+        less = [op for op in condition.operators if graph.operator_name(model, op) == "LESS"]
+        less[0].inputs = [less[0].inputs[0], edit.add_constant(model, condition, "five", np.int32(5).reshape(()))]
     elif change == "start":
-        loop.inputs = [tf_file.add_constant(model, main, "two", np.int32(2).reshape(())), *loop.inputs[1:]]
+        loop.inputs = [edit.add_constant(model, main, "two", np.int32(2).reshape(())), *loop.inputs[1:]]
     else:
         add = next(op for op in body.operators if op.outputs[0] == body.outputs[0])
-        add.inputs = [add.inputs[0], tf_file.add_constant(model, body, "three", np.int32(3).reshape(()))]
-    op = next(op for op in lstm_toolkit.inspect(tf_file.write_model(model)).subgraphs[0].ops if op.name == "WHILE")
+        add.inputs = [add.inputs[0], edit.add_constant(model, body, "three", np.int32(3).reshape(()))]
+    op = next(op for op in lstm_toolkit.inspect(files.write_model(model)).subgraphs[0].ops if op.name == "WHILE")
     assert op.turns == {"limit": 5, "start": 5, "step": 3}[change]
 
 
 def test_a_loop_without_constant_bounds_has_no_number_of_turns(stock):
-    model = tf_file.read_model(stock)
+    model = files.read_model(stock)
     condition = model.subgraphs[1]
-    less = [op for op in condition.operators if tf_file.operator_name(model, op) == "LESS"]
+    less = [op for op in condition.operators if graph.operator_name(model, op) == "LESS"]
     less[0].inputs = [condition.inputs[0], condition.inputs[1]]
-    summary = lstm_toolkit.inspect(tf_file.write_model(model))
+    summary = lstm_toolkit.inspect(files.write_model(model))
     loop = next(op for op in summary.subgraphs[0].ops if op.name == "WHILE")
     assert (loop.turns, loop.multiply_adds, loop.multiply_adds_per_turn) == (None, None, 4 * 4 * (5 + 4))
     assert summary.multiply_adds is None
@@ -309,8 +309,8 @@ def test_the_arena_is_the_interpreters(seed):
     interpreter = Interpreter(model_content=tflite, experimental_op_resolver_type=resolver)
     interpreter.allocate_tensors()
     summary = lstm_toolkit.inspect(tflite)
-    graph = summary.subgraphs[0]
-    made = {tensor.index for op in graph.ops for tensor in op.outputs} | {tensor.index for tensor in graph.inputs}
+    subgraph = summary.subgraphs[0]
+    made = {tensor.index for op in subgraph.ops for tensor in op.outputs} | {tensor.index for tensor in subgraph.inputs}
     views = [interpreter.tensor(index)() for index in made]
     places = [(view.__array_interface__["data"][0], view.nbytes) for view in views]
     assert summary.memory.arena == max(sum(each) for each in places) - min(place for place, _ in places)
@@ -324,11 +324,11 @@ def test_weights_and_states_are_added_up(model, tflite):
     weights = sum(int(np.prod(weight.shape)) for weight in model.weights)
     assert summary.memory.weights == 4 * (weights + bounds_of_the_last_step)
     assert summary.memory.variables == 4 * 2 * 2 * (6 + 4)
-    parsed = tf_file.read_model(tflite)
-    graph = parsed.subgraphs[0]
-    lstms = [op for op in graph.operators if tf_file.operator_name(parsed, op) == "UNIDIRECTIONAL_SEQUENCE_LSTM"]
-    one, other = (graph.tensors[lstms[0].inputs[place]] for place in (1, 2))
+    parsed = files.read_model(tflite)
+    subgraph = parsed.subgraphs[0]
+    lstms = [op for op in subgraph.operators if graph.operator_name(parsed, op) == "UNIDIRECTIONAL_SEQUENCE_LSTM"]
+    one, other = (subgraph.tensors[lstms[0].inputs[place]] for place in (1, 2))
     one.buffer = other.buffer
-    again = lstm_toolkit.inspect(tf_file.write_model(parsed))
+    again = lstm_toolkit.inspect(files.write_model(parsed))
     assert again.memory.weights == summary.memory.weights - 4 * 6 * 5
     assert again.lstm_nodes[0].weight_bytes == summary.lstm_nodes[0].weight_bytes - 4 * 6 * 5

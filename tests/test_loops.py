@@ -18,8 +18,9 @@ from keras import layers
 
 import lstm_toolkit
 from lstm_toolkit import bidirectional, loops
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.conversion import run_converter
+from lstm_toolkit.tflite import files, graph
+from lstm_toolkit.tflite.edit import add_constant, operator_code
 
 from .keras_models import RESOLVERS, inputs_for, interpreter_name, largest_errors, randomized
 
@@ -184,10 +185,10 @@ def test_a_stock_loop_becomes_the_fused_op(case):
 
 def test_reading_changes_nothing():
     _, tflite = stock("two stacked")
-    model = tf_file.read_model(tflite)
+    model = files.read_model(tflite)
     outcomes = loops.loop_outcomes(model)
     assert {each.op for each in outcomes} == {FUSED}
-    assert tf_file.write_model(model) == tf_file.write_model(tf_file.read_model(tflite))
+    assert files.write_model(model) == files.write_model(files.read_model(tflite))
     assert loops.fuse_loops(model) == outcomes
 
 
@@ -196,8 +197,8 @@ def test_subgraphs_that_are_left_keep_what_calls_them():
     tflite = single(sequential(lstm(6, return_sequences=True), layers.GRU(4)))
     fused, outcomes = loops.fuse(tflite)
     assert {each.is_lstm: each.op for each in outcomes} == {True: FUSED, False: None}
-    assert len(tf_file.read_model(tflite).subgraphs) == 5
-    assert len(tf_file.read_model(fused).subgraphs) == 3
+    assert len(files.read_model(tflite).subgraphs) == 5
+    assert len(files.read_model(fused).subgraphs) == 3
     calls = [[np.random.default_rng(seed).normal(size=(2, 5, 3)).astype(np.float32)] for seed in range(3)]
     assert_same(fused, tflite, calls)
 
@@ -307,11 +308,11 @@ def test_what_the_fused_op_does_not_compute_stays_with_a_reason(case):
 
 def test_unrolled_layers_are_counted():
     both = sequential(lstm(6, return_sequences=True, unroll=True), layers.Dense(5), lstm(4, unroll=True))
-    model = tf_file.read_model(single(both))
+    model = files.read_model(single(both))
     assert sorted(steps for _, steps in loops.unrolled_lstms(model)) == [5, 5]
     assert len({name for name, _ in loops.unrolled_lstms(model)}) == 2
-    assert loops.unrolled_lstms(tf_file.read_model(single(layers.GRU(4, unroll=True)))) == ()
-    assert loops.unrolled_lstms(tf_file.read_model(stock("two stacked")[1])) == ()
+    assert loops.unrolled_lstms(files.read_model(single(layers.GRU(4, unroll=True)))) == ()
+    assert loops.unrolled_lstms(files.read_model(stock("two stacked")[1])) == ()
 
 
 SWAPS = {
@@ -326,20 +327,22 @@ SWAPS = {
 
 def exchanged(model, op, name):
     words = "".join(word.capitalize() for word in name.split("_"))
-    op.opcodeIndex = tf_file.operator_code(model, getattr(schema.BuiltinOperator, name))
+    op.opcodeIndex = operator_code(model, getattr(schema.BuiltinOperator, name))
     op.builtinOptionsType = getattr(schema.BuiltinOptions, f"{words}Options", 0)
     op.builtinOptions = getattr(schema, f"{words}OptionsT", lambda: None)()
 
 
 def mutations(tflite):
     """Every change of one operator, wire, option, constant or result of the loop, as (what, edit)."""
-    model = tf_file.read_model(tflite)
-    for number, graph in enumerate(model.subgraphs):
-        kinds = [(tensor.type, tf_file.shape_of(tensor)) for tensor in graph.tensors]
-        ready = set(graph.inputs) | {i for i, t in enumerate(graph.tensors) if model.buffers[t.buffer].data is not None}
-        for place, op in enumerate(graph.operators if number else ()):
-            what = f"subgraph {number}, {place} {tf_file.operator_name(model, op)}"
-            for name in SWAPS.get(tf_file.operator_name(model, op), ()):
+    model = files.read_model(tflite)
+    for number, subgraph in enumerate(model.subgraphs):
+        kinds = [(tensor.type, graph.shape_of(tensor)) for tensor in subgraph.tensors]
+        ready = set(subgraph.inputs) | {
+            i for i, t in enumerate(subgraph.tensors) if model.buffers[t.buffer].data is not None
+        }
+        for place, op in enumerate(subgraph.operators if number else ()):
+            what = f"subgraph {number}, {place} {graph.operator_name(model, op)}"
+            for name in SWAPS.get(graph.operator_name(model, op), ()):
                 yield f"{what} to {name}", lambda m, o, name=name: exchanged(m, o, name), (number, place)
             for at, index in enumerate(op.inputs):
                 for other in sorted(each for each in ready if each != index and kinds[each] == kinds[index]):
@@ -363,11 +366,11 @@ def mutations(tflite):
                         (number, place),
                     )
             ready |= set(op.outputs)
-        for index in range(len(graph.tensors)):
-            values = tf_file.constant(model, graph.tensors[index])
+        for index in range(len(subgraph.tensors)):
+            values = graph.constant(model, subgraph.tensors[index])
             for new in () if values is None else (values + 1, values - 1, values * 2, np.flip(values)):
                 yield f"subgraph {number}, constant {index}", changed(number, index, new.astype(values.dtype)), None
-        for at, index in enumerate(graph.outputs if number else ()):
+        for at, index in enumerate(subgraph.outputs if number else ()):
             for other in sorted(each for each in ready if each != index and kinds[each] == kinds[index]):
                 yield f"subgraph {number} returns {other}", returned(number, at, other), None
 
@@ -377,8 +380,8 @@ OPTIONS = ("fusedActivationFunction", "axis", "batchDims", "numSplits", "weights
 
 def changed(number, index, values):
     def edit(model, _):
-        graph = model.subgraphs[number]
-        graph.tensors[index].buffer = graph.tensors[tf_file.add_constant(model, graph, "new", values)].buffer
+        subgraph = model.subgraphs[number]
+        subgraph.tensors[index].buffer = subgraph.tensors[add_constant(model, subgraph, "new", values)].buffer
 
     return edit
 
@@ -394,7 +397,7 @@ def test_whatever_is_changed_in_a_loop_is_refused_or_computed(case):
     keras_model, tflite = stock(case)
     calls = calls_for(keras_model, batch, (time or 6,) * 2)
     refused = computed = 0
-    packed = pickle.dumps(tf_file.read_model(tflite))
+    packed = pickle.dumps(files.read_model(tflite))
     for what, edit, place in mutations(tflite):
         mutant, fused = (pickle.loads(packed) for _ in range(2))
         for model in (mutant, fused):
@@ -406,12 +409,12 @@ def test_whatever_is_changed_in_a_loop_is_refused_or_computed(case):
             continue
         computed += 1
         try:
-            expected = run(tf_file.write_model(mutant), calls)
+            expected = run(files.write_model(mutant), calls)
         except RuntimeError:
             # What stands around the loop does not fit together any more, so that there is nothing to compare.
             assert what.startswith("subgraph 0"), what
             continue
-        for one, two in zip(run(tf_file.write_model(fused), calls), expected, strict=True):
+        for one, two in zip(run(files.write_model(fused), calls), expected, strict=True):
             np.testing.assert_allclose(one[0], two[0], rtol=0, atol=1e-5, err_msg=what)
     assert refused > 200
     assert computed > 50
@@ -420,9 +423,11 @@ def test_whatever_is_changed_in_a_loop_is_refused_or_computed(case):
 @pytest.mark.parametrize("case", ["sequences", "open time, sequences"])
 def test_damaged_files_are_refused_and_do_no_harm(case):
     """Takes operands, options and results away, anywhere: there is an outcome, whatever it is."""
-    packed = pickle.dumps(tf_file.read_model(stock(case)[1]))
+    packed = pickle.dumps(files.read_model(stock(case)[1]))
     model = pickle.loads(packed)
-    places = [(number, place) for number, graph in enumerate(model.subgraphs) for place in range(len(graph.operators))]
+    places = [
+        (number, place) for number, subgraph in enumerate(model.subgraphs) for place in range(len(subgraph.operators))
+    ]
     damages = (
         lambda op: setattr(op, "builtinOptions", None),
         lambda op: setattr(op, "inputs", []),
@@ -449,18 +454,18 @@ def test_damaged_files_are_refused_and_do_no_harm(case):
 
 
 def test_sums_that_double_at_every_operator_do_not_hang():
-    model = tf_file.read_model(stock("sequences")[1])
+    model = files.read_model(stock("sequences")[1])
     for number, name in ((1, "LOGICAL_AND"), (2, "ADD")):
-        graph = model.subgraphs[number]
+        subgraph = model.subgraphs[number]
         place, op = next(
             (place, op)
-            for place, op in enumerate(graph.operators)
-            if tf_file.operator_name(model, op) == name
-            and len(tf_file.shape_of(graph.tensors[op.outputs[0]])) != 1
+            for place, op in enumerate(subgraph.operators)
+            if graph.operator_name(model, op) == name
+            and len(graph.shape_of(subgraph.tensors[op.outputs[0]])) != 1
             and (name != "ADD" or op.inputs[1] != op.inputs[0])
         )
         doubled = pickle.loads(pickle.dumps(op))
         doubled.inputs = [op.outputs[0]] * 2
-        graph.operators[place + 1 : place + 1] = [doubled] * 60
+        subgraph.operators[place + 1 : place + 1] = [doubled] * 60
     (outcome,) = loops.fuse_loops(model)
     assert outcome.op is None

@@ -7,8 +7,8 @@ import pytest
 
 import lstm_toolkit
 from lstm_toolkit import bidirectional, layout, models
-from lstm_toolkit import tflite_file as tf_file
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.tflite import files, graph
 
 
 def outputs(tflite, *, time_major=False, seed=0):
@@ -99,15 +99,15 @@ def test_halves_with_different_activations_are_left_alone():
 def joined_by_the_kernel(batch, time_major):
     """A bidirectional op that joins its outputs itself, whatever the layout and the batch."""
     model = models.bidirectional(time_steps=7, input_size=5, units=4, batch_size=batch)
-    parsed = tf_file.read_model(lstm_toolkit.convert(model, time_major=time_major).tflite)
-    graph = parsed.subgraphs[0]
-    joint = [op for op in graph.operators if tf_file.operator_name(parsed, op) == "CONCATENATION"]
-    for op in graph.operators:
-        if tf_file.operator_name(parsed, op) == "BIDIRECTIONAL_SEQUENCE_LSTM" and joint:
+    parsed = files.read_model(lstm_toolkit.convert(model, time_major=time_major).tflite)
+    subgraph = parsed.subgraphs[0]
+    joint = [op for op in subgraph.operators if graph.operator_name(parsed, op) == "CONCATENATION"]
+    for op in subgraph.operators:
+        if graph.operator_name(parsed, op) == "BIDIRECTIONAL_SEQUENCE_LSTM" and joint:
             op.builtinOptions.mergeOutputs, op.outputs = True, list(joint[0].outputs)
-    graph.operators = [op for op in graph.operators if op not in joint]
+    subgraph.operators = [op for op in subgraph.operators if op not in joint]
     x = np.random.default_rng(0).normal(size=(batch, 7, 5)).astype(np.float32)
-    result = lstm_toolkit.Runner(tf_file.write_model(parsed))(x.swapaxes(0, 1) if time_major else x)
+    result = lstm_toolkit.Runner(files.write_model(parsed))(x.swapaxes(0, 1) if time_major else x)
     return np.abs((result.swapaxes(0, 1) if time_major else result) - np.asarray(model(x))).max()
 
 
@@ -131,8 +131,8 @@ def test_transposes_that_would_not_cancel_stay():
 
     x = keras.Input((5, 7))
     model = keras.Model(x, keras.layers.LSTM(4, return_sequences=True)(keras.layers.Permute((2, 1))(x)))
-    parsed = tf_file.read_model(lstm_toolkit.convert(model).tflite)
-    before = tf_file.count_operators(parsed)
+    parsed = files.read_model(lstm_toolkit.convert(model).tflite)
+    before = graph.count_operators(parsed)
     assert layout.sink_transposes(parsed) == 0
-    assert tf_file.count_operators(parsed) == before
+    assert graph.count_operators(parsed) == before
     assert before["TRANSPOSE"] == 1

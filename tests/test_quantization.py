@@ -371,13 +371,13 @@ def in_this_process(tflite, samples, *, io_dtype, kept_float=(), progress=None):
     from tensorflow.lite.python.convert import mlir_quantize
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    from lstm_toolkit import tflite_file
+    from lstm_toolkit.tflite.files import read_model, write_model
 
     with converter_process.quiet_tensorflow():
-        model = tflite_file.read_model(bytes(Calibrator(tflite).calibrate(lambda: iter(samples))))
+        model = read_model(bytes(Calibrator(tflite).calibrate(lambda: iter(samples))))
         int8.widen_ranges(model)
         dtype = tf.dtypes.as_dtype(io_dtype)
-        return mlir_quantize(tflite_file.write_model(model), input_data_type=dtype, output_data_type=dtype)
+        return mlir_quantize(write_model(model), input_data_type=dtype, output_data_type=dtype)
 
 
 def test_wider_ranges_help_new_samples(monkeypatch):

@@ -30,10 +30,11 @@ def files() -> tuple[bytes, bytes]:
 
 def operators(tflite: bytes) -> list[list[str]]:
     """Names of the operators of each subgraph, in order."""
-    from lstm_toolkit import tflite_file as tf_file
+    from lstm_toolkit.tflite import graph
+    from lstm_toolkit.tflite.files import read_model
 
-    model = tf_file.read_model(tflite)
-    return [[tf_file.operator_name(model, op) for op in graph.operators] for graph in model.subgraphs]
+    model = read_model(tflite)
+    return [[graph.operator_name(model, op) for op in subgraph.operators] for subgraph in model.subgraphs]
 
 
 def box(x: float, y: float, width: float, height: float, text: str, fill: str, ink: str = INK, size: int = 11) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import tflite_file as tf_file
+from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.weights.operands import ABSENT
 
 _VERSIONS = {"FULLY_CONNECTED": 5}
@@ -37,7 +37,7 @@ class OpBuilder:
 
     def shape(self, tensor: int) -> tuple[int, ...]:
         """Shape of a tensor, -1 where it is dynamic."""
-        return tf_file.shape_of(self.subgraph.tensors[tensor])
+        return graph.shape_of(self.subgraph.tensors[tensor])
 
     def dtype(self, tensor: int) -> int:
         """The schema's type of a tensor."""
@@ -49,12 +49,12 @@ class OpBuilder:
         array = array.astype(np.int32 if array.dtype.kind in "iu" else np.float32)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
-            self._constants[key] = tf_file.add_constant(self.model, self.subgraph, f"{self.name}/{name}", array)
+            self._constants[key] = edit.add_constant(self.model, self.subgraph, f"{self.name}/{name}", array)
         return self._constants[key]
 
     def tensor(self, name: str, shape: Sequence[int], dtype: int = schema.TensorType.FLOAT32) -> int:
         """A new tensor; -1 in its shape is a size that is known only when the model runs."""
-        index = tf_file.add_tensor(self.subgraph, f"{self.name}/{name}", [max(size, 1) for size in shape], dtype=dtype)
+        index = edit.add_tensor(self.subgraph, f"{self.name}/{name}", [max(size, 1) for size in shape], dtype=dtype)
         if -1 in shape:
             self.subgraph.tensors[index].shapeSignature = list(shape)
         return index
@@ -62,7 +62,7 @@ class OpBuilder:
     def add(self, op: str, inputs: Sequence[int], outputs: Sequence[int], **options: Any) -> None:
         """Appends an op that writes to tensors which are there already."""
         version = _VERSIONS.get(op, 1)
-        self.operators.append(tf_file.new_operator(self.model, op, inputs, outputs, version=version, **options))
+        self.operators.append(edit.new_operator(self.model, op, inputs, outputs, version=version, **options))
 
     def op(
         self, op: str, *inputs: int, shape: Sequence[int], dtype: int = schema.TensorType.FLOAT32, **options: Any

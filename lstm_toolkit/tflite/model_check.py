@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.tflite.graph import called_subgraphs, listed, text
 from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF, RNN_OPERANDS, STATES
 
 _MOST_AXES = 64
@@ -96,26 +97,6 @@ def check_model(model: Any) -> None:
         count = len(model.subgraphs[signature.subgraphIndex].tensors)
         for entry in [*(signature.inputs or []), *(signature.outputs or [])]:
             _check(entry.tensorIndex, 0, count, f"tensor {_name(entry)} of a signature")
-
-
-def text(value: bytes | str | None) -> str:
-    """A name out of a file as text; bytes that are not UTF-8 are shown as escapes."""
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value or ""
-
-
-def listed(values: Iterable[Any] | None) -> list[Any]:
-    """A vector out of a file as a list, which is empty where the file has none."""
-    return [] if values is None else list(values)
-
-
-def called_subgraphs(operator: Any) -> list[int]:
-    """Indices of the subgraphs that an operator runs, as its options name them; -1, for none, is left out."""
-    found: list[int] = []
-    for options in (operator.builtinOptions, operator.builtinOptions2):
-        for field, value in vars(options).items() if options is not None else ():
-            if "ubgraph" in field and value is not None:
-                found += listed([value] if isinstance(value, int) else value)
-    return [index for index in found if index != ABSENT]
 
 
 def _check_tensor(model: Any, tensor: Any) -> None:

@@ -1,0 +1,115 @@
+"""Adds tensors and operators to a model file, and changes who takes what."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+
+from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.tflite.graph import DTYPES
+from lstm_toolkit.weights.operands import ABSENT
+
+
+def add_tensor(
+    subgraph: Any, name: str, shape: Sequence[int], *, dtype: int = schema.TensorType.FLOAT32, variable: bool = False
+) -> int:
+    """Adds a tensor without values and returns its index."""
+    tensor = schema.TensorT()
+    tensor.name, tensor.shape, tensor.type = name.encode(), [int(size) for size in shape], dtype
+    tensor.buffer, tensor.isVariable, tensor.hasRank = 0, variable, True
+    subgraph.tensors.append(tensor)
+    return len(subgraph.tensors) - 1
+
+
+def add_constant(model: Any, subgraph: Any, name: str, values: npt.NDArray[Any]) -> int:
+    """Adds a constant tensor with a buffer of its own and returns its index."""
+    dtype = next(code for code, known in DTYPES.items() if np.dtype(known) == values.dtype)
+    index = add_tensor(subgraph, name, values.shape, dtype=dtype)
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    subgraph.tensors[index].buffer = len(model.buffers) - 1
+    return index
+
+
+def operator_code(model: Any, builtin: int, version: int = 1) -> int:
+    """Index of the operator code of a builtin op, which is added if the model does not have it."""
+    for index, code in enumerate(model.operatorCodes):
+        if flatbuffer_utils.get_builtin_code_from_operator_code(code) == builtin and code.version == version:
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode, code.version = builtin, version
+    code.deprecatedBuiltinCode = min(builtin, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+_SHARED_OPTIONS = {"MAXIMUM": "MaximumMinimum", "MINIMUM": "MaximumMinimum", "MEAN": "Reducer"}
+"""The options of ops that do not have their own name."""
+
+
+def new_operator(
+    model: Any, name: str, inputs: Sequence[int], outputs: Sequence[int], *, version: int = 1, **options: Any
+) -> Any:
+    """A new builtin operator, which the caller puts into a subgraph.
+
+    Args:
+        model: the file, which gets the operator code if it does not have it.
+        name: of the builtin.
+        inputs, outputs: indices of its tensors.
+        version: of the operator code.
+        **options: fields of its options as the schema names them; the others keep the schema's defaults.
+    """
+    operator = schema.OperatorT()
+    operator.opcodeIndex = operator_code(model, getattr(schema.BuiltinOperator, name), version)
+    kind = _SHARED_OPTIONS.get(name) or "".join(word.capitalize() for word in name.split("_"))
+    if hasattr(schema.BuiltinOptions, f"{kind}Options"):
+        operator.builtinOptionsType = getattr(schema.BuiltinOptions, f"{kind}Options")
+        operator.builtinOptions = getattr(schema, f"{kind}OptionsT")()
+        for field, value in options.items():
+            setattr(operator.builtinOptions, field, value)
+    operator.inputs, operator.outputs = list(inputs), list(outputs)
+    return operator
+
+
+def redirect(subgraph: Any, old: int, new: int) -> None:
+    """Lets every operator that takes one tensor take another."""
+    for op in subgraph.operators:
+        op.inputs = [new if index == old else index for index in op.inputs]
+
+
+def sort_operators(subgraph: Any) -> None:
+    """Puts the operators into an order in which they can run, as close to the present one as possible.
+
+    Operators that touch the same variable tensor keep their order among themselves.
+    """
+    operators, position = subgraph.operators, {id(op): number for number, op in enumerate(subgraph.operators)}
+    made_by = {index: op for op in operators for index in op.outputs if not subgraph.tensors[index].isVariable}
+    needs: dict[int, set[int]] = {number: set() for number in range(len(operators))}
+    last_touch: dict[int, int] = {}
+    for number, op in enumerate(operators):
+        needs[number] |= {position[id(made_by[index])] for index in op.inputs if index in made_by}
+        for index in {*op.inputs, *op.outputs} - {ABSENT}:
+            if subgraph.tensors[index].isVariable:
+                needs[number] |= {last_touch[index]} if index in last_touch else set()
+                last_touch[index] = number
+    sorter = TopologicalSorter(needs)
+    try:
+        sorter.prepare()
+    except CycleError:
+        raise InvalidModelError("the operators of a subgraph need each other's results in a circle") from None
+    ready = list(sorter.get_ready())
+    subgraph.operators = []
+    while ready:
+        number = heapq.heappop(ready)
+        subgraph.operators.append(operators[number])
+        sorter.done(number)
+        for freed in sorter.get_ready():
+            heapq.heappush(ready, freed)

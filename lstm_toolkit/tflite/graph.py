@@ -1,0 +1,121 @@
+"""What a model file says: names of operators, shapes, constants, who computes and who takes a tensor."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+
+from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.weights.operands import ABSENT
+
+
+def text(value: bytes | str | None) -> str:
+    """A name out of a file as text; bytes that are not UTF-8 are shown as escapes."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value or ""
+
+
+def listed(values: Iterable[Any] | None) -> list[Any]:
+    """A vector out of a file as a list, which is empty where the file has none."""
+    return [] if values is None else list(values)
+
+
+def called_subgraphs(operator: Any) -> list[int]:
+    """Indices of the subgraphs that an operator runs, as its options name them; -1, for none, is left out."""
+    found: list[int] = []
+    for options in (operator.builtinOptions, operator.builtinOptions2):
+        for field, value in vars(options).items() if options is not None else ():
+            if "ubgraph" in field and value is not None:
+                found += listed([value] if isinstance(value, int) else value)
+    return [index for index in found if index != ABSENT]
+
+
+DTYPES: dict[int, npt.DTypeLike] = {
+    schema.TensorType.FLOAT64: np.float64,
+    schema.TensorType.FLOAT32: np.float32,
+    schema.TensorType.FLOAT16: np.float16,
+    schema.TensorType.INT64: np.int64,
+    schema.TensorType.INT32: np.int32,
+    schema.TensorType.INT16: np.int16,
+    schema.TensorType.INT8: np.int8,
+    schema.TensorType.UINT64: np.uint64,
+    schema.TensorType.UINT32: np.uint32,
+    schema.TensorType.UINT16: np.uint16,
+    schema.TensorType.UINT8: np.uint8,
+    schema.TensorType.BOOL: np.bool_,
+}
+"""NumPy's dtype for each of the schema's tensor types that has one."""
+
+
+_OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+
+
+_TYPE_NAMES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
+
+
+def operator_name(model: Any, operator: Any) -> str:
+    """Name of an operator: the builtin's, or the custom code of a CUSTOM one."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    builtin = flatbuffer_utils.get_builtin_code_from_operator_code(code)
+    if builtin == schema.BuiltinOperator.CUSTOM:
+        return text(code.customCode) or "CUSTOM"
+    return _OPERATOR_NAMES.get(builtin, f"UNKNOWN_{builtin}")
+
+
+def count_operators(model: Any, *subgraphs: Any) -> Counter[str]:
+    """Counts the operators of some subgraphs, by default of all, by name."""
+    return Counter(operator_name(model, op) for graph in subgraphs or model.subgraphs for op in graph.operators)
+
+
+def type_name(tensor: Any) -> str:
+    """The tensor's type as TensorFlow Lite spells it, in lower case."""
+    return _TYPE_NAMES.get(tensor.type, f"unknown_{tensor.type}")
+
+
+def shape_of(tensor: Any) -> tuple[int, ...]:
+    """Shape of a tensor, -1 where it is dynamic."""
+    signature = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
+    return tuple(int(size) for size in (signature if signature is not None else ()))
+
+
+def scale_of(tensor: Any) -> tuple[float, int]:
+    """Scale and zero point of a tensor with one scale; (0.0, 0) for one without, or with several."""
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
+        return 0.0, 0
+    zero_points = quantization.zeroPoint
+    zero_point = int(zero_points[0]) if zero_points is not None and len(zero_points) else 0
+    return float(quantization.scale[0]), zero_point
+
+
+def constant(model: Any, tensor: Any) -> npt.NDArray[Any] | None:
+    """The values of a constant tensor as they are stored, or None if it is not constant.
+
+    Raises:
+        InvalidModelError: if the buffer does not have the size that shape and type ask for.
+    """
+    data = model.buffers[tensor.buffer].data
+    if data is None or tensor.type not in DTYPES or tensor.isVariable:
+        return None
+    shape = tuple(tensor.shape) if tensor.shape is not None else ()
+    dtype, raw = np.dtype(DTYPES[tensor.type]), bytes(data)
+    if len(raw) != math.prod(shape) * dtype.itemsize:
+        name = text(tensor.name)
+        raise InvalidModelError(f"tensor {name!r} has {len(raw)} bytes for the shape {list(shape)} of {dtype}")
+    return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def producers(subgraph: Any) -> dict[int, Any]:
+    """The operator that computes each tensor; for a state, the last one that writes it."""
+    return {index: op for op in subgraph.operators for index in op.outputs}
+
+
+def consumed(subgraph: Any) -> set[int]:
+    """Indices of the tensors that an operator takes or that are outputs."""
+    return {index for op in subgraph.operators for index in op.inputs} | set(subgraph.outputs)
