@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from lstm_toolkit.diagnosis import diagnose as diagnose
     from lstm_toolkit.function_source import fusable_lstms as fusable_lstms
     from lstm_toolkit.gate_plot import plot_gates as plot_gates
-    from lstm_toolkit.inspection import LstmNode as LstmNode
-    from lstm_toolkit.inspection import ModelSummary as ModelSummary
-    from lstm_toolkit.inspection import inspect as inspect
+    from lstm_toolkit.inspection.read import LstmNode as LstmNode
+    from lstm_toolkit.inspection.read import ModelSummary as ModelSummary
+    from lstm_toolkit.inspection.read import inspect as inspect
     from lstm_toolkit.lowering import lower as lower
     from lstm_toolkit.mending import Repair as Repair
     from lstm_toolkit.mending import repair as repair
@@ -43,8 +43,8 @@ _MODULES = {
     "ConversionReport": "report",
     "Finding": "diagnosis",
     "GateWeights": "weights.gate_weights",
-    "LstmNode": "inspection",
-    "ModelSummary": "inspection",
+    "LstmNode": "inspection.read",
+    "ModelSummary": "inspection.read",
     "Repair": "mending",
     "Runner": "runner",
     "SweepConfig": "sweeping",
@@ -55,7 +55,7 @@ _MODULES = {
     "diagnose": "diagnosis",
     "fusable_lstms": "function_source",
     "grid": "sweeping",
-    "inspect": "inspection",
+    "inspect": "inspection.read",
     "lower": "lowering",
     "plot_gates": "gate_plot",
     "repair": "mending",

@@ -100,7 +100,7 @@ def convert(model: Path, output: Path, as_json: bool, **options: Any) -> None:
 @json_option
 def inspect(model: Path, as_json: bool) -> None:
     """Shows what is in the .tflite file MODEL."""
-    from lstm_toolkit.inspection import inspect as inspect_model
+    from lstm_toolkit.inspection.read import inspect as inspect_model
 
     with _reporting_errors():
         summary = inspect_model(model)

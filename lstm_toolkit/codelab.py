@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.arithmetic import turns_of
 from lstm_toolkit.conversion import run_converter
 from lstm_toolkit.display.picture import Picture
+from lstm_toolkit.inspection.arithmetic import turns_of
 from lstm_toolkit.tflite import files, graph
 
 __all__ = ("Images", "Picture", "interleaved_medians", "load_images", "operators_executed", "stock_conversion")

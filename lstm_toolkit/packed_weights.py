@@ -204,7 +204,7 @@ def _torch(state: Mapping[str, Any], layer: int) -> list[Half]:
 
 
 def _file(source: Any, number: int) -> tuple[str, str | None, str, list[Half]]:
-    from lstm_toolkit.inspection import inspect  # needs LiteRT, which the other sources do not
+    from lstm_toolkit.inspection.read import inspect  # needs LiteRT, which the other sources do not
 
     nodes = inspect(source).lstm_nodes
     if not nodes:

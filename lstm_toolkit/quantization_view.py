@@ -18,9 +18,9 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import InvalidModelError
-from lstm_toolkit.inspection import inspect
+from lstm_toolkit.inspection.read import inspect
+from lstm_toolkit.inspection.summary import LstmNode, TensorSummary
 from lstm_toolkit.runner import Runner
-from lstm_toolkit.summary import LstmNode, TensorSummary
 from lstm_toolkit.tflite import files
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights

@@ -178,7 +178,7 @@ def _converted(config: Mapping[str, Any], figures: dict[str, Any]) -> bytes:
 
 
 def _time(tflite: bytes, config: Mapping[str, Any], figures: dict[str, Any]) -> None:
-    from lstm_toolkit.inspection import inspect
+    from lstm_toolkit.inspection.read import inspect
     from lstm_toolkit.runner import Runner
 
     summary = inspect(tflite)

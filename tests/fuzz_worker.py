@@ -23,9 +23,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from lstm_toolkit import bidirectional, diagnosis, inspection, loops, mending
+from lstm_toolkit import bidirectional, diagnosis, loops, mending
 from lstm_toolkit.errors import LstmToolkitError
 from lstm_toolkit.gate_layout import gate_layout
+from lstm_toolkit.inspection import read
 
 SECONDS = 2.0
 MEMORY = 512 * 2**20
@@ -40,7 +41,7 @@ ODD_WORDS = (0, 1, 2, 4, 0xFF, 0xFFFF, 0x10000000, 0x7FFFFFFF, 0x80000000, 0xFFF
 
 def show(data: bytes) -> None:
     """Everything that shows a file."""
-    summary = inspection.inspect(data)
+    summary = read.inspect(data)
     drawing = summary.drawing()
     json.dumps(summary.to_dict(), allow_nan=False)
     shown = [str(summary), str(summary.op_table()), drawing.alt]
@@ -63,7 +64,7 @@ def repair(data: bytes) -> None:
     """Repairs, and reads what came of it."""
     repaired = mending.repair(data)
     assert "<script" not in repaired._repr_html_()
-    inspection.inspect(repaired.tflite)
+    read.inspect(repaired.tflite)
 
 
 def gates(data: bytes) -> None:

@@ -16,10 +16,10 @@ import tensorflow as tf
 import lstm_toolkit
 from lstm_toolkit import models
 from lstm_toolkit.conversion import run_converter
-from lstm_toolkit.drawing import MOST_OPERATORS, draw
 from lstm_toolkit.errors import InvalidModelError
-from lstm_toolkit.layers import place
-from lstm_toolkit.viewer import show_in_netron
+from lstm_toolkit.inspection.drawing import MOST_OPERATORS, draw
+from lstm_toolkit.inspection.netron import show_in_netron
+from lstm_toolkit.inspection.placement import place
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -116,7 +116,7 @@ def test_a_large_graph_is_condensed_and_says_what_it_leaves_out(long, monkeypatc
     _, boxes, texts = parsed(draw(long))
     assert f"{count} ops" in texts
     assert len(boxes) == 3
-    monkeypatch.setattr("lstm_toolkit.drawing._condensed", lambda graph, nodes: [[op] for op in graph.ops])
+    monkeypatch.setattr("lstm_toolkit.inspection.drawing._condensed", lambda graph, nodes: [[op] for op in graph.ops])
     drawing = draw(long)
     _, boxes, texts = parsed(drawing)
     assert len(boxes) == MOST_OPERATORS + 2

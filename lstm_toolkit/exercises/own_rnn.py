@@ -74,7 +74,7 @@ def check_marked(marked: Any) -> None:
 
     from lstm_toolkit.conversion import convert
     from lstm_toolkit.errors import LstmToolkitError
-    from lstm_toolkit.inspection import inspect
+    from lstm_toolkit.inspection.read import inspect
 
     own, arrays = _colleagues_weights()
     variables = [tf.Variable(array) for array in arrays]

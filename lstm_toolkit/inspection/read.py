@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit.arithmetic import Arithmetic
 from lstm_toolkit.errors import InvalidModelError
-from lstm_toolkit.memory_plan import plan_memory
-from lstm_toolkit.summary import (
+from lstm_toolkit.inspection.arithmetic import Arithmetic
+from lstm_toolkit.inspection.memory import plan_memory
+from lstm_toolkit.inspection.summary import (
     LstmNode,
     ModelSummary,
     OpSummary,

@@ -9,11 +9,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from lstm_toolkit.display.tables import Table, Tabular, printable
-from lstm_toolkit.memory_plan import MemoryPlan
+from lstm_toolkit.inspection.memory import MemoryPlan
 from lstm_toolkit.weights.gate_weights import GateWeights
 
 if TYPE_CHECKING:
-    from lstm_toolkit.drawing import Drawing
+    from lstm_toolkit.inspection.drawing import Drawing
 
 MOST_ROWS = 1000
 """Rows of the operator table that are shown; `to_dict` has all."""
@@ -248,7 +248,7 @@ class ModelSummary(Tabular):
 
     def drawing(self) -> Drawing:
         """Draws the main subgraph as SVG."""
-        from lstm_toolkit.drawing import draw
+        from lstm_toolkit.inspection.drawing import draw
 
         return draw(self)
 

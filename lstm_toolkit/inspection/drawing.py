@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from lstm_toolkit.layers import Placement, place
-from lstm_toolkit.summary import (
+from lstm_toolkit.inspection.placement import Placement, place
+from lstm_toolkit.inspection.summary import (
     LstmNode,
     ModelSummary,
     OpSummary,
@@ -99,7 +99,7 @@ def draw(source: ModelSummary | bytes | str | os.PathLike[str], *, subgraph: int
         InvalidModelError: if the file cannot be read.
         IndexError: if there is no such subgraph.
     """
-    from lstm_toolkit.inspection import inspect
+    from lstm_toolkit.inspection.read import inspect
 
     summary = source if isinstance(source, ModelSummary) else inspect(source)
     graph = summary.subgraphs[subgraph]

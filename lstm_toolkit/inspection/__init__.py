@@ -1,0 +1,1 @@
+"""Tells what a `.tflite` file holds: operators, weights by gate, memory, arithmetic, and a drawing."""
