@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lstm_toolkit.mending import repair as repair
     from lstm_toolkit.report import Conversion as Conversion
     from lstm_toolkit.report import ConversionReport as ConversionReport
-    from lstm_toolkit.runner import Runner as Runner
+    from lstm_toolkit.runtime.runner import Runner as Runner
     from lstm_toolkit.sweeping import SweepConfig as SweepConfig
     from lstm_toolkit.sweeping import SweepResult as SweepResult
     from lstm_toolkit.sweeping import grid as grid
@@ -46,7 +46,7 @@ _MODULES = {
     "LstmNode": "inspection.read",
     "ModelSummary": "inspection.read",
     "Repair": "mending",
-    "Runner": "runner",
+    "Runner": "runtime.runner",
     "SweepConfig": "sweeping",
     "SweepResult": "sweeping",
     "benchmark": "benchmarking",

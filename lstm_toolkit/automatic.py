@@ -11,16 +11,17 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit import parity
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import ConversionError, LstmToolkitError, ParityError
 from lstm_toolkit.representative import Samples
-from lstm_toolkit.runner import RUNTIMES
+from lstm_toolkit.runtime import compare
+from lstm_toolkit.runtime.runner import RUNTIMES
+from lstm_toolkit.runtime.stopwatch import stopwatch
 
 FINALISTS = 1.5
 """What takes at most so many times as long as the fastest in a first, short measurement is measured again, longer."""
@@ -30,8 +31,6 @@ FIRST_SECONDS, FINAL_SECONDS = 0.05, 3.0
 
 SHARE_OF_FIRST = 0.8
 """Share of the budget after which no further file is made."""
-
-Key = TypeVar("Key")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,26 +167,6 @@ class Runnable(Protocol):
     def bound(self, **inputs: Any) -> tuple[Callable[[], Any], Callable[[], Any]]: ...
 
 
-def stopwatch(calls: Mapping[Key, Callable[[], Any]], seconds: float) -> dict[Key, float]:
-    """Median microseconds of each call; in every round each is called a few times in a row, in turn.
-
-    Args:
-        calls: functions without arguments.
-        seconds: when to stop, after three rounds at least.
-    """
-    times: dict[Key, list[float]] = {key: [] for key in calls}
-    end, rounds = time.perf_counter() + seconds, 0
-    while rounds < 3 or time.perf_counter() < end:
-        for key, call in calls.items():
-            call()  # brings its weights back into the caches
-            for _ in range(3):
-                start = time.perf_counter()
-                call()
-                times[key].append(time.perf_counter() - start)
-        rounds += 1
-    return {key: 1e6 * float(np.median(values)) for key, values in times.items()}
-
-
 def choose(
     ways: Sequence[Candidate],
     runner_of: Callable[[Candidate], Runnable],
@@ -277,7 +256,7 @@ def _refusal(
         return f"its error of {error:.2g} is above the max_error of {max_error:g}" if too_far else ""
     try:
         for call, (wanted, given) in enumerate(zip(expected, actual, strict=True), start=1):
-            parity.compare(wanted, given, call=call)
+            compare.compare(wanted, given, call=call)
     except ParityError as found:
         return str(found)
     return ""

@@ -16,7 +16,7 @@ from lstm_toolkit.quantization_report import QuantizationReport
 from lstm_toolkit.recurrence_match import matches
 from lstm_toolkit.report import Conversion, ConversionReport, LayerReport
 from lstm_toolkit.representative import Samples
-from lstm_toolkit.runner import RUNTIMES, Runner
+from lstm_toolkit.runtime.runner import RUNTIMES, Runner
 from lstm_toolkit.sequence_ops import FORMS
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.files import read_model

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.report import Conversion
-from lstm_toolkit.runner import Runner
+from lstm_toolkit.runtime.runner import Runner
 
 Load = Callable[[], tuple[Callable[[], Any] | None, Callable[[], Any]]]
 Arrays = Mapping[str, npt.NDArray[Any]]

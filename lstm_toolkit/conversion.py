@@ -24,9 +24,9 @@ from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.lowering import lower_model, plain_ops
 from lstm_toolkit.report import Conversion, ConversionReport, LayerReport
 from lstm_toolkit.representative import Samples, check_early, read_samples
-from lstm_toolkit.runner import Runner
+from lstm_toolkit.runtime.runner import Runner
+from lstm_toolkit.runtime.targets import TARGETS
 from lstm_toolkit.sequence_ops import FORMS
-from lstm_toolkit.targets import TARGETS
 from lstm_toolkit.tflite import files, graph, recurrent
 
 if TYPE_CHECKING:

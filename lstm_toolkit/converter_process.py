@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.worker_process import WorkerProcess, serve
+from lstm_toolkit.runtime.worker import WorkerProcess, serve
 
 _lock = threading.Lock()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.faults import FAULTS
-from lstm_toolkit.targets import TARGETS
+from lstm_toolkit.runtime.targets import TARGETS
 from lstm_toolkit.tflite import files
 
 SEVERITIES = ("error", "warning", "note")
@@ -110,7 +110,7 @@ def of_file(model: Any, target: str | None = None) -> Iterator[Finding]:
 
 
 def _of_trial(data: bytes, target: str) -> Iterator[Finding]:
-    from lstm_toolkit.trial import why_not_on
+    from lstm_toolkit.runtime.trial import why_not_on
 
     reason = why_not_on(target, data)
     if reason:

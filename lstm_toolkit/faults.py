@@ -14,7 +14,8 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import annotated_lstm, bidirectional, loops, merged_outputs, quantized_lstm, reset, targets
+from lstm_toolkit import annotated_lstm, bidirectional, loops, merged_outputs, quantized_lstm, reset
+from lstm_toolkit.runtime import targets
 from lstm_toolkit.tflite import graph, recurrent
 from lstm_toolkit.weights.operands import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF
 

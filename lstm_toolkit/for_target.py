@@ -18,12 +18,13 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from lstm_toolkit import coupled_gate, targets
+from lstm_toolkit import coupled_gate
 from lstm_toolkit.diagnosis import diagnose
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.report import Conversion, LayerReport
+from lstm_toolkit.runtime import targets
+from lstm_toolkit.runtime.trial import is_installed
 from lstm_toolkit.tflite import graph, recurrent
-from lstm_toolkit.trial import is_installed
 from lstm_toolkit.weights.operands import CELL_COMPOSITE, OPERANDS_OF
 
 UNROLLED_STEPS = 100

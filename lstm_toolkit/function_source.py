@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from lstm_toolkit.errors import ConversionError, InvalidModelError
-from lstm_toolkit.traced import RandomInputs, TracedModel, fixed_shape
+from lstm_toolkit.runtime.random_inputs import RandomInputs
+from lstm_toolkit.traced import TracedModel, fixed_shape
 
 
 @contextlib.contextmanager

@@ -15,8 +15,9 @@ import tensorflow as tf
 from lstm_toolkit import annotation
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.report import LayerReport
+from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.tflite.recurrent import FUSED_OPS
-from lstm_toolkit.traced import RandomInputs, TracedModel, fixed_shape
+from lstm_toolkit.traced import TracedModel, fixed_shape
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import GATES, LSTM_COMPOSITE

@@ -19,7 +19,8 @@ from lstm_toolkit.annotation import swapped
 from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.keras_layers import RecurrentCalls, recurrent_calls
 from lstm_toolkit.report import LayerReport
-from lstm_toolkit.traced import RandomInputs, TracedModel, fixed_shape
+from lstm_toolkit.runtime.random_inputs import RandomInputs
+from lstm_toolkit.traced import TracedModel, fixed_shape
 
 
 def load(path: Path) -> Any:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from lstm_toolkit import codelab
 from lstm_toolkit.errors import LstmToolkitError
 from lstm_toolkit.inspection.read import inspect
-from lstm_toolkit.runner import Runner
+from lstm_toolkit.runtime.runner import Runner
 
 LIMITS: Mapping[str, int] = MappingProxyType({"batch_size": 16, "time_steps": 100, "input_size": 128, "units": 512})
 """Largest value of each size."""

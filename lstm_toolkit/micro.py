@@ -13,9 +13,9 @@ from typing import Any
 from lstm_toolkit.diagnosis import diagnose
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import InvalidModelError
-from lstm_toolkit.targets import MICRO_OPS
+from lstm_toolkit.runtime.targets import MICRO_OPS
+from lstm_toolkit.runtime.trial import random_calls, require_micro, run_on
 from lstm_toolkit.tflite import files, graph
-from lstm_toolkit.trial import random_calls, require_micro, run_on
 
 _METHODS = {
     "AVERAGE_POOL_2D": "AddAveragePool2D",

@@ -9,7 +9,7 @@ from typing import Any
 from lstm_toolkit import int8, weight_quantization
 from lstm_toolkit.quantization_report import QuantizationReport, compare_files
 from lstm_toolkit.representative import Samples, split, warnings_about
-from lstm_toolkit.runner import Runner
+from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.tflite import files
 
 KINDS = ("dynamic", "float16", "int8")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import ParityError
-from lstm_toolkit.runner import Runner
+from lstm_toolkit.runtime.runner import Runner
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.inspection.read import inspect
 from lstm_toolkit.inspection.summary import LstmNode, TensorSummary
-from lstm_toolkit.runner import Runner
+from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.tflite import files
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights

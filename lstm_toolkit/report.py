@@ -13,7 +13,7 @@ from lstm_toolkit.tflite.files import write_whole
 if TYPE_CHECKING:
     from lstm_toolkit.automatic import AutomaticChoice
     from lstm_toolkit.quantization_report import QuantizationReport
-    from lstm_toolkit.runner import Runner
+    from lstm_toolkit.runtime.runner import Runner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Conversion:
 
     def runner(self, **kwargs: Any) -> Runner:
         """A `Runner` on this model, by default on its `runtime`; takes the keyword arguments of `Runner`."""
-        from lstm_toolkit.runner import Runner
+        from lstm_toolkit.runtime.runner import Runner
 
         return Runner(self.tflite, **({"runtime": self.runtime} | kwargs))
 

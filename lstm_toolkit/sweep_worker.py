@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit import worker_process
-from lstm_toolkit.worker_process import WorkerProcess
+from lstm_toolkit.runtime import worker
+from lstm_toolkit.runtime.worker import WorkerProcess
 
 COMMAND = (sys.executable, "-m", __name__)
 """Starts a child."""
@@ -179,7 +179,7 @@ def _converted(config: Mapping[str, Any], figures: dict[str, Any]) -> bytes:
 
 def _time(tflite: bytes, config: Mapping[str, Any], figures: dict[str, Any]) -> None:
     from lstm_toolkit.inspection.read import inspect
-    from lstm_toolkit.runner import Runner
+    from lstm_toolkit.runtime.runner import Runner
 
     summary = inspect(tflite)
     figures["ops"] = dict(sorted(summary.ops.items()))
@@ -211,7 +211,7 @@ def _input(name: str, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
 
 def serve() -> None:
     """The child's side: answers until the pipe is closed."""
-    worker_process.serve(lambda config, _: measure(config))
+    worker.serve(lambda config, _: measure(config))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import lstm_toolkit
 from lstm_toolkit import automatic
 from lstm_toolkit.automatic import Candidate, candidates, choose
 from lstm_toolkit.errors import ConversionError, InvalidModelError, ParityError
+from lstm_toolkit.runtime import stopwatch
 
 from .keras_models import randomized
 
@@ -202,7 +203,7 @@ def test_the_table_shows_every_way_and_escapes():
 
 def test_the_stopwatch_times_in_turn():
     order = []
-    medians = automatic.stopwatch({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 0.0)
+    medians = stopwatch.stopwatch({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 0.0)
     assert order == (["a"] * 4 + ["b"] * 4) * 3
     assert set(medians) == {"a", "b"}
     assert all(median > 0 for median in medians.values())
@@ -235,7 +236,7 @@ def fake_times(monkeypatch):
             return {way: 1.0 if all(word in str(way) for word in words) else 1.3 for way in calls}
 
         choose_really = automatic.choose
-        monkeypatch.setattr(automatic, "choose", lambda *a, **k: choose_really(*a, **k, timed=timed))
+        monkeypatch.setattr(stopwatch, "choose", lambda *a, **k: choose_really(*a, **k, timed=timed))
 
     return prefer
 

@@ -15,7 +15,7 @@ import pytest
 import lstm_toolkit as lt
 from lstm_toolkit import faults
 from lstm_toolkit.diagnosis import SEVERITIES
-from lstm_toolkit.targets import MICRO_OPS
+from lstm_toolkit.runtime.targets import MICRO_OPS
 
 from . import fault_corpus
 

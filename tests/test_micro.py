@@ -21,10 +21,11 @@ from ai_edge_litert.tools import flatbuffer_utils
 from click.testing import CliRunner
 
 import lstm_toolkit
-from lstm_toolkit import GateWeights, cli, lingvo, quantization, trial
+from lstm_toolkit import GateWeights, cli, lingvo, quantization
 from lstm_toolkit.errors import InvalidModelError, LstmToolkitError
 from lstm_toolkit.micro import c_array, method_name, micro_report, save_c_array
-from lstm_toolkit.targets import MICRO_OPS
+from lstm_toolkit.runtime import trial
+from lstm_toolkit.runtime.targets import MICRO_OPS
 from lstm_toolkit.weights import reference
 
 from .keras_models import randomized

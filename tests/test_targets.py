@@ -15,10 +15,11 @@ import pytest
 from ai_edge_litert.tools import flatbuffer_utils
 
 import lstm_toolkit
-from lstm_toolkit import GateWeights, diagnosis, quantization, trial
+from lstm_toolkit import GateWeights, diagnosis, quantization
 from lstm_toolkit.errors import ConversionError, LstmToolkitError
 from lstm_toolkit.lowering import lower
-from lstm_toolkit.targets import TARGETS
+from lstm_toolkit.runtime import trial
+from lstm_toolkit.runtime.targets import TARGETS
 
 from .keras_models import randomized
 from .test_variants import random_operands

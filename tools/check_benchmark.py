@@ -18,7 +18,7 @@ import numpy as np
 
 from lstm_toolkit.benchmarking import benchmark
 from lstm_toolkit.measured_files import Sizes, fused, lstm_model
-from lstm_toolkit.runner import Runner
+from lstm_toolkit.runtime.runner import Runner
 
 SIZES = (Sizes(1, 28, 28, 20), Sizes(1, 50, 32, 64), Sizes(1, 20, 128, 256))
 

@@ -1,4 +1,4 @@
-"""Runs files on a runtime that may crash, in a process of its own: `python -m lstm_toolkit.target_worker FOLDER FIRST`.
+"""Runs files on a runtime that may crash, in a process of its own: `python -m lstm_toolkit.runtime.trial_worker F N`.
 
 The folder holds `request.json` with the runtime and, for each file, the names of its inputs and outputs in its order;
 and for each number N from FIRST on `N.tflite` and `N.inputs.npz`, with the arrays `CALL INPUT`. The worker writes what
@@ -45,7 +45,7 @@ def _micro(data: bytes, names: dict[str, list[str]]) -> Callable[[Arrays], Array
 
 
 def _litert(data: bytes, names: dict[str, list[str]], **options: Any) -> Callable[[Arrays], Arrays]:
-    from lstm_toolkit.runner import Runner
+    from lstm_toolkit.runtime.runner import Runner
 
     runner = Runner(data, **options)
 

@@ -29,7 +29,7 @@ def _interpreter(data: bytes, *, num_threads: int, xnnpack: bool) -> Interpreter
 
 
 def _compiled(data: bytes, *, num_threads: int, xnnpack: bool) -> Any:
-    from lstm_toolkit.compiled import CompiledInterpreter
+    from lstm_toolkit.runtime.compiled import CompiledInterpreter
 
     return CompiledInterpreter(data, num_threads=num_threads, xnnpack=xnnpack)
 

@@ -1,0 +1,1 @@
+"""Runs `.tflite` files, here and on other runtimes, and compares what they compute."""

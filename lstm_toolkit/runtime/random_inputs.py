@@ -1,0 +1,79 @@
+"""Draws random inputs that suit a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_toolkit.errors import ConversionError
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomInputs:
+    """Which random inputs suit a model.
+
+    Attributes:
+        integer_bound: integers are drawn below it.
+        tokens: for each input, whether it takes integers even if its dtype is a float.
+        padded: whether rows are padded on the right, to random lengths from nothing to all.
+        mask_value: what floating-point steps are padded with; None leaves them as they are. Integers are padded with 0
+            (and are drawn from 1 on), booleans with False.
+        time_axes: for each input the axis of time, which is 0 or 1, or None if it is no sequence.
+        paddings: for each input whether it says itself where steps are padded, by 1, at the end.
+        time_axis: of such an input.
+        limits: for each input the largest absolute value that it may have, or None.
+    """
+
+    integer_bound: int = 2
+    tokens: tuple[bool, ...] = ()
+    padded: bool = False
+    mask_value: float | None = None
+    time_axes: tuple[int | None, ...] = ()
+    paddings: tuple[bool, ...] = ()
+    time_axis: int = 1
+    limits: tuple[float | None, ...] = ()
+
+    def draw(
+        self, random: np.random.Generator, shapes: Sequence[Sequence[int]], dtypes: Sequence[npt.DTypeLike]
+    ) -> list[npt.NDArray[Any]]:
+        """Draws one array an input: floats from the standard normal distribution."""
+        tokens = [*self.tokens, *[False] * (len(shapes) - len(self.tokens))]
+        arrays = [
+            self._one(random, shape, np.dtype(dtype), are_tokens)
+            for shape, dtype, are_tokens in zip(shapes, dtypes, tokens, strict=True)
+        ]
+        for array, limit in zip(arrays, self.limits, strict=False):
+            if limit is not None:
+                np.clip(array, -limit, limit, out=array)
+        for array, is_padding in zip(arrays, self.paddings, strict=False):
+            if is_padding:
+                for row in array if self.time_axis else array.T:
+                    start = random.integers(0, len(row) + 1)
+                    row[:start], row[start:] = 0, 1
+        if self.padded:
+            for array, axis, are_tokens in zip(arrays, self.time_axes, tokens, strict=False):
+                if axis is not None:
+                    self._pad(random, array if axis == 1 else array.swapaxes(0, 1), are_tokens)
+        return arrays
+
+    def _one(
+        self, random: np.random.Generator, shape: Sequence[int], dtype: np.dtype[Any], tokens: bool
+    ) -> npt.NDArray[Any]:
+        if dtype.kind in "iu" or tokens:
+            return random.integers(int(self.padded), max(self.integer_bound, 2), shape).astype(dtype)
+        if dtype.kind == "f":
+            return random.standard_normal(shape).astype(dtype)
+        if dtype.kind == "b":
+            return np.ones(shape, dtype) if self.padded else random.random(shape) < 0.5
+        raise ConversionError(f"inputs of type {dtype} cannot be drawn at random; pass verify=False")
+
+    def _pad(self, random: np.random.Generator, batch_major: npt.NDArray[Any], tokens: bool) -> None:
+        padding = 0 if tokens or batch_major.dtype.kind in "iub" else self.mask_value
+        if padding is None:
+            return
+        for row in batch_major:
+            row[random.integers(0, len(row) + 1) :] = padding
