@@ -15,9 +15,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import GateWeights, Runner
+from lstm_toolkit.passes.plain.cells import LstmCell
+from lstm_toolkit.passes.plain.recurrence import Recurrence
+from lstm_toolkit.passes.plain.sequence import emit
 from lstm_toolkit.runtime.stopwatch import stopwatch
-from lstm_toolkit.sequence_ops import Recurrence, emit
-from lstm_toolkit.step_ops import LstmCell
 from lstm_toolkit.tflite import edit, files
 from lstm_toolkit.tflite.builder import OpBuilder
 

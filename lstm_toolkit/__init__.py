@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from lstm_toolkit.inspection.read import LstmNode as LstmNode
     from lstm_toolkit.inspection.read import ModelSummary as ModelSummary
     from lstm_toolkit.inspection.read import inspect as inspect
-    from lstm_toolkit.lowering import lower as lower
     from lstm_toolkit.mending import Repair as Repair
     from lstm_toolkit.mending import repair as repair
+    from lstm_toolkit.passes.plain.lower import lower as lower
     from lstm_toolkit.report import Conversion as Conversion
     from lstm_toolkit.report import ConversionReport as ConversionReport
     from lstm_toolkit.runtime.runner import Runner as Runner
@@ -56,7 +56,7 @@ _MODULES = {
     "fusable_lstms": "function_source",
     "grid": "sweeping",
     "inspect": "inspection.read",
-    "lower": "lowering",
+    "lower": "passes.plain.lower",
     "plot_gates": "gate_plot",
     "repair": "mending",
     "sweep": "sweeping",

@@ -11,13 +11,13 @@ from typing import Any
 from lstm_toolkit import automatic, conversion, parity, quantization
 from lstm_toolkit.automatic import Candidate
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.lowering import lower, plain_ops
+from lstm_toolkit.passes.plain.lower import lower, plain_ops
+from lstm_toolkit.passes.plain.match import matches
+from lstm_toolkit.passes.plain.recurrence import FORMS
 from lstm_toolkit.quantization_report import QuantizationReport
-from lstm_toolkit.recurrence_match import matches
 from lstm_toolkit.report import Conversion, ConversionReport, LayerReport
 from lstm_toolkit.representative import Samples
 from lstm_toolkit.runtime.runner import RUNTIMES, Runner
-from lstm_toolkit.sequence_ops import FORMS
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.files import read_model
 from lstm_toolkit.traced import TracedModel

@@ -16,17 +16,18 @@ import click
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import annotated_lstm, automatic, for_target, graft, layout, parity, reset
-from lstm_toolkit import bidirectional as bidirectional_pass
+from lstm_toolkit import automatic, for_target, parity
 from lstm_toolkit import quantization as quantization_module
 from lstm_toolkit.converter_process import convert_elsewhere, quiet_tensorflow
 from lstm_toolkit.errors import ConversionError, InvalidModelError
-from lstm_toolkit.lowering import lower_model, plain_ops
+from lstm_toolkit.passes import bidirectional as bidirectional_pass
+from lstm_toolkit.passes import graft, reset, stock_lstm, transposes
+from lstm_toolkit.passes.plain.lower import lower_model, plain_ops
+from lstm_toolkit.passes.plain.recurrence import FORMS
 from lstm_toolkit.report import Conversion, ConversionReport, LayerReport
 from lstm_toolkit.representative import Samples, check_early, read_samples
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.runtime.targets import TARGETS
-from lstm_toolkit.sequence_ops import FORMS
 from lstm_toolkit.tflite import files, graph, recurrent
 
 if TYPE_CHECKING:
@@ -299,12 +300,12 @@ def lowered(traced: TracedModel, *, merge: bool, form: str) -> tuple[bytes, Conv
                 f"the function holds its recurrent layers as loops over an open batch, {_LOOPS}"
             ) from error
         raise
-    annotated_lstm.remove_clip(model)
-    annotated_lstm.unshare_states(model)
-    annotated_lstm.name_states(model)
+    stock_lstm.remove_clip(model)
+    stock_lstm.unshare_states(model)
+    stock_lstm.name_states(model)
     # Only in a function, whose marks were set before its batch was fixed, can the batch be unknown and yet settled.
     grafted = graft.graft(model, batch=traced.batch if traced.layers is None else None)
-    layout.sink_transposes(model)
+    transposes.sink_transposes(model)
     fused = form == "fused"
     merged = bidirectional_pass.merge_bidirectional(model) if merge and fused else {}
     reset.reset_states(model, keep=grafted.carried)

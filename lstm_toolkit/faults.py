@@ -14,7 +14,8 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import annotated_lstm, bidirectional, loops, merged_outputs, quantized_lstm, reset
+from lstm_toolkit.passes import bidirectional, int8_scales, joint_outputs, reset, stock_lstm
+from lstm_toolkit.passes.loops import fuse, unrolled
 from lstm_toolkit.runtime import targets
 from lstm_toolkit.tflite import graph, recurrent
 from lstm_toolkit.weights.operands import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF
@@ -71,24 +72,24 @@ def _operand(subgraph: Any, op: Any, operands: tuple[str, ...], name: str) -> An
 
 
 def _loops(model: Any) -> Found:
-    for outcome in loops.loop_outcomes(model):
+    for outcome in fuse.loop_outcomes(model):
         if outcome.op:
             yield outcome.name, "an LSTM is a WHILE loop instead of one fused op"
 
 
 def _stuck_loops(model: Any) -> Found:
-    for outcome in loops.loop_outcomes(model):
+    for outcome in fuse.loop_outcomes(model):
         if outcome.is_lstm and not outcome.op:
             yield outcome.name, f"an LSTM is a WHILE loop, and cannot become a fused op from the file: {outcome.reason}"
 
 
 def _fuse_loops(model: Any) -> str:
-    fused = [outcome.name for outcome in loops.fuse_loops(model) if outcome.op]
+    fused = [outcome.name for outcome in fuse.fuse_loops(model) if outcome.op]
     return f"loops that became fused ops: {', '.join(fused)}" if fused else ""
 
 
 def _unrolled(model: Any) -> Found:
-    for name, steps in loops.unrolled_lstms(model):
+    for name, steps in unrolled.unrolled_lstms(model):
         yield name, f"an LSTM is unrolled into the ops of its {steps} steps"
 
 
@@ -136,7 +137,7 @@ def _clip(model: Any) -> Found:
 
 
 def _remove_clip(model: Any) -> str:
-    return f"{annotated_lstm.remove_clip(model)} op(s) clip their cells no longer"
+    return f"{stock_lstm.remove_clip(model)} op(s) clip their cells no longer"
 
 
 def _shared(model: Any) -> Found:
@@ -149,7 +150,7 @@ def _shared(model: Any) -> Found:
 
 
 def _unshare(model: Any) -> str:
-    return f"{annotated_lstm.unshare_states(model)} state(s) have a tensor of their own"
+    return f"{stock_lstm.unshare_states(model)} state(s) have a tensor of their own"
 
 
 def _halves(model: Any) -> Found:
@@ -165,12 +166,12 @@ def _merge(model: Any) -> str:
 
 def _joint_outputs(model: Any) -> Found:
     for subgraph, op, _, where in _recurrent(model):
-        if merged_outputs.is_wrong(subgraph, op):
+        if joint_outputs.is_wrong(subgraph, op):
             yield where, "the kernel joins the two outputs itself, batch-major, which is wrong for more than one row"
 
 
 def _part_outputs(model: Any) -> str:
-    return f"{merged_outputs.part(model)} op(s) have two outputs and a CONCATENATION"
+    return f"{joint_outputs.part(model)} op(s) have two outputs and a CONCATENATION"
 
 
 def _no_activation(model: Any) -> Found:
@@ -347,9 +348,9 @@ FAULTS = (
     Fault(
         "int8-scales",
         "error",
-        quantized_lstm.unequal_scales,
+        int8_scales.unequal_scales,
         "lstm_toolkit.repair gives the op one scale and requantizes where the next op needs another",
-        quantized_lstm.equalize,
+        int8_scales.equalize,
     ),
     Fault(
         "int8-coupled-layer-norm",

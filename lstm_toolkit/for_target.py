@@ -18,9 +18,9 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from lstm_toolkit import coupled_gate
 from lstm_toolkit.diagnosis import diagnose
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.passes import coupled_gate
 from lstm_toolkit.report import Conversion, LayerReport
 from lstm_toolkit.runtime import targets
 from lstm_toolkit.runtime.trial import is_installed

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import converter_process, coupled_gate, quantized_lstm
+from lstm_toolkit import converter_process
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.passes import coupled_gate, int8_scales
 from lstm_toolkit.representative import Samples
 from lstm_toolkit.tflite import edit, files, graph, recurrent
 from lstm_toolkit.tflite.recurrent import shuts_gates
@@ -83,7 +84,7 @@ def quantize(
         progress=progress,
     )
     result = files.read_model(quantized)
-    quantized_lstm.equalize(result)
+    int8_scales.equalize(result)
     _reset_from_variables(result)
     left = list(range(len(names)))
     for subgraph, op in _recurrent(result):
@@ -146,7 +147,7 @@ def widen_ranges(model: Any) -> None:
     for subgraph in model.subgraphs:
         wide: set[int] = set()
         for operator in subgraph.operators:
-            moves = graph.operator_name(model, operator) in quantized_lstm.MOVED_INPUTS
+            moves = graph.operator_name(model, operator) in int8_scales.MOVED_INPUTS
             if moves and not wide & set(operator.inputs):
                 continue
             inside = [int(index) for index in operator.intermediates] if operator.intermediates is not None else []
@@ -177,7 +178,7 @@ def _fit_kernel(model: Any, subgraph: Any, operator: Any) -> None:
     largest = min(largest, LARGEST_CELL)
     _set_range(cell_state, -largest, largest)
     if _has(operator, "projection_weights"):
-        hidden = subgraph.tensors[operator.intermediates[quantized_lstm.HIDDEN]]
+        hidden = subgraph.tensors[operator.intermediates[int8_scales.HIDDEN]]
         largest = max(map(abs, _range(hidden)))
         _set_range(hidden, -largest, largest)
 

@@ -20,9 +20,9 @@ import numpy as np
 import tensorflow as tf
 
 from lstm_toolkit import annotation, general_cells
-from lstm_toolkit.activation_ops import ACTIVATIONS as STEP_ACTIVATIONS
-from lstm_toolkit.activation_ops import SATURATING
-from lstm_toolkit.lowering import plain_ops_wanted
+from lstm_toolkit.passes.plain.activations import ACTIVATIONS as STEP_ACTIVATIONS
+from lstm_toolkit.passes.plain.activations import SATURATING
+from lstm_toolkit.passes.plain.lower import plain_ops_wanted
 from lstm_toolkit.report import LayerReport
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS, numbered
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE, SIMPLE_RNN_COMPOSITE

@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from lstm_toolkit import int8, weight_quantization
+from lstm_toolkit import int8
+from lstm_toolkit.passes import small_weights
 from lstm_toolkit.quantization_report import QuantizationReport, compare_files
 from lstm_toolkit.representative import Samples, split, warnings_about
 from lstm_toolkit.runtime.runner import Runner
@@ -54,9 +55,9 @@ def quantize(
         quantized, kept = int8.quantize(tflite, calibration, io_dtype=io_dtype, progress=progress)
     else:
         model = files.read_model(tflite)
-        kept = weight_quantization.to_int8(model) if kind == "dynamic" else []
+        kept = small_weights.to_int8(model) if kind == "dynamic" else []
         if kind == "float16":
-            weight_quantization.to_float16(model)
+            small_weights.to_float16(model)
         files.sign(model)
         quantized = files.write_model(model)
     for doubt in doubts:

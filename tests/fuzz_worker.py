@@ -23,10 +23,12 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from lstm_toolkit import bidirectional, diagnosis, loops, mending
+from lstm_toolkit import diagnosis, mending
 from lstm_toolkit.errors import LstmToolkitError
 from lstm_toolkit.gate_layout import gate_layout
 from lstm_toolkit.inspection import read
+from lstm_toolkit.passes import bidirectional
+from lstm_toolkit.passes.loops import fuse
 
 SECONDS = 2.0
 MEMORY = 512 * 2**20
@@ -74,7 +76,7 @@ def gates(data: bytes) -> None:
     assert "<script" not in layout._repr_html_()
 
 
-ENTRY_POINTS: tuple[Callable[[bytes], Any], ...] = (show, diagnose, repair, gates, loops.fuse, bidirectional.merge)
+ENTRY_POINTS: tuple[Callable[[bytes], Any], ...] = (show, diagnose, repair, gates, fuse.fuse, bidirectional.merge)
 """What takes a stranger's file. Only the errors of lstm_toolkit may come out."""
 
 

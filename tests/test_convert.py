@@ -284,7 +284,7 @@ def test_verify_catches_a_wrong_file(monkeypatch):
 
 
 def test_verify_catches_state_that_leaks(monkeypatch):
-    monkeypatch.setattr("lstm_toolkit.reset.reset_states", lambda model, keep: 0)
+    monkeypatch.setattr("lstm_toolkit.passes.reset.reset_states", lambda model, keep: 0)
     model = randomized(keras.Sequential([keras.Input((7, 5)), keras.layers.LSTM(4)]))
     with pytest.raises(ParityError, match="call 2"):
         lstm_toolkit.convert(model)

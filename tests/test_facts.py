@@ -10,9 +10,10 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 import lstm_toolkit
-from lstm_toolkit import annotation, graft, lingvo
+from lstm_toolkit import annotation, lingvo
 from lstm_toolkit.conversion import run_converter
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.passes import graft
 from lstm_toolkit.tflite import edit, files, graph
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE
 

@@ -21,9 +21,10 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 import lstm_toolkit
-from lstm_toolkit import bidirectional, models, weight_quantization
+from lstm_toolkit import models
 from lstm_toolkit.conversion import run_converter
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.passes import bidirectional, small_weights
 from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.tflite.files import read_model, write_model
 
@@ -53,7 +54,7 @@ def files(tmp_path_factory):
     }
     contents["int8"] = fault_corpus.quantized(contents["split"], (1, 7, 5))
     halved = read_model(contents["stacked"])
-    weight_quantization.to_float16(halved)
+    small_weights.to_float16(halved)
     contents["float16"] = write_model(halved)
     for name, content in contents.items():
         (folder / f"{name}.tflite").write_bytes(content)

@@ -17,8 +17,9 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from keras import layers
 
 import lstm_toolkit
-from lstm_toolkit import bidirectional, loops
 from lstm_toolkit.conversion import run_converter
+from lstm_toolkit.passes import bidirectional
+from lstm_toolkit.passes.loops import fuse, unrolled
 from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.tflite.edit import add_constant, operator_code
 
@@ -167,7 +168,7 @@ def test_a_stock_loop_becomes_the_fused_op(case):
     batch, time, _, count, _ = CASES[case]
     model, tflite = stock(case)
     assert lstm_toolkit.inspect(tflite).ops["WHILE"] == count
-    fused, outcomes = loops.fuse(tflite)
+    fused, outcomes = fuse.fuse(tflite)
     assert [(each.op, each.reason, each.is_lstm) for each in outcomes] == [(FUSED, None, True)] * count
     summary = lstm_toolkit.inspect(fused)
     assert summary.ops[FUSED] == count
@@ -180,22 +181,22 @@ def test_a_stock_loop_becomes_the_fused_op(case):
     assert_same(fused, tflite, calls)
     expected = {id(arrays): model(arrays) for arrays in calls}
     assert max(largest_errors(fused, lambda arrays: expected[id(arrays)], calls)) < 1e-5
-    assert loops.fuse(fused) == (fused, ())
+    assert fuse.fuse(fused) == (fused, ())
 
 
 def test_reading_changes_nothing():
     _, tflite = stock("two stacked")
     model = files.read_model(tflite)
-    outcomes = loops.loop_outcomes(model)
+    outcomes = fuse.loop_outcomes(model)
     assert {each.op for each in outcomes} == {FUSED}
     assert files.write_model(model) == files.write_model(files.read_model(tflite))
-    assert loops.fuse_loops(model) == outcomes
+    assert fuse.fuse_loops(model) == outcomes
 
 
 def test_subgraphs_that_are_left_keep_what_calls_them():
     """The loop of the first layer goes, that of the second, a GRU, stays and gets other indices."""
     tflite = single(sequential(lstm(6, return_sequences=True), layers.GRU(4)))
-    fused, outcomes = loops.fuse(tflite)
+    fused, outcomes = fuse.fuse(tflite)
     assert {each.is_lstm: each.op for each in outcomes} == {True: FUSED, False: None}
     assert len(files.read_model(tflite).subgraphs) == 5
     assert len(files.read_model(fused).subgraphs) == 3
@@ -205,7 +206,7 @@ def test_subgraphs_that_are_left_keep_what_calls_them():
 
 def test_halves_can_be_merged_afterwards():
     model, tflite = stock("bidirectional")
-    merged = bidirectional.merge(loops.fuse(tflite)[0])
+    merged = bidirectional.merge(fuse.fuse(tflite)[0])
     assert dict(lstm_toolkit.inspect(merged).ops) == {
         "BIDIRECTIONAL_SEQUENCE_LSTM": 1,
         "CONCATENATION": 1,
@@ -217,7 +218,7 @@ def test_halves_can_be_merged_afterwards():
 def test_given_states_are_taken():
     x, h, c = (keras.Input(shape, batch_size=2) for shape in ((5, 3), (4,), (4,)))
     tflite = convert(randomized(keras.Model([x, h, c], layers.LSTM(4, return_state=True)(x, initial_state=[h, c]))))
-    fused, _ = loops.fuse(tflite)
+    fused, _ = fuse.fuse(tflite)
     assert [node.state for node in lstm_toolkit.inspect(fused).lstm_nodes] == ["explicit"]
     shapes = [details["shape"] for details in Interpreter(model_content=tflite).get_input_details()]
     random = np.random.default_rng(5)
@@ -226,7 +227,7 @@ def test_given_states_are_taken():
 
 def test_a_stateful_layer_still_carries_its_state():
     tflite = single(lstm(stateful=True))
-    fused, (outcome,) = loops.fuse(tflite)
+    fused, (outcome,) = fuse.fuse(tflite)
     assert outcome.op == FUSED
     random = np.random.default_rng(5)
     calls = [[random.normal(size=(2, 5, 3)).astype(np.float32)] for _ in range(3)]
@@ -240,7 +241,7 @@ def test_float16_weights_are_taken_as_they_are():
         "target_spec": tf.lite.TargetSpec(supported_types=[tf.float16]),
     }
     tflite = single(lstm(40), size=30, **options)
-    fused, (outcome,) = loops.fuse(tflite)
+    fused, (outcome,) = fuse.fuse(tflite)
     assert outcome.op == FUSED
     calls = [[np.random.default_rng(seed).normal(size=(2, 5, 30)).astype(np.float32)] for seed in range(3)]
     assert_same(fused, tflite, calls)
@@ -249,7 +250,7 @@ def test_float16_weights_are_taken_as_they_are():
 def test_a_list_that_is_updated_in_place_is_read_too():
     tflite = single(lstm(return_sequences=True), _experimental_enable_dynamic_update_slice=True)
     assert lstm_toolkit.inspect(tflite).ops["DYNAMIC_UPDATE_SLICE"] == 1
-    fused, _ = loops.fuse(tflite)
+    fused, _ = fuse.fuse(tflite)
     assert dict(lstm_toolkit.inspect(fused).ops) == {FUSED: 1, "ZEROS_LIKE": 2}
     calls = [[np.random.default_rng(seed).normal(size=(2, 5, 3)).astype(np.float32)] for seed in range(3)]
     assert_same(fused, tflite, calls)
@@ -299,7 +300,7 @@ REFUSED = {
 def test_what_the_fused_op_does_not_compute_stays_with_a_reason(case):
     layer, options, is_lstm, reason = REFUSED[case]
     tflite = single(layer(), **options)
-    fused, (outcome,) = loops.fuse(tflite)
+    fused, (outcome,) = fuse.fuse(tflite)
     assert fused is tflite
     assert (outcome.op, outcome.is_lstm) == (None, is_lstm)
     with pytest.raises(AssertionError, match=reason):
@@ -309,10 +310,10 @@ def test_what_the_fused_op_does_not_compute_stays_with_a_reason(case):
 def test_unrolled_layers_are_counted():
     both = sequential(lstm(6, return_sequences=True, unroll=True), layers.Dense(5), lstm(4, unroll=True))
     model = files.read_model(single(both))
-    assert sorted(steps for _, steps in loops.unrolled_lstms(model)) == [5, 5]
-    assert len({name for name, _ in loops.unrolled_lstms(model)}) == 2
-    assert loops.unrolled_lstms(files.read_model(single(layers.GRU(4, unroll=True)))) == ()
-    assert loops.unrolled_lstms(files.read_model(stock("two stacked")[1])) == ()
+    assert sorted(steps for _, steps in unrolled.unrolled_lstms(model)) == [5, 5]
+    assert len({name for name, _ in unrolled.unrolled_lstms(model)}) == 2
+    assert unrolled.unrolled_lstms(files.read_model(single(layers.GRU(4, unroll=True)))) == ()
+    assert unrolled.unrolled_lstms(files.read_model(stock("two stacked")[1])) == ()
 
 
 SWAPS = {
@@ -402,7 +403,7 @@ def test_whatever_is_changed_in_a_loop_is_refused_or_computed(case):
         mutant, fused = (pickle.loads(packed) for _ in range(2))
         for model in (mutant, fused):
             edit(model, model.subgraphs[place[0]].operators[place[1]] if place else None)
-        (outcome,) = loops.fuse_loops(fused)
+        (outcome,) = fuse.fuse_loops(fused)
         if outcome.op is None:
             assert outcome.reason, what
             refused += 1
@@ -441,14 +442,14 @@ def test_damaged_files_are_refused_and_do_no_harm(case):
         for damage in damages:
             model = pickle.loads(packed)
             damage(model.subgraphs[number].operators[place])
-            (outcome,) = loops.fuse_loops(model)
+            (outcome,) = fuse.fuse_loops(model)
             assert (outcome.op is None) == (outcome.reason is not None)
     for field in ("condSubgraphIndex", "bodySubgraphIndex"):
         for index in (-1, 0, 7):
             model = pickle.loads(packed)
             (loop,) = (op for op in model.subgraphs[0].operators if hasattr(op.builtinOptions, field))
             setattr(loop.builtinOptions, field, index)
-            (outcome,) = loops.fuse_loops(model)
+            (outcome,) = fuse.fuse_loops(model)
             assert outcome.op is None
             assert "not in the file" in outcome.reason or index == 0
 
@@ -467,5 +468,5 @@ def test_sums_that_double_at_every_operator_do_not_hang():
         doubled = pickle.loads(pickle.dumps(op))
         doubled.inputs = [op.outputs[0]] * 2
         subgraph.operators[place + 1 : place + 1] = [doubled] * 60
-    (outcome,) = loops.fuse_loops(model)
+    (outcome,) = fuse.fuse_loops(model)
     assert outcome.op is None

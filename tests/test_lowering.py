@@ -23,7 +23,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 import lstm_toolkit
 from lstm_toolkit import GateWeights, lingvo
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.lowering import lower
+from lstm_toolkit.passes.plain.lower import lower
 from lstm_toolkit.weights import reference
 
 from .keras_models import randomized

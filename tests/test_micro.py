@@ -364,7 +364,7 @@ def test_report(float_files, tmp_path):
 
 @micro_only
 def test_a_loop_of_one_step_a_turn_takes_less_than_the_others(float_files):
-    from lstm_toolkit.lowering import lower
+    from lstm_toolkit.passes.plain.lower import lower
 
     fused = lstm_toolkit.convert(variant(projection=True), time_steps=TIME, verify=False).tflite
     files = [float_files["projection"][1].tflite, lower(fused), lower(fused, form="loop", steps_per_turn=3)]

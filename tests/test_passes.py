@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import lstm_toolkit
-from lstm_toolkit import bidirectional, layout, models
+from lstm_toolkit import models
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.passes import bidirectional, transposes
 from lstm_toolkit.tflite import files, graph
 
 
@@ -133,6 +134,6 @@ def test_transposes_that_would_not_cancel_stay():
     model = keras.Model(x, keras.layers.LSTM(4, return_sequences=True)(keras.layers.Permute((2, 1))(x)))
     parsed = files.read_model(lstm_toolkit.convert(model).tflite)
     before = graph.count_operators(parsed)
-    assert layout.sink_transposes(parsed) == 0
+    assert transposes.sink_transposes(parsed) == 0
     assert graph.count_operators(parsed) == before
     assert before["TRANSPOSE"] == 1

@@ -17,7 +17,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 import lstm_toolkit
 from lstm_toolkit import GateWeights, diagnosis, quantization
 from lstm_toolkit.errors import ConversionError, LstmToolkitError
-from lstm_toolkit.lowering import lower
+from lstm_toolkit.passes.plain.lower import lower
 from lstm_toolkit.runtime import trial
 from lstm_toolkit.runtime.targets import TARGETS
 

@@ -100,7 +100,7 @@ def small_files() -> dict[str, bytes]:
 
     from lstm_toolkit import models
     from lstm_toolkit.conversion import convert
-    from lstm_toolkit.lowering import lower
+    from lstm_toolkit.passes.plain.lower import lower
 
     layers, sequence = keras.layers, keras.Input((TIME_STEPS, INPUT_SIZE), batch_size=1)
     mixed = keras.Model(sequence, layers.GRU(2)(layers.LSTM(5, return_sequences=True)(sequence)))

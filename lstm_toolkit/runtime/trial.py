@@ -104,7 +104,7 @@ def _serve(folder: Path, count: int, time_limit: float) -> dict[int, str]:
     ends: dict[int, str] = {}
     first = 0
     while first < count:
-        command = [sys.executable, "-m", f"{__package__}.target_worker", str(folder), str(first)]
+        command = [sys.executable, "-m", f"{__package__}.trial_worker", str(folder), str(first)]
         try:
             code = subprocess.run(
                 command,

@@ -17,9 +17,10 @@ import contextvars
 from collections.abc import Iterator
 from typing import Any
 
-from lstm_toolkit.recurrence_match import Match, matches
-from lstm_toolkit.sequence_ops import FORMS, emit
-from lstm_toolkit.step_ops import GruCell, LstmCell, SimpleRnnCell
+from lstm_toolkit.passes.plain.cells import GruCell, LstmCell, SimpleRnnCell
+from lstm_toolkit.passes.plain.match import Match, matches
+from lstm_toolkit.passes.plain.recurrence import FORMS
+from lstm_toolkit.passes.plain.sequence import emit
 from lstm_toolkit.tflite import edit, files, graph
 
 _plain_ops_wanted = contextvars.ContextVar("plain_ops_wanted", default=False)

@@ -16,10 +16,11 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from lstm_toolkit import loop_body, loop_values, reset
-from lstm_toolkit.loop_body import LstmLoop, Mismatch
-from lstm_toolkit.loop_length import check_length
-from lstm_toolkit.loop_rewrite import FUSED_OP, rewrite
+from lstm_toolkit.passes import reset
+from lstm_toolkit.passes.loops import body, values
+from lstm_toolkit.passes.loops.body import LstmLoop, Mismatch
+from lstm_toolkit.passes.loops.length import check_length
+from lstm_toolkit.passes.loops.rewrite import FUSED_OP, rewrite
 from lstm_toolkit.tflite import files, graph, recurrent
 from lstm_toolkit.weights.operands import ABSENT
 
@@ -85,12 +86,12 @@ def fuse_loops(model: Any) -> tuple[LoopOutcome, ...]:
         for op in [op for op in subgraph.operators if graph.operator_name(model, op) == "WHILE"]:
             layer = recurrent.numbered(_layer_name(model, subgraph, op), taken)
             taken.add(layer)
-            is_lstm = loop_body.is_lstm(model, op)
+            is_lstm = body.is_lstm(model, op)
             try:
                 if number in called:
                     raise Mismatch("it stands inside another loop or a branch, where a fused op cannot keep its state")
                 _check_operators(model, subgraph)
-                loop = loop_body.match(model, subgraph, op)
+                loop = body.match(model, subgraph, op)
                 _check_results(subgraph, op, loop)
                 check_length(model, subgraph, op, loop)
             except Mismatch as mismatch:
@@ -105,31 +106,6 @@ def fuse_loops(model: Any) -> tuple[LoopOutcome, ...]:
     return tuple(outcomes)
 
 
-def unrolled_lstms(model: Any) -> tuple[tuple[str, int], ...]:
-    """Finds LSTMs that are laid out step by step, from three steps on; the model stays as it is.
-
-    Returns:
-        For each its name, as the names of the tensors tell it, or else `unrolled`, and its number of steps.
-    """
-    found = []
-    for subgraph in model.subgraphs:
-        producers = graph.producers(subgraph)
-        uses: dict[tuple[int, int], list[Any]] = {}
-        for op in subgraph.operators:
-            if graph.operator_name(model, op) == "FULLY_CONNECTED" and len(op.inputs) > 1:
-                buffer = subgraph.tensors[op.inputs[1]].buffer
-                uses.setdefault((buffer, 0) if buffer else (0, op.inputs[1]), []).append(op)
-        for users in uses.values():
-            ids = {id(user) for user in users}
-            behind = [user for user in users if ids & _output_gate(model, producers, user.inputs[0])]
-            # The first output comes from a step without a product, and the last one goes into none.
-            if behind:
-                first = 1 if _output_gate(model, producers, users[0].inputs[0]) else 0
-                name = re.search(r"([^/;]+)/[^/;]*cell[^/;]*/", graph.text(subgraph.tensors[users[0].outputs[0]].name))
-                found.append((name[1] if name else "unrolled", len(users) + first))
-    return tuple(found)
-
-
 def _output_gate(model: Any, producers: dict[int, Any], tensor: int) -> set[int]:
     """Identities of the FULLY_CONNECTED of the output gate, where a tensor is sigmoid(o) * activation(c)."""
     product = producers.get(tensor)
@@ -137,7 +113,7 @@ def _output_gate(model: Any, producers: dict[int, Any], tensor: int) -> set[int]
         return set()
     factors = [producers[index] for index in product.inputs if index in producers]
     names = [graph.operator_name(model, factor) for factor in factors]
-    if len(factors) != 2 or "LOGISTIC" not in names or not set(names) <= set(loop_values.ACTIVATION_OPS):
+    if len(factors) != 2 or "LOGISTIC" not in names or not set(names) <= set(values.ACTIVATION_OPS):
         return set()
     gate = factors[names.index("LOGISTIC")]
     waiting, found = {id(gate): gate}, set()

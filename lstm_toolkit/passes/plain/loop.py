@@ -20,7 +20,7 @@ from ai_edge_litert import schema_py_generated as schema
 from lstm_toolkit.tflite.builder import OpBuilder
 
 if TYPE_CHECKING:
-    from lstm_toolkit.sequence_ops import Recurrence
+    from lstm_toolkit.passes.plain.recurrence import Recurrence
 
 MOST_STEPS_A_TURN = 10
 """More would crowd the caches with the ops of the steps, fewer would spend the time on the turns."""

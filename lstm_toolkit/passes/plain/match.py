@@ -15,9 +15,9 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.graft import with_mask_channel
-from lstm_toolkit.sequence_ops import Recurrence
-from lstm_toolkit.step_ops import Array, Cell, GruCell, LstmCell, SimpleRnnCell
+from lstm_toolkit.passes.graft import with_mask_channel
+from lstm_toolkit.passes.plain.cells import Array, Cell, GruCell, LstmCell, SimpleRnnCell
+from lstm_toolkit.passes.plain.recurrence import Recurrence
 from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS, RNN_ACTIVATIONS, layer_of, numbered, state_tensors
 from lstm_toolkit.weights import packing

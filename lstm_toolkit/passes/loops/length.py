@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm_toolkit.loop_body import LstmLoop, Mismatch
+from lstm_toolkit.passes.loops.body import LstmLoop, Mismatch
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.recurrent import FUSED_OPS
 from lstm_toolkit.weights.operands import ABSENT

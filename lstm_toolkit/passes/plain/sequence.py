@@ -6,43 +6,11 @@ loop      [FULLY_CONNECTED: all inputs -> rows] [WHILE: rows, states -> outputs]
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-from lstm_toolkit import loop_ops
-from lstm_toolkit.step_ops import Cell
+from lstm_toolkit.passes.plain import loop
+from lstm_toolkit.passes.plain.recurrence import Recurrence
 from lstm_toolkit.tflite.builder import OpBuilder
-
-FORMS = ("unrolled", "loop")
-
-
-@dataclasses.dataclass(frozen=True)
-class Recurrence:
-    """A recurrent layer in a file, fully read and checked: what stands here can be written as plain ops.
-
-    Attributes:
-        layer: name of the layer.
-        cell: what a step computes.
-        input: tensor [batch, time, input_size], or [time, batch, input_size], or [batch, input_size] for one step.
-        outputs: tensor that takes the outputs, shaped like the input; None where nobody asks for them.
-        start: for each state the tensor [batch, size] to start from, or None for zeros.
-        last: for each state the tensors that take it after the last step.
-        batch: number of sequences.
-        steps: length of the sequences, or None where only a call tells it.
-        time_major: layout of input and outputs.
-        backwards: whether the steps are taken from the last to the first, with the outputs in the order of time.
-    """
-
-    layer: str
-    cell: Cell
-    input: int
-    outputs: int | None
-    start: tuple[int | None, ...]
-    last: tuple[tuple[int, ...], ...]
-    batch: int
-    steps: int | None
-    time_major: bool = False
-    backwards: bool = False
 
 
 def emit(
@@ -62,11 +30,11 @@ def emit(
     builder = OpBuilder(model, subgraph, recurrence.layer)
     is_step = len(builder.shape(recurrence.input)) == 2
     rows = _input_product(builder, recurrence, is_step)
-    turn = steps_per_turn or loop_ops.steps_per_turn(recurrence)
+    turn = steps_per_turn or loop.steps_per_turn(recurrence)
     if form == "unrolled" or (recurrence.steps is not None and recurrence.steps <= turn):
         states = _unrolled(builder, recurrence, rows, is_step)
     else:
-        states = loop_ops.loop(builder, recurrence, rows, turn)
+        states = loop.loop(builder, recurrence, rows, turn)
     for state, targets in zip(states, recurrence.last, strict=True):
         for target in targets:
             assert state is not None

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit.loop_values import (
+from lstm_toolkit.passes.loops.values import (
     UNDERSTOOD,
     Activation,
     Affine,

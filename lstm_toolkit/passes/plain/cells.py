@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.activation_ops import activated, clipped, normalized
+from lstm_toolkit.passes.plain.activations import activated, clipped, normalized
 from lstm_toolkit.tflite.builder import OpBuilder
 from lstm_toolkit.weights.gate_weights import GateWeights
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import graft, layout
-from lstm_toolkit.loop_body import LstmLoop
+from lstm_toolkit.passes import graft, transposes
+from lstm_toolkit.passes.loops.body import LstmLoop
 from lstm_toolkit.tflite import edit, graph, recurrent
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE, STATES
 
@@ -78,12 +78,17 @@ def _source(model: Any, subgraph: Any, sequence: int) -> tuple[int, bool, list[A
     """
     producers = graph.producers(subgraph)
     producer = producers.get(sequence)
-    if producer is not None and layout.swaps_first_axes(model, subgraph, producer):
+    if producer is not None and transposes.swaps_first_axes(model, subgraph, producer):
         return producer.inputs[0], False, []
     if producer is not None and graph.operator_name(model, producer) == "REVERSE_V2":
         swap = producers.get(producer.inputs[0])
         axis = graph.constant(model, subgraph.tensors[producer.inputs[1]])
-        if swap is not None and layout.swaps_first_axes(model, subgraph, swap) and axis is not None and not axis.any():
+        if (
+            swap is not None
+            and transposes.swaps_first_axes(model, subgraph, swap)
+            and axis is not None
+            and not axis.any()
+        ):
             reverse = copy.deepcopy(producer)
             old = subgraph.tensors[swap.inputs[0]]
             target = edit.add_tensor(subgraph, graph.text(subgraph.tensors[sequence].name), old.shape)
@@ -163,7 +168,7 @@ def _whole(model: Any, subgraph: Any, operator: Any, old: int, time_major: bool)
             edit.redirect(subgraph, old, sequence)
         return []
     users = [op for op in subgraph.operators if old in op.inputs]
-    swaps = [op for op in users if layout.swaps_first_axes(model, subgraph, op)]
+    swaps = [op for op in users if transposes.swaps_first_axes(model, subgraph, op)]
     swaps.sort(key=lambda op: op.outputs[0] not in subgraph.outputs)
     for number, swap in enumerate(swaps):
         target = swap.outputs[0]

@@ -1,0 +1,1 @@
+"""Passes: each takes a model file, matches fully, edits it in place, and returns what it changed."""

@@ -1,0 +1,1 @@
+"""The stock converter's `WHILE` loops become fused ops again."""

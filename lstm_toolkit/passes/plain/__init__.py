@@ -1,0 +1,1 @@
+"""Recurrent ops become plain ops, without variable tensors."""
