@@ -124,7 +124,7 @@ def _interpreted(tflite: bytes, case: Case) -> Call:
 def _stock(model: Any, case: Case) -> Call:
     import tensorflow as tf
 
-    from lstm_toolkit.conversion import run_converter
+    from lstm_toolkit.stock.converter import run_converter
 
     return _interpreted(run_converter(tf.lite.TFLiteConverter.from_keras_model(model)), case)
 

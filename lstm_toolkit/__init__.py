@@ -16,11 +16,9 @@ if TYPE_CHECKING:
     from lstm_toolkit import widgets as widgets
     from lstm_toolkit.benchmark_result import BenchmarkResult as BenchmarkResult
     from lstm_toolkit.benchmarking import benchmark as benchmark
-    from lstm_toolkit.composites import composite as composite
     from lstm_toolkit.conversion import convert as convert
     from lstm_toolkit.diagnosis import Finding as Finding
     from lstm_toolkit.diagnosis import diagnose as diagnose
-    from lstm_toolkit.function_source import fusable_lstms as fusable_lstms
     from lstm_toolkit.gate_plot import plot_gates as plot_gates
     from lstm_toolkit.inspection.read import LstmNode as LstmNode
     from lstm_toolkit.inspection.read import ModelSummary as ModelSummary
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
     from lstm_toolkit.report import Conversion as Conversion
     from lstm_toolkit.report import ConversionReport as ConversionReport
     from lstm_toolkit.runtime.runner import Runner as Runner
+    from lstm_toolkit.sources.composite import composite as composite
+    from lstm_toolkit.sources.functions import fusable_lstms as fusable_lstms
     from lstm_toolkit.sweeping import SweepConfig as SweepConfig
     from lstm_toolkit.sweeping import SweepResult as SweepResult
     from lstm_toolkit.sweeping import grid as grid
@@ -50,10 +50,10 @@ _MODULES = {
     "SweepConfig": "sweeping",
     "SweepResult": "sweeping",
     "benchmark": "benchmarking",
-    "composite": "composites",
+    "composite": "sources.composite",
     "convert": "conversion",
     "diagnose": "diagnosis",
-    "fusable_lstms": "function_source",
+    "fusable_lstms": "sources.functions",
     "grid": "sweeping",
     "inspect": "inspection.read",
     "lower": "passes.plain.lower",

@@ -6,7 +6,6 @@ Needs the extra `codelabs`.
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.conversion import run_converter
 from lstm_toolkit.display.picture import Picture
 from lstm_toolkit.inspection.arithmetic import turns_of
+from lstm_toolkit.stock.converter import stock_conversion
 from lstm_toolkit.tflite import files, graph
 
 __all__ = ("Images", "Picture", "interleaved_medians", "load_images", "operators_executed", "stock_conversion")
@@ -61,29 +60,6 @@ def load_images(source: str = "digits") -> Images:
         x_train, x_test = ((x / 255).astype(np.float32) for x in (x_train, x_test))
         return Images(x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))
     raise ValueError(f'source must be "digits" or "mnist", got {source!r}')
-
-
-def stock_conversion(model: Any, *, batch_size: int | None = None) -> bytes:
-    """Converts a sequential Keras model with TensorFlow's own converter, for comparison.
-
-    Args:
-        model: a `keras.Sequential` with an `Input`.
-        batch_size: fixes the batch; None leaves it open.
-
-    Returns:
-        The bytes of the `.tflite` file.
-
-    Raises:
-        ConversionError: with the converter's reason.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import keras
-    import tensorflow as tf
-
-    fixed = keras.Sequential(
-        [keras.Input(model.input_shape[1:], batch_size=batch_size, name=model.inputs[0].name), *model.layers]
-    )
-    return run_converter(tf.lite.TFLiteConverter.from_keras_model(fixed))
 
 
 def operators_executed(tflite: bytes, time_steps: int) -> int:

@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,20 +17,23 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import automatic, for_target, parity
 from lstm_toolkit import quantization as quantization_module
-from lstm_toolkit.converter_process import convert_elsewhere, quiet_tensorflow
-from lstm_toolkit.errors import ConversionError, InvalidModelError
+from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import bidirectional as bidirectional_pass
 from lstm_toolkit.passes import graft, reset, stock_lstm, transposes
 from lstm_toolkit.passes.plain.lower import lower_model, plain_ops
 from lstm_toolkit.passes.plain.recurrence import FORMS
-from lstm_toolkit.report import Conversion, ConversionReport, LayerReport
+from lstm_toolkit.report import Conversion, ConversionReport
 from lstm_toolkit.representative import Samples, check_early, read_samples
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.runtime.targets import TARGETS
+from lstm_toolkit.sources.source import trace
+from lstm_toolkit.sources.traced import LayerReport
+from lstm_toolkit.stock.converter import run_converter
+from lstm_toolkit.stock.worker import convert_elsewhere
 from lstm_toolkit.tflite import files, graph, recurrent
 
 if TYPE_CHECKING:
-    from lstm_toolkit.traced import TracedModel
+    from lstm_toolkit.sources.traced import TracedModel
 
 logger = logging.getLogger("lstm_toolkit")
 
@@ -209,44 +211,6 @@ def random_samples(tflite: bytes, traced: TracedModel, count: int = 8) -> Sample
     return [dict(zip(names, traced.random_inputs.draw(random, fixed, dtypes), strict=True)) for _ in range(count)]
 
 
-def trace(model: Any, **options: Any) -> TracedModel:
-    """Takes the model as the kind of source that it is."""
-    import keras
-    import tensorflow as tf
-
-    from lstm_toolkit import function_source, gate_source, keras_source, lingvo, lingvo_source
-
-    if isinstance(model, (str, os.PathLike)):
-        path = Path(model)
-        if not path.exists():
-            raise InvalidModelError(f"there is no file {str(path)!r}")
-        logger.info("loading %s", path)
-        model = function_source.load_saved_model(path) if path.is_dir() else keras_source.load(path)
-    logger.info("tracing")
-    if isinstance(model, (lingvo.RNN, lingvo.LSTMCellSimple)):
-        options.pop("on_unsupported")
-        return lingvo_source.trace(model, **options)
-    layers_of_gates = gate_source.layers_of(model)
-    if layers_of_gates is not None:
-        options.pop("on_unsupported")
-        return gate_source.trace(layers_of_gates, **options)
-    tf_keras = sys.modules.get("tf_keras")
-    layers = (keras.layers.Layer, *([tf_keras.layers.Layer] if tf_keras else []))
-    if isinstance(model, layers) or not callable(model):
-        return keras_source.trace(model, **options)
-    fixed = {"state": "auto", "time_major": False}
-    changed = [name for name, value in fixed.items() if options[name] != value]
-    if changed:
-        raise ConversionError(
-            f"{', '.join(changed)} must be settled when a function is traced; convert the Keras model itself, or pass "
-            "state to fusable_lstms"
-        )
-    sizes = {name: options[name] for name in ("batch_size", "time_steps")}
-    if not isinstance(model, tf.types.experimental.ConcreteFunction):
-        model = function_source.concrete(model, input_signature=options["input_signature"], **sizes)
-    return function_source.trace(model, **sizes)
-
-
 _CHOICES = {
     "lowering": ("fused", *FORMS, "auto"),
     "state": ("auto", "reset", "carry", "explicit"),
@@ -385,26 +349,6 @@ def _stock_conversion(traced: TracedModel) -> bytes:
     converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.function], traced.trackable)
     converter.allow_custom_ops = True
     return run_converter(converter)
-
-
-def run_converter(converter: Any) -> bytes:
-    """Runs a `tf.lite.TFLiteConverter` without its chatter (log lines and the paths of temporary folders).
-
-    Raises:
-        ConversionError: with the converter's reason.
-    """
-    try:
-        with quiet_tensorflow():
-            return converter.convert()
-    except Exception as error:  # the converter's own error type is not public
-        raise ConversionError(f"TensorFlow's converter refuses the model: {converter_reason(str(error))}") from error
-
-
-def converter_reason(message: str) -> str:
-    """What the converter says of the op that it stumbled on, or else its first line."""
-    found = re.search(r"'[\w.]+' op .*", message)
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return found[0] if found else lines[0] if lines else "no reason given"
 
 
 def _name_inputs(model: Any, names: tuple[str, ...]) -> None:

@@ -21,9 +21,10 @@ from typing import Any
 from lstm_toolkit.diagnosis import diagnose
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import coupled_gate
-from lstm_toolkit.report import Conversion, LayerReport
+from lstm_toolkit.report import Conversion
 from lstm_toolkit.runtime import targets
 from lstm_toolkit.runtime.trial import is_installed
+from lstm_toolkit.sources.traced import LayerReport
 from lstm_toolkit.tflite import graph, recurrent
 from lstm_toolkit.weights.operands import CELL_COMPOSITE, OPERANDS_OF
 

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import converter_process
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import coupled_gate, int8_scales
 from lstm_toolkit.representative import Samples
+from lstm_toolkit.stock import worker
 from lstm_toolkit.tflite import edit, files, graph, recurrent
 from lstm_toolkit.tflite.recurrent import shuts_gates
 from lstm_toolkit.weights.operands import ABSENT, OPERANDS, OPERANDS_OF, STATES
@@ -76,7 +76,7 @@ def quantize(
     prints = [_fingerprint(model, subgraph, op) for subgraph, op in found]
     for subgraph, op in found:
         _prepare(model, subgraph, op)
-    quantized = converter_process.quantize_elsewhere(
+    quantized = worker.quantize_elsewhere(
         files.write_model(model),
         [list(sample.values()) for sample in calibration],
         io_dtype=io_dtype,

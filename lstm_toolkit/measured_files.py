@@ -143,7 +143,7 @@ def stock(model: Any) -> bytes:
     """
     import tensorflow as tf
 
-    from lstm_toolkit.conversion import run_converter
+    from lstm_toolkit.stock.converter import run_converter
 
     return run_converter(tf.lite.TFLiteConverter.from_keras_model(model))
 

@@ -7,7 +7,7 @@ import numpy as np
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.compare import compare
 from lstm_toolkit.runtime.runner import Runner
-from lstm_toolkit.traced import TracedModel
+from lstm_toolkit.sources.traced import TracedModel
 
 DYNAMIC_SIZES = (16, 23, 11)
 """Sizes that dynamic dimensions take, call by call."""

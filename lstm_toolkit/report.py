@@ -8,29 +8,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.sources.traced import LayerReport
 from lstm_toolkit.tflite.files import write_whole
 
 if TYPE_CHECKING:
     from lstm_toolkit.automatic import AutomaticChoice
     from lstm_toolkit.quantization_report import QuantizationReport
     from lstm_toolkit.runtime.runner import Runner
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerReport:
-    """One call of a recurrent layer.
-
-    Attributes:
-        name: the layer's name, with a number appended from its second call on.
-        layer_class: name of its class.
-        op: the op that it became.
-        reason: why it did not become a fused op, or None if it did.
-    """
-
-    name: str
-    layer_class: str
-    op: str
-    reason: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

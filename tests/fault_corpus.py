@@ -13,7 +13,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from lstm_toolkit.converter_process import quiet_tensorflow
+from lstm_toolkit.stock.converter import quiet_tensorflow
 
 B = schema.BuiltinOperator
 

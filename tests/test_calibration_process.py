@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 import lstm_toolkit as lt
-from lstm_toolkit import converter_process, quantization
+from lstm_toolkit import quantization
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.stock import worker
 
 WAIT = 60
 """Seconds after which a process that should have ended is taken for a stray one."""
@@ -72,7 +73,7 @@ def quantize(tflite, count, at=None, action=lambda: None):
 
 
 def worker_pid() -> int:
-    return converter_process._worker._process.pid
+    return worker._worker._process.pid
 
 
 def test_progress_counts_the_calibrated_samples(float_file, temporary):
@@ -145,14 +146,14 @@ def test_the_caller_is_killed(float_file, tmp_path, kind):
     )
     try:
         assert caller.stdout is not None
-        _, worker = caller.stdout.readline().split()
+        _, started = caller.stdout.readline().split()
         assert caller.stdout.readline().startswith("50 ")
-        assert is_running(int(worker))
+        assert is_running(int(started))
         caller.send_signal(getattr(signal, kind))
         assert caller.wait(WAIT) != 0
     finally:
         caller.kill()
-    assert ends(int(worker))
+    assert ends(int(started))
     assert list(target.parent.iterdir()) == []
     if kind == "SIGINT":
         assert list(scratch.iterdir()) == []

@@ -114,12 +114,11 @@ def test_each_other_order_is_caught():
 def test_each_other_order_is_caught_whatever_the_function(monkeypatch, order):
     """The same for all 24 functions: the converter runs once for each function, and the declaration is changed in its
     result, before the passes and `verify` see it."""
-    from lstm_toolkit import conversion, function_source, parity
+    from lstm_toolkit import conversion, parity
+    from lstm_toolkit.sources import functions
 
-    concrete = function_source.concrete(
-        declared(order, order), input_signature=[SPEC], batch_size=None, time_steps=None
-    )
-    traced = function_source.trace(concrete, batch_size=None, time_steps=None)
+    concrete = functions.concrete(declared(order, order), input_signature=[SPEC], batch_size=None, time_steps=None)
+    traced = functions.trace(concrete, batch_size=None, time_steps=None)
     stock = conversion._stock_conversion(traced)
     for gates in ORDERS:
         with monkeypatch.context() as patch:

@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 import lstm_toolkit
-from lstm_toolkit import converter_process
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.stock import worker
 
 
 def crashing_function():
@@ -47,9 +47,9 @@ def test_a_crash_of_the_converter_is_an_error_and_the_next_conversion_works(fusa
 def test_a_worker_that_is_killed_between_two_requests_is_an_error(fusable):
     signature = [tf.TensorSpec([1, 7, 5], name="x")]
     lstm_toolkit.convert(fusable, input_signature=signature)
-    worker = converter_process._worker
-    worker._process.kill()
-    worker._process.wait()
+    process = worker._worker._process
+    process.kill()
+    process.wait()
     with pytest.raises(ConversionError, match="SIGKILL"):
         lstm_toolkit.convert(fusable, input_signature=signature)
     x = np.ones((1, 7, 5), np.float32)

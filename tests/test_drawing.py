@@ -15,11 +15,11 @@ import tensorflow as tf
 
 import lstm_toolkit
 from lstm_toolkit import models
-from lstm_toolkit.conversion import run_converter
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.inspection.drawing import MOST_OPERATORS, draw
 from lstm_toolkit.inspection.netron import show_in_netron
 from lstm_toolkit.inspection.placement import place
+from lstm_toolkit.stock.converter import run_converter
 
 SVG = "{http://www.w3.org/2000/svg}"
 

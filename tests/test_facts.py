@@ -10,10 +10,11 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 import lstm_toolkit
-from lstm_toolkit import annotation, lingvo
-from lstm_toolkit.conversion import run_converter
+from lstm_toolkit import lingvo
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import graft
+from lstm_toolkit.sources import marks
+from lstm_toolkit.stock.converter import run_converter
 from lstm_toolkit.tflite import edit, files, graph
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE
 
@@ -50,7 +51,7 @@ def marked(own_variables):
     @tf.function(input_signature=[tf.TensorSpec([1, 7, 5])], autograph=False)
     def call(x):
         weights = [tf.convert_to_tensor(variable) for variable in (kernel, recurrent_kernel, bias)]
-        return annotation.lstm(x, [], *weights, layer='a "quoted" name', activation="tanh")[0]
+        return marks.lstm(x, [], *weights, layer='a "quoted" name', activation="tanh")[0]
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([call.get_concrete_function()], module)
     converter.allow_custom_ops = True

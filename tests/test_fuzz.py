@@ -22,9 +22,9 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 import lstm_toolkit
 from lstm_toolkit import models
-from lstm_toolkit.conversion import run_converter
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.passes import bidirectional, small_weights
+from lstm_toolkit.stock.converter import run_converter
 from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.tflite.files import read_model, write_model
 

@@ -12,8 +12,8 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 import lstm_toolkit
 from lstm_toolkit import GateWeights, models
-from lstm_toolkit.conversion import run_converter
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.stock.converter import run_converter
 from lstm_toolkit.tflite import edit, files, graph
 
 from .keras_models import randomized

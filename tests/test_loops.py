@@ -17,9 +17,9 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from keras import layers
 
 import lstm_toolkit
-from lstm_toolkit.conversion import run_converter
 from lstm_toolkit.passes import bidirectional
 from lstm_toolkit.passes.loops import fuse, unrolled
+from lstm_toolkit.stock.converter import run_converter
 from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.tflite.edit import add_constant, operator_code
 

@@ -22,7 +22,7 @@ def files() -> tuple[bytes, bytes]:
     import keras
 
     import lstm_toolkit
-    from lstm_toolkit.codelab import stock_conversion
+    from lstm_toolkit.stock.converter import stock_conversion
 
     model = keras.Sequential([keras.Input((STEPS, INPUT_SIZE)), keras.layers.LSTM(UNITS)])
     return stock_conversion(model, batch_size=1), lstm_toolkit.convert(model).tflite

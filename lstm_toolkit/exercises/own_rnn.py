@@ -165,7 +165,7 @@ def check_declarations(declarations: Any) -> None:
 
 def _difference(letter: str, options: dict[str, Any]) -> float:
     """How far the op, declared with some options, is from one of the six."""
-    from lstm_toolkit.composites import composite
+    from lstm_toolkit.sources.composite import composite
 
     try:
         composite(operands={"x": "input"}, **options)

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from lstm_toolkit import annotation
+from lstm_toolkit.sources import marks
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS
 from lstm_toolkit.weights.operands import GATES, LSTM_COMPOSITE, WEIGHT_OPERANDS
 from lstm_toolkit.weights.packing import PACKED_KINDS, check_packed
@@ -130,7 +130,7 @@ def _declared_composite(
     def body(*tensors: Any) -> Any:
         return function(**dict(zip(arguments, tensors, strict=True)))
 
-    marked = annotation.mark(body, LSTM_COMPOSITE, layer=name, weights=",".join(weights), **attributes)
+    marked = marks.mark(body, LSTM_COMPOSITE, layer=name, weights=",".join(weights), **attributes)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lstm_toolkit import annotation
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.report import LayerReport
 from lstm_toolkit.runtime.random_inputs import RandomInputs
+from lstm_toolkit.sources import marks
+from lstm_toolkit.sources.traced import LayerReport, TracedModel, fixed_shape
 from lstm_toolkit.tflite.recurrent import FUSED_OPS
-from lstm_toolkit.traced import TracedModel, fixed_shape
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import GATES, LSTM_COMPOSITE
@@ -157,7 +156,7 @@ def _marked(name: str, weights: GateWeights, sequence: Any, start: Sequence[Any]
         return outputs, outputs[:, 0, :1] + tf.zeros([weights.units])
 
     attributes = {"weights": ",".join(operands), "gates": ",".join(GATES if weights.has_input_gate else GATES[1:])}
-    marked = annotation.mark(body, LSTM_COMPOSITE, layer=name, carry=carry, **attributes)
+    marked = marks.mark(body, LSTM_COMPOSITE, layer=name, carry=carry, **attributes)
     outputs, c = marked(sequence, *(tf.constant(array) for array in operands.values()), *start)
     batch, steps, _ = sequence.shape
     return tf.ensure_shape(outputs, [batch, steps, weights.output_size]), tf.ensure_shape(c, [batch, weights.units])

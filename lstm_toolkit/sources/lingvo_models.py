@@ -9,12 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from lstm_toolkit import lingvo
-from lstm_toolkit.annotation import last_valid, swapped
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.report import LayerReport
 from lstm_toolkit.runtime.random_inputs import RandomInputs
+from lstm_toolkit.sources.marks import last_valid, swapped
+from lstm_toolkit.sources.traced import LayerReport, TracedModel, fixed_shape
 from lstm_toolkit.tflite.recurrent import FUSED_OPS, SINGLE_STEP_OP
-from lstm_toolkit.traced import TracedModel, fixed_shape
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE
 
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
-from lstm_toolkit.traced import TracedModel, fixed_shape
+from lstm_toolkit.sources.traced import TracedModel, fixed_shape
 
 
 @contextlib.contextmanager
@@ -35,7 +35,7 @@ def fusable_lstms(*, state: str = "auto") -> Iterator[None]:
     """
     import keras
 
-    from lstm_toolkit.keras_layers import RecurrentCalls, recurrent_calls
+    from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
 
     if state not in ("auto", "reset", "carry"):
         raise ValueError(f"state must be one of auto, reset, carry, got {state!r}")

@@ -15,12 +15,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lstm_toolkit.annotation import swapped
 from lstm_toolkit.errors import ConversionError, InvalidModelError
-from lstm_toolkit.keras_layers import RecurrentCalls, recurrent_calls
-from lstm_toolkit.report import LayerReport
 from lstm_toolkit.runtime.random_inputs import RandomInputs
-from lstm_toolkit.traced import TracedModel, fixed_shape
+from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
+from lstm_toolkit.sources.marks import swapped
+from lstm_toolkit.sources.traced import LayerReport, TracedModel, fixed_shape
 
 
 def load(path: Path) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lstm_toolkit import annotation
+from lstm_toolkit.sources import marks
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE
 from lstm_toolkit.weights.packing import LINGVO_COUPLED_GATES, LINGVO_GATES, LINGVO_KINDS, theta_shapes
 
@@ -311,7 +311,7 @@ def _marked(cell: LSTMCellSimple, is_step: bool, has_padding: bool, mark: bool, 
 
     if not mark:
         return body
-    return annotation.mark(
+    return marks.mark(
         body,
         LSTM_COMPOSITE,
         layer=cell.name,

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lstm_toolkit import annotation, general_cells
 from lstm_toolkit.passes.plain.activations import ACTIVATIONS as STEP_ACTIVATIONS
 from lstm_toolkit.passes.plain.activations import SATURATING
 from lstm_toolkit.passes.plain.lower import plain_ops_wanted
-from lstm_toolkit.report import LayerReport
+from lstm_toolkit.sources import general_cells, marks
+from lstm_toolkit.sources.traced import LayerReport
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS, numbered
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE, SIMPLE_RNN_COMPOSITE
 
@@ -238,10 +238,10 @@ class _Recurrent:
         return self.kind != "gru" and gates == "sigmoid" and own in fused
 
     def _activation_name(self, function: Any) -> str | None:
-        for name in sorted(STEP_ACTIVATIONS | set(annotation.ACTIVATIONS)):
+        for name in sorted(STEP_ACTIVATIONS | set(marks.ACTIVATIONS)):
             places = (self.library.activations, getattr(self.library, "ops", None), tf.nn)
             known = [getattr(place, each, None) for place in places for each in (name, _OTHER_NAMES.get(name, name))]
-            if function is annotation.ACTIVATIONS.get(name) or function in [each for each in known if each is not None]:
+            if function is marks.ACTIVATIONS.get(name) or function in [each for each in known if each is not None]:
                 of_keras_2 = name == "hard_sigmoid" and self.library.__name__ == "tf_keras"
                 return "hard_sigmoid_of_keras_2" if of_keras_2 else name
         return None
@@ -269,8 +269,8 @@ class _Recurrent:
         """Marks the layer; returns its output, and the last states of its cells in a flat list."""
         layer = self.layer
         time_major = getattr(layer, "time_major", False)
-        sequence = annotation.swapped(sequences) if time_major else sequences
-        steps = None if mask is None else annotation.swapped(_mask_tensor(mask)) if time_major else _mask_tensor(mask)
+        sequence = marks.swapped(sequences) if time_major else sequences
+        steps = None if mask is None else marks.swapped(_mask_tensor(mask)) if time_major else _mask_tensor(mask)
         valid = steps
         padding = None
         # Only these need the states to stand still over the padding; for the others it is enough to look away.
@@ -307,14 +307,14 @@ class _Recurrent:
                     masked=masked,
                 )
             otherwise = first[0] if first else tf.zeros_like(outputs[:, 0])
-            states += [outputs[:, -1] if valid is None else annotation.last_valid(outputs, valid, otherwise), *others]
+            states += [outputs[:, -1] if valid is None else marks.last_valid(outputs, valid, otherwise), *others]
         last, outputs = (outputs[:, -1], outputs) if valid is None else _padded_outputs(layer, outputs, valid)
         if steps is not None and layer.go_backwards and layer.unroll and layer.zero_output_for_mask:
             # Keras's unrolled loop blanks what it has read backwards by the mask in the order of time.
             outputs = tf.where(steps[:, :, tf.newaxis], outputs, 0.0)
         if not layer.return_sequences:
             return last, states
-        return (annotation.swapped(outputs) if time_major else outputs), states
+        return (marks.swapped(outputs) if time_major else outputs), states
 
 
 def _mask_tensor(mask: Any) -> Any:
@@ -333,17 +333,15 @@ def _marked_cell(
     bias = tf.convert_to_tensor(cell.bias) if cell.use_bias else tf.zeros(kernel.shape[-1:])
     weights = (kernel, recurrent_kernel, bias)
     if simple:
-        return annotation.simple_rnn(sequence, start, *weights, layer=name, activation=activation, carry=carry), []
-    outputs, c = annotation.lstm(
-        sequence, start, *weights, layer=name, activation=activation, masked=masked, carry=carry
-    )
+        return marks.simple_rnn(sequence, start, *weights, layer=name, activation=activation, carry=carry), []
+    outputs, c = marks.lstm(sequence, start, *weights, layer=name, activation=activation, masked=masked, carry=carry)
     return outputs, [c]
 
 
 def _padded_outputs(layer: Any, outputs: Any, valid: Any) -> tuple[Any, Any]:
     """The last output and all outputs as Keras has them: over the padding the last valid output again, or zeros."""
     zeros = tf.zeros_like(outputs[:, 0])
-    last = annotation.last_valid(outputs, valid, zeros)
+    last = marks.last_valid(outputs, valid, zeros)
     filling = tf.zeros_like(last) if layer.zero_output_for_mask else last
     outputs = tf.where(valid[:, :, tf.newaxis], outputs, filling[:, tf.newaxis, :])
     return (outputs[:, -1] if layer.zero_output_for_mask else last), outputs

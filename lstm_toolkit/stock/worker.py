@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import io
-import logging
 import sys
 import tempfile
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,24 +22,9 @@ import numpy.typing as npt
 
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.worker import WorkerProcess, serve
+from lstm_toolkit.stock.converter import quiet_tensorflow
 
 _lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def quiet_tensorflow() -> Iterator[None]:
-    """Keeps TensorFlow's log lines, prints and warnings, which hold paths of files, out of the caller's output."""
-    import tensorflow as tf
-
-    tf_logger = tf.get_logger()
-    level = tf_logger.level
-    tf_logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        tf_logger.setLevel(level)
 
 
 _worker: _Worker | None = None
@@ -166,7 +148,7 @@ def _answer(request: dict[str, Any], progress: Callable[[int], Any]) -> dict[str
 def _convert(request: dict[str, Any], progress: Callable[[int], Any]) -> None:
     import tensorflow as tf
 
-    from lstm_toolkit.conversion import run_converter
+    from lstm_toolkit.stock.converter import run_converter
 
     converter = tf.lite.TFLiteConverter.from_saved_model(request["saved_model"])
     converter.allow_custom_ops = True

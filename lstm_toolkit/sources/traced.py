@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.report import LayerReport
 from lstm_toolkit.runtime.random_inputs import RandomInputs
+
+if TYPE_CHECKING:
+    pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,3 +52,20 @@ def fixed_shape(name: str, shape: list[int | None], batch_size: int | None, time
             raise ConversionError(f"input {name!r} has {rest[0]} time steps; time_steps={time_steps} is not it")
         rest[0] = rest[0] or time_steps
     return [batch_size or batch or 1, *rest]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerReport:
+    """One call of a recurrent layer.
+
+    Attributes:
+        name: the layer's name, with a number appended from its second call on.
+        layer_class: name of its class.
+        op: the op that it became.
+        reason: why it did not become a fused op, or None if it did.
+    """
+
+    name: str
+    layer_class: str
+    op: str
+    reason: str | None = None

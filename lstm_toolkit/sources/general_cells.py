@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from lstm_toolkit import annotation
+from lstm_toolkit.sources import marks
 from lstm_toolkit.weights.operands import CELL_COMPOSITE, SHUT_GATE
 
 PUSHES = {"lstm": (-SHUT_GATE, SHUT_GATE, 0.0, 0.0), "gru": (SHUT_GATE, 0.0, 0.0)}
@@ -58,11 +58,11 @@ def marked(
         outputs = tf.transpose(runs[0], [1, 0, 2])
         return (outputs, runs[1][-1]) if count == 2 else outputs
 
-    function = annotation.mark(
+    function = marks.mark(
         body,
         CELL_COMPOSITE,
         layer=layer,
-        weights=annotation.KERAS_WEIGHTS,
+        weights=marks.KERAS_WEIGHTS,
         kind=kind,
         activation=activation,
         recurrent_activation=recurrent_activation,
