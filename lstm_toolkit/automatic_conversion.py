@@ -18,7 +18,7 @@ from lstm_toolkit.quantization_report import QuantizationReport
 from lstm_toolkit.report import Conversion, ConversionReport
 from lstm_toolkit.representative import Samples
 from lstm_toolkit.runtime.runner import RUNTIMES, Runner
-from lstm_toolkit.sources import source as source_sources
+from lstm_toolkit.sources.source import trace
 from lstm_toolkit.sources.traced import LayerReport, TracedModel
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.files import read_model
@@ -138,7 +138,7 @@ def _source(model: Any, trace_options: Mapping[str, Any], merge: bool) -> _Sourc
 
 
 def _fused_source(model: Any, trace_options: Mapping[str, Any], merge: bool) -> _Source:
-    traced = source_sources.trace(model, **trace_options)
+    traced = trace(model, **trace_options)
     file, report, carried = conversion.lowered(traced, merge=merge, form="fused")
     steps = _steps(file)
 
@@ -152,7 +152,7 @@ def _fused_source(model: Any, trace_options: Mapping[str, Any], merge: bool) -> 
 
 def _plain_source(model: Any, trace_options: Mapping[str, Any], merge: bool) -> _Source:
     with plain_ops(True):
-        traced = source_sources.trace(model, **trace_options)
+        traced = trace(model, **trace_options)
         file, report, carried = conversion.lowered(traced, merge=merge, form="loop")
     sequences = [spec.shape[1] or 0 for spec in traced.function.inputs if len(spec.shape) > 1]
     steps = max(sequences, default=0) * len(report.layers)

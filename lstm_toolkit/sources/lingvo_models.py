@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lstm_toolkit import lingvo
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
+from lstm_toolkit.sources import lingvo_modules as lingvo
 from lstm_toolkit.sources.marks import last_valid, swapped
 from lstm_toolkit.sources.traced import LayerReport, TracedModel, fixed_shape
 from lstm_toolkit.tflite.recurrent import FUSED_OPS, SINGLE_STEP_OP

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from lstm_toolkit.errors import ConversionError, InvalidModelError
 
 if TYPE_CHECKING:
     from lstm_toolkit.sources.traced import TracedModel
-from lstm_toolkit.conversion import logger
+
+logger = logging.getLogger("lstm_toolkit")
 
 
 def trace(model: Any, **options: Any) -> TracedModel:
@@ -19,8 +21,8 @@ def trace(model: Any, **options: Any) -> TracedModel:
     import keras
     import tensorflow as tf
 
-    from lstm_toolkit import lingvo
     from lstm_toolkit.sources import bare_weights, functions, keras_models, lingvo_models
+    from lstm_toolkit.sources import lingvo_modules as lingvo
 
     if isinstance(model, (str, os.PathLike)):
         path = Path(model)
