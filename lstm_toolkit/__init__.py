@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from lstm_toolkit.benchmark_result import BenchmarkResult as BenchmarkResult
     from lstm_toolkit.benchmarking import benchmark as benchmark
     from lstm_toolkit.conversion import convert as convert
-    from lstm_toolkit.diagnosis import Finding as Finding
-    from lstm_toolkit.diagnosis import diagnose as diagnose
+    from lstm_toolkit.doctor.diagnose import Finding as Finding
+    from lstm_toolkit.doctor.diagnose import diagnose as diagnose
+    from lstm_toolkit.doctor.repair import Repair as Repair
+    from lstm_toolkit.doctor.repair import repair as repair
     from lstm_toolkit.gate_plot import plot_gates as plot_gates
     from lstm_toolkit.inspection.read import LstmNode as LstmNode
     from lstm_toolkit.inspection.read import ModelSummary as ModelSummary
     from lstm_toolkit.inspection.read import inspect as inspect
-    from lstm_toolkit.mending import Repair as Repair
-    from lstm_toolkit.mending import repair as repair
     from lstm_toolkit.passes.plain.lower import lower as lower
     from lstm_toolkit.report import Conversion as Conversion
     from lstm_toolkit.report import ConversionReport as ConversionReport
@@ -41,24 +41,24 @@ _MODULES = {
     "BenchmarkResult": "benchmark_result",
     "Conversion": "report",
     "ConversionReport": "report",
-    "Finding": "diagnosis",
+    "Finding": "doctor.diagnose",
     "GateWeights": "weights.gate_weights",
     "LstmNode": "inspection.read",
     "ModelSummary": "inspection.read",
-    "Repair": "mending",
+    "Repair": "doctor.repair",
     "Runner": "runtime.runner",
     "SweepConfig": "sweeping",
     "SweepResult": "sweeping",
     "benchmark": "benchmarking",
     "composite": "sources.composite",
     "convert": "conversion",
-    "diagnose": "diagnosis",
+    "diagnose": "doctor.diagnose",
     "fusable_lstms": "sources.functions",
     "grid": "sweeping",
     "inspect": "inspection.read",
     "lower": "passes.plain.lower",
     "plot_gates": "gate_plot",
-    "repair": "mending",
+    "repair": "doctor.repair",
     "sweep": "sweeping",
 }
 

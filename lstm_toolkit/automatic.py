@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import ConversionError, LstmToolkitError, ParityError
-from lstm_toolkit.representative import Samples
+from lstm_toolkit.quantization.samples import Samples
 from lstm_toolkit.runtime import compare
 from lstm_toolkit.runtime.runner import RUNTIMES
 from lstm_toolkit.runtime.stopwatch import stopwatch

@@ -8,15 +8,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lstm_toolkit import automatic, conversion, parity, quantization
+from lstm_toolkit import automatic, conversion, parity
 from lstm_toolkit.automatic import Candidate
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes.plain.lower import lower, plain_ops
 from lstm_toolkit.passes.plain.match import matches
 from lstm_toolkit.passes.plain.recurrence import FORMS
-from lstm_toolkit.quantization_report import QuantizationReport
+from lstm_toolkit.quantization import quantize
+from lstm_toolkit.quantization.report import QuantizationReport
+from lstm_toolkit.quantization.samples import Samples
 from lstm_toolkit.report import Conversion, ConversionReport
-from lstm_toolkit.representative import Samples
 from lstm_toolkit.runtime.runner import RUNTIMES, Runner
 from lstm_toolkit.sources.source import trace
 from lstm_toolkit.sources.traced import LayerReport, TracedModel
@@ -202,4 +203,4 @@ class _Files:
     def _make_quantized(
         self, form: str, steps_per_turn: int | None, kind: str
     ) -> tuple[bytes, QuantizationReport | None]:
-        return quantization.quantize(self.float32(form, steps_per_turn), kind, self._samples)
+        return quantize.quantize(self.float32(form, steps_per_turn), kind, self._samples)

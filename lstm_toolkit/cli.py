@@ -120,7 +120,7 @@ def diagnose(model: Path, target: str | None, run: bool, as_json: bool) -> None:
 
     The exit code is 3 where an error or a warning was found, and 0 otherwise.
     """
-    from lstm_toolkit.diagnosis import diagnose as diagnose_model
+    from lstm_toolkit.doctor.diagnose import diagnose as diagnose_model
 
     with _reporting_errors(), _silent_stderr():
         try:
@@ -142,7 +142,7 @@ def diagnose(model: Path, target: str | None, run: bool, as_json: bool) -> None:
 @json_option
 def repair(model: Path, output: Path, codes: tuple[str, ...], as_json: bool) -> None:
     """Mends the faults of the .tflite file MODEL that can be mended without its source."""
-    from lstm_toolkit.mending import repair as repair_model
+    from lstm_toolkit.doctor.repair import repair as repair_model
 
     with _reporting_errors():
         try:

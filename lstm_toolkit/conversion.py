@@ -16,14 +16,14 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit import automatic, for_target, parity
-from lstm_toolkit import quantization as quantization_module
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import bidirectional as bidirectional_pass
 from lstm_toolkit.passes import graft, reset, stock_lstm, transposes
 from lstm_toolkit.passes.plain.lower import lower_model, plain_ops
 from lstm_toolkit.passes.plain.recurrence import FORMS
+from lstm_toolkit.quantization import quantize as quantization_module
+from lstm_toolkit.quantization.samples import Samples, check_early, read_samples
 from lstm_toolkit.report import Conversion, ConversionReport
-from lstm_toolkit.representative import Samples, check_early, read_samples
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.runtime.targets import TARGETS
 from lstm_toolkit.sources.source import trace

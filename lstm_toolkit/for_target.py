@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from lstm_toolkit.diagnosis import diagnose
+from lstm_toolkit.doctor.diagnose import diagnose
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import coupled_gate
 from lstm_toolkit.report import Conversion

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lstm_toolkit.diagnosis import diagnose
 from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.doctor.diagnose import diagnose
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.runtime.targets import MICRO_OPS
 from lstm_toolkit.runtime.trial import random_calls, require_micro, run_on

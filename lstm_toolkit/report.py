@@ -13,7 +13,7 @@ from lstm_toolkit.tflite.files import write_whole
 
 if TYPE_CHECKING:
     from lstm_toolkit.automatic import AutomaticChoice
-    from lstm_toolkit.quantization_report import QuantizationReport
+    from lstm_toolkit.quantization.report import QuantizationReport
     from lstm_toolkit.runtime.runner import Runner
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import lstm_toolkit as lt
-from lstm_toolkit import quantization
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.quantization import quantize as quantize_quantization
 from lstm_toolkit.stock import worker
 
 WAIT = 60
@@ -68,7 +68,7 @@ def quantize(tflite, count, at=None, action=lambda: None):
         if number == at:
             action()
 
-    quantized, _ = quantization.quantize(tflite, "int8", samples(count), calibrate=True, progress=progress)
+    quantized, _ = quantize_quantization.quantize(tflite, "int8", samples(count), calibrate=True, progress=progress)
     return quantized, done
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import lstm_toolkit as lt
-from lstm_toolkit import faults
-from lstm_toolkit.diagnosis import SEVERITIES
+from lstm_toolkit.doctor import faults
+from lstm_toolkit.doctor.diagnose import SEVERITIES
 from lstm_toolkit.runtime.targets import MICRO_OPS
 
 from . import fault_corpus

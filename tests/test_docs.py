@@ -17,7 +17,7 @@ from bs4 import BeautifulSoup
 
 import lstm_toolkit
 from lstm_toolkit.cli import main
-from lstm_toolkit.faults import FAULTS
+from lstm_toolkit.doctor.faults import FAULTS
 
 from .jupyterlab import browse, needs_chromium
 from .tools import tool

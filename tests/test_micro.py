@@ -21,9 +21,10 @@ from ai_edge_litert.tools import flatbuffer_utils
 from click.testing import CliRunner
 
 import lstm_toolkit
-from lstm_toolkit import GateWeights, cli, lingvo, quantization
+from lstm_toolkit import GateWeights, cli, lingvo
 from lstm_toolkit.errors import InvalidModelError, LstmToolkitError
 from lstm_toolkit.micro import c_array, method_name, micro_report, save_c_array
+from lstm_toolkit.quantization import quantize
 from lstm_toolkit.runtime import trial
 from lstm_toolkit.runtime.targets import MICRO_OPS
 from lstm_toolkit.weights import reference
@@ -200,7 +201,7 @@ def int8_files(float_files):
     for name in FUSED:
         tflite = float_files[name][1].tflite
         kind, samples = IO_DTYPES.get(name, "float32"), int8_samples(tflite)
-        files[name] = quantization.quantize(tflite, "int8", samples, calibrate=True, io_dtype=kind)[0]
+        files[name] = quantize.quantize(tflite, "int8", samples, calibrate=True, io_dtype=kind)[0]
     return files
 
 

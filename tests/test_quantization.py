@@ -22,8 +22,10 @@ import numpy as np
 import pytest
 
 import lstm_toolkit as lt
-from lstm_toolkit import GateWeights, int8, lingvo, quantization
+from lstm_toolkit import GateWeights, lingvo
 from lstm_toolkit.errors import ConversionError, ParityError
+from lstm_toolkit.quantization import int8 as int8_quantization
+from lstm_toolkit.quantization import quantize
 from lstm_toolkit.quantization_view import quantization_view
 from lstm_toolkit.stock import converter, worker
 from lstm_toolkit.weights.operands import OPERANDS
@@ -44,7 +46,7 @@ class Form:
     """A model, the options of its conversion, and the limit of its int8 error, or why it has no int8 form."""
 
     build: Any
-    int8: float | str = PLAIN
+    int8_quantization: float | str = PLAIN
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -252,7 +254,7 @@ def test_enough_forms():
 def test_fewer_bits_for_weights(name, kind):
     tflite = float_file(name)
     samples = drawn(tflite, SAMPLES, seed=1)
-    quantized, report = quantization.quantize(tflite, kind, samples)
+    quantized, report = quantize.quantize(tflite, kind, samples)
     assert report.kept_float == ()
     types = {tensor.dtype for graph in lt.inspect(quantized).subgraphs for tensor in graph.tensors}
     assert {"float16": "float16", "dynamic": "int8"}[kind] in types
@@ -268,7 +270,7 @@ def test_int8(name):
     carries = name == "stateful"
     tflite = float_file(name, "split")
     samples = drawn(tflite, SAMPLES, seed=1)
-    quantized, report = quantization.quantize(tflite, "int8", samples, calibrate=True)
+    quantized, report = quantize.quantize(tflite, "int8", samples, calibrate=True)
     calibrated = samples[:40] if carries else [sample for number, sample in enumerate(samples) if number % 5]
     assert max(errors_on(tflite, quantized, calibrated)) < FORMS[name].int8
     assert report.held_out
@@ -289,7 +291,7 @@ def test_what_cannot_be_int8_is_refused_before_the_calibration(name, monkeypatch
     monkeypatch.setattr(worker, "quantize_elsewhere", lambda *_, **__: pytest.fail("calibrates"))
     tflite = float_file(name, "split")
     with pytest.raises(ConversionError, match=f"layer '.*' cannot be int8: .*{FORMS[name].int8}.*; (pass|drop)"):
-        quantization.quantize(tflite, "int8", drawn(tflite, 20, seed=1), calibrate=True)
+        quantize.quantize(tflite, "int8", drawn(tflite, 20, seed=1), calibrate=True)
 
 
 def test_a_clipped_projection_is_refused(monkeypatch):
@@ -301,7 +303,7 @@ def test_a_clipped_projection_is_refused(monkeypatch):
 
     tflite = fault_corpus.edited(float_file("lingvo, projection"), clip)
     with pytest.raises(ConversionError, match="as if their zero point were 0; drop proj_clip"):
-        quantization.quantize(tflite, "int8", drawn(tflite, 20, seed=1), calibrate=True)
+        quantize.quantize(tflite, "int8", drawn(tflite, 20, seed=1), calibrate=True)
 
 
 def test_gates_that_padding_shuts():
@@ -325,7 +327,7 @@ def test_hidden_values_of_one_sign_before_a_projection():
     weights = dataclasses.replace(gates(7, outputs=5), cell_gate_bias=np.full(8, 1.5))
     tflite = lt.convert(weights, verify=False, **STEPS).tflite
     samples = drawn(tflite, SAMPLES, seed=1)
-    quantized, _ = quantization.quantize(tflite, "int8", samples, calibrate=True)
+    quantized, _ = quantize.quantize(tflite, "int8", samples, calibrate=True)
     assert max(errors_on(tflite, quantized, [s for n, s in enumerate(samples) if n % 5])) < VARIANT
     hidden = lt.inspect(quantized).lstm_nodes[0].intermediates[4]
     assert abs(hidden.quantization.zero_point[0]) <= 1
@@ -342,7 +344,7 @@ def test_cell_states_that_stay_small_and_that_grow(size, scale):
     samples = drawn(tflite, SAMPLES, seed=1)
     if size < 1:
         samples = [{name: x / 10 for name, x in sample.items()} for sample in samples]
-    quantized, _ = quantization.quantize(tflite, "int8", samples, calibrate=True)
+    quantized, _ = quantize.quantize(tflite, "int8", samples, calibrate=True)
     cell_state = dict(lt.inspect(quantized).lstm_nodes[0].operands)["cell_state"]
     assert cell_state.quantization.scale == (scale,)
     assert max(errors_on(tflite, quantized, [s for n, s in enumerate(samples) if n % 5])) < VARIANT
@@ -353,13 +355,13 @@ def test_a_cell_state_beyond_the_kernels_tanh_is_refused():
     weights = dataclasses.replace(gates(8), cell_gate_bias=bias, input_gate_bias=bias, forget_gate_bias=bias)
     tflite = lt.convert(weights, time_steps=120, verify=False).tflite
     with pytest.raises(ConversionError, match=r"layer 'lstm_l0' cannot be int8: its cell state reaches \d+, and"):
-        quantization.quantize(tflite, "int8", drawn(tflite, 20, seed=1), calibrate=True)
+        quantize.quantize(tflite, "int8", drawn(tflite, 20, seed=1), calibrate=True)
 
 
 def test_a_coupled_gate_beside_layer_normalization_gets_weights_of_its_own():
     tflite = float_file("lingvo, normalized, coupled")
     samples = drawn(tflite, 20, seed=1)
-    quantized, _ = quantization.quantize(tflite, "int8", samples, calibrate=True)
+    quantized, _ = quantize.quantize(tflite, "int8", samples, calibrate=True)
     assert not lt.inspect(tflite).lstm_nodes[0].weights.has_input_gate
     weights = lt.inspect(quantized).lstm_nodes[0].weights
     np.testing.assert_array_equal(weights.input_to_input_weights, weights.input_to_forget_weights)
@@ -376,7 +378,7 @@ def in_this_process(tflite, samples, *, io_dtype, kept_float=(), progress=None):
 
     with converter.quiet_tensorflow():
         model = read_model(bytes(Calibrator(tflite).calibrate(lambda: iter(samples))))
-        int8.widen_ranges(model)
+        int8_quantization.widen_ranges(model)
         dtype = tf.dtypes.as_dtype(io_dtype)
         return mlir_quantize(write_model(model), input_data_type=dtype, output_data_type=dtype)
 
@@ -390,10 +392,10 @@ def test_wider_ranges_help_new_samples(monkeypatch):
         tflite = lt.convert(model, verify=False).tflite
         seen, new = drawn(tflite, SAMPLES, seed=seed), drawn(tflite, 150, seed=100 + seed)
         noise = []
-        for margin in (0.0, int8.RANGE_MARGIN):
-            monkeypatch.setattr(int8, "RANGE_MARGIN", margin)
-            quantized, _ = int8.quantize(tflite, seen, io_dtype="float32")
-            noise.append([quantization.compare_files(tflite, quantized, each)[0] for each in (seen, new)])
+        for margin in (0.0, int8_quantization.RANGE_MARGIN):
+            monkeypatch.setattr(int8_quantization, "RANGE_MARGIN", margin)
+            quantized, _ = int8_quantization.quantize(tflite, seen, io_dtype="float32")
+            noise.append([quantize.compare_files(tflite, quantized, each)[0] for each in (seen, new)])
             monkeypatch.undo()
             monkeypatch.setattr(worker, "quantize_elsewhere", in_this_process)
         gains.append([wide.signal_to_noise - tight.signal_to_noise for tight, wide in zip(*noise, strict=True)])
@@ -543,7 +545,7 @@ def test_limits_of_the_report(int8_conversion):
 
 def test_a_calibration_that_is_too_small_is_warned_of(int8_conversion):
     model, data, _ = int8_conversion
-    with pytest.warns(quantization.QuantizationWarning, match="the ranges were taken on 3 samples only"):
+    with pytest.warns(quantize.QuantizationWarning, match="the ranges were taken on 3 samples only"):
         conversion = lt.convert(model, quantization="int8", representative_dataset=data[:3], verify=False)
     assert conversion.report.quantization.warnings == ("the ranges were taken on 3 samples only; give some hundred",)
     assert not conversion.report.quantization.held_out
@@ -553,7 +555,7 @@ def test_names_of_int8_operands_are_those_of_the_float_file():
     """By them `Runner.state` and `inspect` know layers; two layers of one shape must not be mixed up."""
     model = as_initialized(sequential((6, 5), 2, lstm(5, stateful=True), lstm(5, stateful=True)), 3)
     tflite = lt.convert(model, verify=False).tflite
-    quantized, _ = quantization.quantize(tflite, "int8", drawn(tflite, 30, seed=1), calibrate=True)
+    quantized, _ = quantize.quantize(tflite, "int8", drawn(tflite, 30, seed=1), calibrate=True)
     before, after = ({node.name: node for node in lt.inspect(each).lstm_nodes} for each in (tflite, quantized))
     assert list(before) == list(after)
     for name, node in before.items():
@@ -571,7 +573,7 @@ def test_names_of_int8_operands_are_those_of_the_float_file():
 def viewed():
     tflite = float_file("stacked", "split")
     samples = drawn(tflite, 30, seed=1)
-    quantized, _ = quantization.quantize(tflite, "int8", samples, calibrate=True)
+    quantized, _ = quantize.quantize(tflite, "int8", samples, calibrate=True)
     return tflite, quantized, samples, quantization_view(quantized, tflite, samples)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import lstm_toolkit as lt
-from lstm_toolkit import conversion, representative
+from lstm_toolkit import conversion
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.quantization import samples as samples_quantization
 
 NAMES, SHAPES, DTYPES = ("a", "b"), ([1, 4, 3], [2, 5]), (np.float32, np.int32)
 
@@ -22,11 +23,11 @@ def two(count: int = 6) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read(dataset):
-    return representative.read_samples(dataset, NAMES, SHAPES, DTYPES)
+    return samples_quantization.read_samples(dataset, NAMES, SHAPES, DTYPES)
 
 
 def read_one(dataset, shape=(1, 4, 3), dtype=np.float32):
-    return representative.read_samples(dataset, ["x"], [shape], [dtype])
+    return samples_quantization.read_samples(dataset, ["x"], [shape], [dtype])
 
 
 A, B = two()
@@ -114,7 +115,7 @@ def test_refused_for_two_inputs():
 
 
 def test_a_generator_without_end_is_stopped(monkeypatch):
-    monkeypatch.setattr(representative, "MOST_SAMPLES", 20)
+    monkeypatch.setattr(samples_quantization, "MOST_SAMPLES", 20)
     with pytest.raises(ValueError, match="does not end after 20 samples; let it end"):
         read_one(lambda: itertools.repeat(A[0]))
     assert len(read_one(itertools.islice(itertools.repeat(A[0]), 20))) == 20
@@ -185,28 +186,28 @@ def samples_of(array):
 def test_warnings():
     random = np.random.default_rng(0)
     seen, new = random.uniform(-1, 1, (40, 1, 3)), random.uniform(-1, 1, (10, 1, 3))
-    assert representative.warnings_about(samples_of(seen), samples_of(new)) == []
-    (few,) = representative.warnings_about(samples_of(seen[:19]), samples_of(new * 0.9))
+    assert samples_quantization.warnings_about(samples_of(seen), samples_of(new)) == []
+    (few,) = samples_quantization.warnings_about(samples_of(seen[:19]), samples_of(new * 0.9))
     assert few == "the ranges were taken on 19 samples only; give some hundred"
-    (outside,) = representative.warnings_about(samples_of(seen), samples_of(4 * new))
+    (outside,) = samples_quantization.warnings_about(samples_of(seen), samples_of(4 * new))
     assert "of the held-out values of input 'x' are outside of -0.9" in outside
     far = seen.copy()
     far[3, 0, 1] = 40
-    (wide,) = representative.warnings_about(samples_of(far), samples_of(new))
+    (wide,) = samples_quantization.warnings_about(samples_of(far), samples_of(new))
     assert "the range of input 'x' is 22 times as wide as that of the held-out samples" in wide
 
 
 def test_integer_inputs_have_no_range():
     ids = [{"x": np.full((1, 3), number, np.int32)} for number in range(30)]
-    assert representative.warnings_about(ids[:25], ids[25:]) == []
+    assert samples_quantization.warnings_about(ids[:25], ids[25:]) == []
 
 
 def test_split():
     samples = samples_of(np.arange(50).reshape(50, 1, 1))
-    calibration, held_out = representative.split(samples, in_order=False)
+    calibration, held_out = samples_quantization.split(samples, in_order=False)
     assert [int(s["x"][0, 0]) for s in held_out] == list(range(0, 50, 5))
     assert len(calibration) == 40
-    calibration, held_out = representative.split(samples, in_order=True)
+    calibration, held_out = samples_quantization.split(samples, in_order=True)
     assert [int(s["x"][0, 0]) for s in calibration + held_out] == list(range(50))
     assert len(held_out) == 10
-    assert representative.split(samples[:9], in_order=False) == (samples[:9], [])
+    assert samples_quantization.split(samples[:9], in_order=False) == (samples[:9], [])

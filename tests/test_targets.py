@@ -15,9 +15,11 @@ import pytest
 from ai_edge_litert.tools import flatbuffer_utils
 
 import lstm_toolkit
-from lstm_toolkit import GateWeights, diagnosis, quantization
+from lstm_toolkit import GateWeights
+from lstm_toolkit.doctor import diagnose
 from lstm_toolkit.errors import ConversionError, LstmToolkitError
 from lstm_toolkit.passes.plain.lower import lower
+from lstm_toolkit.quantization import quantize
 from lstm_toolkit.runtime import trial
 from lstm_toolkit.runtime.targets import TARGETS
 
@@ -91,7 +93,7 @@ def activation_of(number, model):
 
 def quantized(kind, tflite):
     calibration = [dict(call) for call in trial.random_calls(tflite, count=20)]
-    return quantization.quantize(tflite, kind, calibration, calibrate=kind == "int8")[0]
+    return quantize.quantize(tflite, kind, calibration, calibrate=kind == "int8")[0]
 
 
 DERIVED = {
@@ -229,7 +231,7 @@ def test_a_trial_finds_what_the_runtime_does(files):
 
 def test_what_only_a_trial_finds(files, monkeypatch):
     """A fault that no rule knows of yet."""
-    monkeypatch.setattr(diagnosis, "FAULTS", ())
+    monkeypatch.setattr(diagnose, "FAULTS", ())
     assert lstm_toolkit.diagnose(files["plain"], target="compiled") == ()
     (finding,) = lstm_toolkit.diagnose(files["plain"], target="compiled", run=True)
     assert (finding.code, finding.severity, finding.location) == ("trial", "error", "compiled")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.diagnosis import Diagnosis, Finding, gravest_first
+from lstm_toolkit.doctor.diagnose import Diagnosis, Finding, gravest_first
 from lstm_toolkit.exercises import require, require_several
 
 Array = npt.NDArray[np.float32]

@@ -160,7 +160,7 @@ def _quantize(request: dict[str, Any], progress: Callable[[int], Any]) -> None:
     from tensorflow.lite.python.convert import mlir_quantize
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    from lstm_toolkit import int8
+    from lstm_toolkit.quantization import int8
     from lstm_toolkit.tflite import files
 
     folder = Path(request["folder"])

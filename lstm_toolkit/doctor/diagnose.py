@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lstm_toolkit.display.tables import Table, Tabular
-from lstm_toolkit.faults import FAULTS
+from lstm_toolkit.doctor.faults import FAULTS
 from lstm_toolkit.runtime.targets import TARGETS
 from lstm_toolkit.tflite import files
 
@@ -23,7 +23,7 @@ class Finding:
     """One fault in one place.
 
     Attributes:
-        code: stable name of the kind of fault; `FAULTS` in `lstm_toolkit.faults` lists those of files.
+        code: stable name of the kind of fault; `FAULTS` in `lstm_toolkit.doctor.faults` lists those of files.
         severity: "error": results are wrong, or the file does not run; "warning": results may be wrong, or it is much
             slower than it could be; "note": something to know.
         message: the fact.

@@ -7,9 +7,9 @@ import os
 from collections.abc import Collection
 from typing import Any
 
-from lstm_toolkit.diagnosis import Diagnosis, gravest_first, of_file
 from lstm_toolkit.display.tables import Table, Tabular
-from lstm_toolkit.faults import FAULTS
+from lstm_toolkit.doctor.diagnose import Diagnosis, gravest_first, of_file
+from lstm_toolkit.doctor.faults import FAULTS
 from lstm_toolkit.tflite import files
 
 

@@ -19,7 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import coupled_gate, int8_scales
-from lstm_toolkit.representative import Samples
+from lstm_toolkit.quantization.samples import Samples
 from lstm_toolkit.stock import worker
 from lstm_toolkit.tflite import edit, files, graph, recurrent
 from lstm_toolkit.tflite.recurrent import shuts_gates

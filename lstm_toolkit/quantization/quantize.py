@@ -6,10 +6,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from lstm_toolkit import int8
 from lstm_toolkit.passes import small_weights
-from lstm_toolkit.quantization_report import QuantizationReport, compare_files
-from lstm_toolkit.representative import Samples, split, warnings_about
+from lstm_toolkit.quantization import int8
+from lstm_toolkit.quantization.report import QuantizationReport, compare_files
+from lstm_toolkit.quantization.samples import Samples, split, warnings_about
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.tflite import files
 

@@ -1,0 +1,1 @@
+"""What is wrong with a `.tflite` file, and what can be mended."""
