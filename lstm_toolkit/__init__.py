@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from lstm_toolkit import widgets as widgets
     from lstm_toolkit.benchmark_result import BenchmarkResult as BenchmarkResult
     from lstm_toolkit.benchmarking import benchmark as benchmark
-    from lstm_toolkit.conversion import convert as convert
+    from lstm_toolkit.conversion.convert import convert as convert
+    from lstm_toolkit.conversion.report import Conversion as Conversion
+    from lstm_toolkit.conversion.report import ConversionReport as ConversionReport
     from lstm_toolkit.doctor.diagnose import Finding as Finding
     from lstm_toolkit.doctor.diagnose import diagnose as diagnose
     from lstm_toolkit.doctor.repair import Repair as Repair
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from lstm_toolkit.inspection.read import ModelSummary as ModelSummary
     from lstm_toolkit.inspection.read import inspect as inspect
     from lstm_toolkit.passes.plain.lower import lower as lower
-    from lstm_toolkit.report import Conversion as Conversion
-    from lstm_toolkit.report import ConversionReport as ConversionReport
     from lstm_toolkit.runtime.runner import Runner as Runner
     from lstm_toolkit.sources.composite import composite as composite
     from lstm_toolkit.sources.functions import fusable_lstms as fusable_lstms
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "BenchmarkResult": "benchmark_result",
-    "Conversion": "report",
-    "ConversionReport": "report",
+    "Conversion": "conversion.report",
+    "ConversionReport": "conversion.report",
     "Finding": "doctor.diagnose",
     "GateWeights": "weights.gate_weights",
     "LstmNode": "inspection.read",
@@ -51,7 +51,7 @@ _MODULES = {
     "SweepResult": "sweeping",
     "benchmark": "benchmarking",
     "composite": "sources.composite",
-    "convert": "conversion",
+    "convert": "conversion.convert",
     "diagnose": "doctor.diagnose",
     "fusable_lstms": "sources.functions",
     "grid": "sweeping",

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lstm_toolkit.conversion.report import Conversion
 from lstm_toolkit.errors import InvalidModelError
-from lstm_toolkit.report import Conversion
 from lstm_toolkit.runtime.runner import Runner
 
 Load = Callable[[], tuple[Callable[[], Any] | None, Callable[[], Any]]]

@@ -80,7 +80,7 @@ def convert(model: Path, output: Path, as_json: bool, **options: Any) -> None:
 
     MODEL is a .keras or .h5 file, or the folder of a SavedModel that was exported as fusable.
     """
-    from lstm_toolkit.conversion import convert as convert_model
+    from lstm_toolkit.conversion.convert import convert as convert_model
 
     _check_folder(output)
     with _reporting_errors(), _progress(), _silent_stderr():

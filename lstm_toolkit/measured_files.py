@@ -150,7 +150,7 @@ def stock(model: Any) -> bytes:
 
 def converted(model: Any, **options: Any) -> bytes:
     """The file of `lstm_toolkit.convert`."""
-    from lstm_toolkit.conversion import convert
+    from lstm_toolkit.conversion.convert import convert
 
     return convert(model, **options).tflite
 

@@ -164,7 +164,7 @@ def _converted(config: Mapping[str, Any], figures: dict[str, Any]) -> bytes:
     import keras
 
     from lstm_toolkit import models
-    from lstm_toolkit.conversion import convert
+    from lstm_toolkit.conversion.convert import convert
 
     keras.backend.clear_session()
     model = source if Path(source).suffix else getattr(models, source)(**config["sizes"])

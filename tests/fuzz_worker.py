@@ -23,13 +23,13 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from lstm_toolkit.doctor import diagnose as diagnose_doctor
-from lstm_toolkit.doctor import repair as repair_doctor
+import lstm_toolkit as lt
 from lstm_toolkit.errors import LstmToolkitError
 from lstm_toolkit.gate_layout import gate_layout
 from lstm_toolkit.inspection import read
 from lstm_toolkit.passes import bidirectional
 from lstm_toolkit.passes.loops import fuse
+from lstm_toolkit.runtime.targets import TARGETS
 
 SECONDS = 2.0
 MEMORY = 512 * 2**20
@@ -56,8 +56,8 @@ def show(data: bytes) -> None:
 
 def diagnose(data: bytes) -> None:
     """The doctor, for every runtime, and what it shows."""
-    for target in (None, *diagnose_doctor.TARGETS):
-        found = diagnose_doctor.diagnose(data, target=target)
+    for target in (None, *TARGETS):
+        found = lt.diagnose(data, target=target)
     json.dumps(found.to_dict(), allow_nan=False)
     assert "\x1b" not in str(found)
     assert "<script" not in found._repr_html_()
@@ -65,7 +65,7 @@ def diagnose(data: bytes) -> None:
 
 def repair(data: bytes) -> None:
     """Repairs, and reads what came of it."""
-    repaired = repair_doctor.repair(data)
+    repaired = lt.repair(data)
     assert "<script" not in repaired._repr_html_()
     read.inspect(repaired.tflite)
 

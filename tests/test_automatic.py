@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import lstm_toolkit
-from lstm_toolkit import automatic
-from lstm_toolkit.automatic import Candidate, candidates, choose
+from lstm_toolkit.conversion import choice as choice_conversion
+from lstm_toolkit.conversion.choice import Candidate, candidates, choose
 from lstm_toolkit.errors import ConversionError, InvalidModelError, ParityError
 from lstm_toolkit.runtime import stopwatch
 
@@ -235,7 +235,7 @@ def fake_times(monkeypatch):
         def timed(calls, seconds):
             return {way: 1.0 if all(word in str(way) for word in words) else 1.3 for way in calls}
 
-        choose_really = automatic.choose
+        choose_really = choice_conversion.choose
         monkeypatch.setattr(stopwatch, "choose", lambda *a, **k: choose_really(*a, **k, timed=timed))
 
     return prefer

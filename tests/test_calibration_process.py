@@ -17,7 +17,7 @@ import pytest
 
 import lstm_toolkit as lt
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.quantization import quantize as quantize_quantization
+from lstm_toolkit.quantization.quantize import quantize as quantize_file
 from lstm_toolkit.stock import worker
 
 WAIT = 60
@@ -68,7 +68,7 @@ def quantize(tflite, count, at=None, action=lambda: None):
         if number == at:
             action()
 
-    quantized, _ = quantize_quantization.quantize(tflite, "int8", samples(count), calibrate=True, progress=progress)
+    quantized, _ = quantize_file(tflite, "int8", samples(count), calibrate=True, progress=progress)
     return quantized, done
 
 

@@ -114,7 +114,8 @@ def test_each_other_order_is_caught():
 def test_each_other_order_is_caught_whatever_the_function(monkeypatch, order):
     """The same for all 24 functions: the converter runs once for each function, and the declaration is changed in its
     result, before the passes and `verify` see it."""
-    from lstm_toolkit import conversion, parity
+    from lstm_toolkit.conversion import convert as conversion
+    from lstm_toolkit.conversion import parity
     from lstm_toolkit.sources import functions
 
     concrete = functions.concrete(declared(order, order), input_signature=[SPEC], batch_size=None, time_steps=None)
@@ -445,7 +446,12 @@ def test_option_1_time_major(random):
     function = with_zeros(keras_like(time_major=True), weights, result=1)
     conversion = convert(function, input_signature=[spec])
     assert lstm_toolkit.inspect(conversion).lstm_nodes[0].layout == "time_major"
-    check(conversion, lambda x: numpy_lstm(x, *weights, time_major=True)[0], random=random, shape=(TIME, BATCH, INPUTS))
+    check(
+        conversion,
+        lambda x: numpy_lstm(x, *weights, time_major=True)[0],
+        random=random,
+        shape=(TIME, BATCH, INPUTS),
+    )
 
 
 @pytest.mark.parametrize("result", [0, 1], ids=["last", "sequence"])

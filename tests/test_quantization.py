@@ -24,7 +24,7 @@ import pytest
 import lstm_toolkit as lt
 from lstm_toolkit import GateWeights, lingvo
 from lstm_toolkit.errors import ConversionError, ParityError
-from lstm_toolkit.quantization import int8 as int8_quantization
+from lstm_toolkit.quantization import int8 as int8_module
 from lstm_toolkit.quantization import quantize
 from lstm_toolkit.quantization_view import quantization_view
 from lstm_toolkit.stock import converter, worker
@@ -46,7 +46,7 @@ class Form:
     """A model, the options of its conversion, and the limit of its int8 error, or why it has no int8 form."""
 
     build: Any
-    int8_quantization: float | str = PLAIN
+    int8: float | str = PLAIN
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -378,7 +378,7 @@ def in_this_process(tflite, samples, *, io_dtype, kept_float=(), progress=None):
 
     with converter.quiet_tensorflow():
         model = read_model(bytes(Calibrator(tflite).calibrate(lambda: iter(samples))))
-        int8_quantization.widen_ranges(model)
+        int8_module.widen_ranges(model)
         dtype = tf.dtypes.as_dtype(io_dtype)
         return mlir_quantize(write_model(model), input_data_type=dtype, output_data_type=dtype)
 
@@ -392,9 +392,9 @@ def test_wider_ranges_help_new_samples(monkeypatch):
         tflite = lt.convert(model, verify=False).tflite
         seen, new = drawn(tflite, SAMPLES, seed=seed), drawn(tflite, 150, seed=100 + seed)
         noise = []
-        for margin in (0.0, int8_quantization.RANGE_MARGIN):
-            monkeypatch.setattr(int8_quantization, "RANGE_MARGIN", margin)
-            quantized, _ = int8_quantization.quantize(tflite, seen, io_dtype="float32")
+        for margin in (0.0, int8_module.RANGE_MARGIN):
+            monkeypatch.setattr(int8_module, "RANGE_MARGIN", margin)
+            quantized, _ = int8_module.quantize(tflite, seen, io_dtype="float32")
             noise.append([quantize.compare_files(tflite, quantized, each)[0] for each in (seen, new)])
             monkeypatch.undo()
             monkeypatch.setattr(worker, "quantize_elsewhere", in_this_process)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lstm_toolkit as lt
-from lstm_toolkit import conversion
+from lstm_toolkit.conversion import convert
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.quantization import samples as samples_quantization
 
@@ -157,20 +157,20 @@ def model():
     ],
 )
 def test_options_are_checked_before_tracing(model, monkeypatch, options, message):
-    monkeypatch.setattr(conversion, "trace", lambda *_, **__: pytest.fail("traces"))
+    monkeypatch.setattr(convert, "trace", lambda *_, **__: pytest.fail("traces"))
     with pytest.raises(ValueError, match=message):
         lt.convert(model, **options)
 
 
 @pytest.mark.parametrize("dataset", [[], broken(np.inf), [A[0][:, :2]]], ids=["empty", "infinity", "shape"])
 def test_samples_are_checked_before_converting(model, monkeypatch, dataset):
-    monkeypatch.setattr(conversion, "lowered", lambda *_, **__: pytest.fail("converts"))
+    monkeypatch.setattr(convert, "lowered", lambda *_, **__: pytest.fail("converts"))
     with pytest.raises(ValueError, match="representative_dataset"):
         lt.convert(model, quantization="int8", representative_dataset=dataset)
 
 
 def test_open_time_is_refused_before_converting(monkeypatch):
-    monkeypatch.setattr(conversion, "lowered", lambda *_, **__: pytest.fail("converts"))
+    monkeypatch.setattr(convert, "lowered", lambda *_, **__: pytest.fail("converts"))
     model = keras.Sequential([keras.Input((None, 3), name="x"), keras.layers.LSTM(5)])
     with pytest.raises(ConversionError, match=r"inputs \['x'\] have open sizes, and int8 needs fixed ones; pass"):
         lt.convert(model, quantization="int8", representative_dataset=A)

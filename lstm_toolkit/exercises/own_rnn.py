@@ -72,7 +72,7 @@ def check_marked(marked: Any) -> None:
     require(callable(marked), "mark the function: lstm_toolkit.composite(...)(colleagues_lstm)")
     import tensorflow as tf
 
-    from lstm_toolkit.conversion import convert
+    from lstm_toolkit.conversion.convert import convert
     from lstm_toolkit.errors import LstmToolkitError
     from lstm_toolkit.inspection.read import inspect
 

@@ -99,7 +99,7 @@ def small_files() -> dict[str, bytes]:
     import keras
 
     from lstm_toolkit import models
-    from lstm_toolkit.conversion import convert
+    from lstm_toolkit.conversion.convert import convert
     from lstm_toolkit.passes.plain.lower import lower
 
     layers, sequence = keras.layers, keras.Input((TIME_STEPS, INPUT_SIZE), batch_size=1)

@@ -12,7 +12,7 @@ from lstm_toolkit.sources.traced import LayerReport
 from lstm_toolkit.tflite.files import write_whole
 
 if TYPE_CHECKING:
-    from lstm_toolkit.automatic import AutomaticChoice
+    from lstm_toolkit.conversion.choice import AutomaticChoice
     from lstm_toolkit.quantization.report import QuantizationReport
     from lstm_toolkit.runtime.runner import Runner
 

@@ -18,10 +18,10 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from lstm_toolkit.conversion.report import Conversion
 from lstm_toolkit.doctor.diagnose import diagnose
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import coupled_gate
-from lstm_toolkit.report import Conversion
 from lstm_toolkit.runtime import targets
 from lstm_toolkit.runtime.trial import is_installed
 from lstm_toolkit.sources.traced import LayerReport

@@ -15,7 +15,10 @@ import click
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit import automatic, for_target, parity
+from lstm_toolkit.conversion import choice as choice_conversion
+from lstm_toolkit.conversion import parity
+from lstm_toolkit.conversion import target as target_conversion
+from lstm_toolkit.conversion.report import Conversion, ConversionReport
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import bidirectional as bidirectional_pass
 from lstm_toolkit.passes import graft, reset, stock_lstm, transposes
@@ -23,7 +26,6 @@ from lstm_toolkit.passes.plain.lower import lower_model, plain_ops
 from lstm_toolkit.passes.plain.recurrence import FORMS
 from lstm_toolkit.quantization import quantize as quantization_module
 from lstm_toolkit.quantization.samples import Samples, check_early, read_samples
-from lstm_toolkit.report import Conversion, ConversionReport
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.runtime.targets import TARGETS
 from lstm_toolkit.sources.source import trace
@@ -130,9 +132,9 @@ def convert(
     if target not in (None, *TARGETS):
         raise ValueError(f"target must be one of {', '.join(TARGETS)} or None, got {target!r}")
     _check_quantization(quantization, representative_dataset, io_dtype, lowering)
-    automatic.check_options(lowering, quantization, max_error, time_budget)
+    choice_conversion.check_options(lowering, quantization, max_error, time_budget)
     if target is not None:
-        return for_target.convert_for(target, functools.partial(convert, model), options)
+        return target_conversion.convert_for(target, functools.partial(convert, model), options)
     logger.info("loading TensorFlow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     trace_options = {
@@ -145,7 +147,7 @@ def convert(
     }
     merge = bidirectional == "fused" and quantization != "int8"
     if lowering == "auto":
-        from lstm_toolkit.automatic_conversion import convert_fastest
+        from lstm_toolkit.conversion.fastest import convert_fastest
 
         return convert_fastest(
             model,
@@ -273,7 +275,7 @@ def lowered(traced: TracedModel, *, merge: bool, form: str) -> tuple[bytes, Conv
     fused = form == "fused"
     merged = bidirectional_pass.merge_bidirectional(model) if merge and fused else {}
     reset.reset_states(model, keep=grafted.carried)
-    forms = for_target.wanted()
+    forms = target_conversion.wanted()
     forms.prepare(model)
     form = forms.plain_form(model, form)
     plain = {} if fused else lower_model(model, form=form, steps_per_turn=forms.steps_per_turn)

@@ -8,8 +8,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lstm_toolkit import automatic, conversion, parity
-from lstm_toolkit.automatic import Candidate
+from lstm_toolkit.conversion import choice as choice_conversion
+from lstm_toolkit.conversion import convert, parity
+from lstm_toolkit.conversion.choice import Candidate
+from lstm_toolkit.conversion.report import Conversion, ConversionReport
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes.plain.lower import lower, plain_ops
 from lstm_toolkit.passes.plain.match import matches
@@ -17,7 +19,6 @@ from lstm_toolkit.passes.plain.recurrence import FORMS
 from lstm_toolkit.quantization import quantize
 from lstm_toolkit.quantization.report import QuantizationReport
 from lstm_toolkit.quantization.samples import Samples
-from lstm_toolkit.report import Conversion, ConversionReport
 from lstm_toolkit.runtime.runner import RUNTIMES, Runner
 from lstm_toolkit.sources.source import trace
 from lstm_toolkit.sources.traced import LayerReport, TracedModel
@@ -78,10 +79,10 @@ def convert_fastest(
         ConversionError: if no way is left, or the model cannot be converted at all.
     """
     source = _source(model, trace_options, merge)
-    samples = conversion.random_samples(source.file, source.traced)
+    samples = convert.random_samples(source.file, source.traced)
     files = _Files(source, samples)
     quantizations = (None, "dynamic") if max_error is not None else (kind,)
-    ways = automatic.candidates(
+    ways = choice_conversion.candidates(
         quantizations=quantizations,
         runtimes=runtimes,
         fused=source.fused,
@@ -97,7 +98,7 @@ def convert_fastest(
             errors[way] = parity.verify(file, source.traced, reset=reset, runtime=way.runtime)
 
     logger.info("timing")
-    choice = automatic.choose(
+    choice = choice_conversion.choose(
         ways,
         lambda way: Runner(files.file(way)[0], runtime=way.runtime),
         Runner(source.file),
@@ -140,7 +141,7 @@ def _source(model: Any, trace_options: Mapping[str, Any], merge: bool) -> _Sourc
 
 def _fused_source(model: Any, trace_options: Mapping[str, Any], merge: bool) -> _Source:
     traced = trace(model, **trace_options)
-    file, report, carried = conversion.lowered(traced, merge=merge, form="fused")
+    file, report, carried = convert.lowered(traced, merge=merge, form="fused")
     steps = _steps(file)
 
     def lowered(form: str, steps_per_turn: int | None) -> bytes:
@@ -154,7 +155,7 @@ def _fused_source(model: Any, trace_options: Mapping[str, Any], merge: bool) -> 
 def _plain_source(model: Any, trace_options: Mapping[str, Any], merge: bool) -> _Source:
     with plain_ops(True):
         traced = trace(model, **trace_options)
-        file, report, carried = conversion.lowered(traced, merge=merge, form="loop")
+        file, report, carried = convert.lowered(traced, merge=merge, form="loop")
     sequences = [spec.shape[1] or 0 for spec in traced.function.inputs if len(spec.shape) > 1]
     steps = max(sequences, default=0) * len(report.layers)
 
@@ -163,7 +164,7 @@ def _plain_source(model: Any, trace_options: Mapping[str, Any], merge: bool) -> 
             return file
         _check_steps(steps)
         with plain_ops(True):
-            return conversion.lowered(traced, merge=merge, form=form)[0]
+            return convert.lowered(traced, merge=merge, form=form)[0]
 
     return _Source(traced, file, report, carried, False, lowered)
 

@@ -1,0 +1,1 @@
+"""`convert`: from a request to a checked file."""
