@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from lstm_toolkit import errors as errors
     from lstm_toolkit import lingvo as lingvo
     from lstm_toolkit import widgets as widgets
-    from lstm_toolkit.benchmark_result import BenchmarkResult as BenchmarkResult
-    from lstm_toolkit.benchmarking import benchmark as benchmark
+    from lstm_toolkit.benchmarking.benchmark import benchmark as benchmark
+    from lstm_toolkit.benchmarking.result import BenchmarkResult as BenchmarkResult
     from lstm_toolkit.conversion.convert import convert as convert
     from lstm_toolkit.conversion.report import Conversion as Conversion
     from lstm_toolkit.conversion.report import ConversionReport as ConversionReport
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from lstm_toolkit.runtime.runner import Runner as Runner
     from lstm_toolkit.sources.composite import composite as composite
     from lstm_toolkit.sources.functions import fusable_lstms as fusable_lstms
-    from lstm_toolkit.sweeping import SweepConfig as SweepConfig
-    from lstm_toolkit.sweeping import SweepResult as SweepResult
-    from lstm_toolkit.sweeping import grid as grid
-    from lstm_toolkit.sweeping import sweep as sweep
+    from lstm_toolkit.sweeping.sweep import SweepConfig as SweepConfig
+    from lstm_toolkit.sweeping.sweep import SweepResult as SweepResult
+    from lstm_toolkit.sweeping.sweep import grid as grid
+    from lstm_toolkit.sweeping.sweep import sweep as sweep
     from lstm_toolkit.weights.gate_weights import GateWeights as GateWeights
 
 _MODULES = {
-    "BenchmarkResult": "benchmark_result",
+    "BenchmarkResult": "benchmarking.result",
     "Conversion": "conversion.report",
     "ConversionReport": "conversion.report",
     "Finding": "doctor.diagnose",
@@ -47,19 +47,19 @@ _MODULES = {
     "ModelSummary": "inspection.read",
     "Repair": "doctor.repair",
     "Runner": "runtime.runner",
-    "SweepConfig": "sweeping",
-    "SweepResult": "sweeping",
-    "benchmark": "benchmarking",
+    "SweepConfig": "sweeping.sweep",
+    "SweepResult": "sweeping.sweep",
+    "benchmark": "benchmarking.benchmark",
     "composite": "sources.composite",
     "convert": "conversion.convert",
     "diagnose": "doctor.diagnose",
     "fusable_lstms": "sources.functions",
-    "grid": "sweeping",
+    "grid": "sweeping.sweep",
     "inspect": "inspection.read",
     "lower": "passes.plain.lower",
     "plot_gates": "gate_plot",
     "repair": "doctor.repair",
-    "sweep": "sweeping",
+    "sweep": "sweeping.sweep",
 }
 
 _SUBMODULES = ("errors", "lingvo", "widgets")

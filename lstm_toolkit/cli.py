@@ -220,7 +220,7 @@ def export(model: Path, output: Path, name: str, run: bool, as_json: bool) -> No
 @json_option
 def bench(models: tuple[Path, ...], threads: int, csv_file: Path | None, as_json: bool, **options: Any) -> None:
     """Times the .tflite files MODEL side by side on random inputs; ratios are to the first."""
-    from lstm_toolkit.benchmarking import benchmark
+    from lstm_toolkit.benchmarking.benchmark import benchmark
 
     if csv_file is not None:
         _check_folder(csv_file)

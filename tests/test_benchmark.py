@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from scipy.stats import binom, quantile_test
 
 import lstm_toolkit
-from lstm_toolkit import benchmarking
-from lstm_toolkit.benchmark_result import BenchmarkResult, ModelTiming, Overhead, Ratio, Timing, median_interval
-from lstm_toolkit.benchmarking import benchmark
+from lstm_toolkit.benchmarking import benchmark as benchmark_benchmarking
+from lstm_toolkit.benchmarking.benchmark import benchmark
+from lstm_toolkit.benchmarking.result import BenchmarkResult, ModelTiming, Overhead, Ratio, Timing, median_interval
 from lstm_toolkit.errors import InvalidModelError
 
 from .keras_models import randomized
@@ -71,7 +71,7 @@ class Machine:
 @pytest.fixture
 def on(monkeypatch):
     def use(machine):
-        monkeypatch.setattr(benchmarking, "time", SimpleNamespace(perf_counter=machine.clock))
+        monkeypatch.setattr(benchmark_benchmarking, "time", SimpleNamespace(perf_counter=machine.clock))
         return machine
 
     return use
@@ -320,7 +320,7 @@ def test_inputs_for_all_and_for_each(conversion):
 
 
 def test_random_inputs_are_seeded():
-    from lstm_toolkit.benchmark_subjects import _RandomInputs
+    from lstm_toolkit.benchmarking.subjects import _RandomInputs
 
     shapes = {"a": (2, -1, 3), "tokens": (4,), "bytes": (50,), "flags": (9,)}
     dtypes = {"a": np.float32, "tokens": np.int64, "bytes": np.int8, "flags": np.bool_}
@@ -370,7 +370,7 @@ def test_every_round_loads_files_anew(conversion, monkeypatch):
 
 
 def test_names():
-    from lstm_toolkit.benchmark_subjects import named_models
+    from lstm_toolkit.benchmarking.subjects import named_models
 
     assert list(named_models(["a/b.tflite", "c/b.tflite", b"", sum])) == ["b", "b (2)", "model 3", "sum"]
     assert list(named_models("a/b.tflite")) == ["b"]
@@ -425,7 +425,7 @@ def test_peak_memory_is_what_a_file_adds(tmp_path):
 def test_timing_does_not_import_tensorflow(conversion, tmp_path):
     conversion.save(tmp_path / "model.tflite")
     code = (
-        "import sys; from lstm_toolkit.benchmarking import benchmark\n"
+        "import sys; from lstm_toolkit.benchmarking.benchmark import benchmark\n"
         "result = benchmark(sys.argv[1], runs=6, warmup=1, progress=True)\n"
         "str(result); result.plot(); result.pareto()\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"

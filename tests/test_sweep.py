@@ -24,8 +24,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from lstm_toolkit import sweep_values, sweep_worker
-from lstm_toolkit.sweeping import SweepConfig, SweepResult, SweepRow, grid, sweep
+from lstm_toolkit.sweeping import values, worker
+from lstm_toolkit.sweeping.sweep import SweepConfig, SweepResult, SweepRow, grid, sweep
 
 FAKE = """
 import os, sys, time
@@ -76,9 +76,9 @@ class Fake:
 def fake(tmp_path, monkeypatch):
     script = tmp_path / "worker.py"
     script.write_text(FAKE)
-    monkeypatch.setattr(sweep_worker, "COMMAND", (sys.executable, str(script)))
+    monkeypatch.setattr(worker, "COMMAND", (sys.executable, str(script)))
     yield Fake(tmp_path)
-    assert not sweep_worker._children
+    assert not worker._children
 
 
 def is_alive(pid):
@@ -217,16 +217,16 @@ def test_a_process_pool_that_breaks_loses_no_row(tmp_path):
     assert [row.error for row in rows] == [None] * 8
     assert [row.config.runs for row in rows] == list(range(1, 9))
     assert {row.executor for row in rows} == {"ProcessPoolExecutor", "1 process of sweep"}
-    assert not sweep_worker._children
+    assert not worker._children
 
 
 def idle_children():
-    return len(sweep_worker._idle)
+    return len(worker._idle)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_forked_process_leaves_the_children_of_its_parent_alone(monkeypatch):
-    monkeypatch.setattr(sweep_worker, "_idle", [None])
+    monkeypatch.setattr(worker, "_idle", [None])
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
         assert pool.submit(idle_children).result() == 0
     assert idle_children() == 1
@@ -244,7 +244,7 @@ def test_an_interrupted_sweep_is_taken_up_where_it_stopped(fake, tmp_path):
     configs, results = fake.configs("answer", "fail", "answer", "answer", "answer"), tmp_path / "rows.jsonl"
     with pytest.raises(KeyboardInterrupt):
         sweep(configs, results=results, progress=interrupt_at(3))
-    assert not sweep_worker._children
+    assert not worker._children
     whole = results.read_bytes()
     assert [json.loads(line)["size"] for line in whole.splitlines()] == [0, 1, 2]
     results.write_bytes(whole + whole.splitlines()[0][:-30])
@@ -305,7 +305,7 @@ def test_no_process_is_left_when_the_sweep_is_ended(fake, tmp_path, number):
     script = tmp_path / "script.py"
     script.write_text(
         "from lstm_toolkit import sweep_worker, sweeping\n"
-        f"sweep_worker.COMMAND = {sweep_worker.COMMAND!r}\n"
+        f"sweep_worker.COMMAND = {worker.COMMAND!r}\n"
         f"options = {dict(fake.configs('answer', 'hang')[1].options)!r}\n"
         "configs = [sweeping.SweepConfig('unidirectional', options=options | {'number': n}) for n in (1, 2)]\n"
         "sweeping.sweep(configs, workers=2)\n"
@@ -431,9 +431,9 @@ def test_a_grid_has_every_combination_the_last_changing_first():
 
 
 def test_the_builders_are_those_of_the_models_module():
-    tree = ast.parse((Path(sweep_values.__file__).parent / "models.py").read_text())
+    tree = ast.parse((Path(values.__file__).parent / "models.py").read_text())
     functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    assert tuple(name for name in functions if not name.startswith("_")) == sweep_values.BUILDERS
+    assert tuple(name for name in functions if not name.startswith("_")) == values.BUILDERS
 
 
 def test_a_result_shows_itself_and_is_csv_and_json(tmp_path):
@@ -468,5 +468,5 @@ def test_a_result_shows_itself_and_is_csv_and_json(tmp_path):
 
 
 def test_sweeping_needs_no_tensorflow():
-    code = "import sys, lstm_toolkit.sweeping; assert not {'tensorflow', 'keras', 'dask'} & set(sys.modules)"
+    code = "import sys, lstm_toolkit.sweeping.sweep; assert not {'tensorflow', 'keras', 'dask'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

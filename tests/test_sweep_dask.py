@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from lstm_toolkit.sweeping import SweepConfig, grid, sweep
+from lstm_toolkit.sweeping.sweep import SweepConfig, grid, sweep
 
 from .test_sweep import write_sum
 

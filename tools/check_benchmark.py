@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from lstm_toolkit.benchmarking import benchmark
+from lstm_toolkit.benchmarking.benchmark import benchmark
 from lstm_toolkit.measured_files import Sizes, fused, lstm_model
 from lstm_toolkit.runtime.runner import Runner
 

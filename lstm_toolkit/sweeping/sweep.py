@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from lstm_toolkit.sweep_values import SweepConfig, SweepResult, SweepRow, grid
-from lstm_toolkit.sweep_worker import end_children, files_digest, measure_elsewhere
+from lstm_toolkit.sweeping.values import SweepConfig, SweepResult, SweepRow, grid
+from lstm_toolkit.sweeping.worker import end_children, files_digest, measure_elsewhere
 
 logger = logging.getLogger("lstm_toolkit")
 

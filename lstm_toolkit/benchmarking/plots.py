@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogFormatter
 
-from lstm_toolkit.benchmark_result import COLUMNS, BenchmarkResult
+from lstm_toolkit.benchmarking.result import COLUMNS, BenchmarkResult
 from lstm_toolkit.display.picture import Picture
 
 # Of Okabe and Ito, which colour-blind people can tell apart, made lighter.

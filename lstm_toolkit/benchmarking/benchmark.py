@@ -19,8 +19,8 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.benchmark_result import COLUMNS, BenchmarkResult, ModelTiming, Overhead, Timing
-from lstm_toolkit.benchmark_subjects import Subject, named_models, subjects
+from lstm_toolkit.benchmarking.result import COLUMNS, BenchmarkResult, ModelTiming, Overhead, Timing
+from lstm_toolkit.benchmarking.subjects import Subject, named_models, subjects
 
 BLOCK = 1000.0
 """Microseconds that the timed calls of one column in one round last at least."""

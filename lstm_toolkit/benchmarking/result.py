@@ -272,7 +272,7 @@ class BenchmarkResult(Tabular):
 
     def plot(self) -> Picture:
         """Bars of the median time with and without copies; a line from the first to the third quartile."""
-        from lstm_toolkit.benchmark_plots import bars
+        from lstm_toolkit.benchmarking.plots import bars
 
         return bars(self)
 
@@ -286,7 +286,7 @@ class BenchmarkResult(Tabular):
         Raises:
             ValueError: for a name that is no model's, or if nothing is left to draw.
         """
-        from lstm_toolkit.benchmark_plots import pareto
+        from lstm_toolkit.benchmarking.plots import pareto
 
         return pareto(self, errors)
 

@@ -1,0 +1,1 @@
+"""Times models side by side."""

@@ -1,0 +1,1 @@
+"""Measures many configurations."""
