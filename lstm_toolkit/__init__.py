@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lstm_toolkit.doctor.diagnose import diagnose as diagnose
     from lstm_toolkit.doctor.repair import Repair as Repair
     from lstm_toolkit.doctor.repair import repair as repair
-    from lstm_toolkit.gate_plot import plot_gates as plot_gates
+    from lstm_toolkit.gate_pictures.figure import plot_gates as plot_gates
     from lstm_toolkit.inspection.read import LstmNode as LstmNode
     from lstm_toolkit.inspection.read import ModelSummary as ModelSummary
     from lstm_toolkit.inspection.read import inspect as inspect
@@ -57,7 +57,7 @@ _MODULES = {
     "grid": "sweeping.sweep",
     "inspect": "inspection.read",
     "lower": "passes.plain.lower",
-    "plot_gates": "gate_plot",
+    "plot_gates": "gate_pictures.figure",
     "repair": "doctor.repair",
     "sweep": "sweeping.sweep",
 }

@@ -171,11 +171,11 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
         data = files.read_bytes(model)
         try:
             if output is None:
-                from lstm_toolkit.gate_layout import gate_layout
+                from lstm_toolkit.gate_pictures.layout import gate_layout
 
                 click.echo(str(gate_layout(data, node=node)))
                 return
-            from lstm_toolkit.gate_plot import plot_gates
+            from lstm_toolkit.gate_pictures.figure import plot_gates
 
             figure = plot_gates(data, gate=gate, node=node)
         except ValueError as error:

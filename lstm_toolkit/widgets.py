@@ -15,9 +15,9 @@ try:
 except ImportError as error:
     raise ImportError("the panels need ipywidgets: pip install 'lstm_toolkit[codelabs]'") from error
 
-from lstm_toolkit import layout_comparison, lowering_comparison
 from lstm_toolkit.display.tables import Table
-from lstm_toolkit.measured_files import LIMITS, Sizes
+from lstm_toolkit.panels import layouts, lowerings
+from lstm_toolkit.panels.measured import LIMITS, Sizes
 
 
 def compare_layouts() -> LayoutPanel:
@@ -34,7 +34,7 @@ def explore_gates(source: Any = None) -> Any:
     Raises:
         TypeError, ValueError, InvalidModelError: as `plot_gates`.
     """
-    from lstm_toolkit.explore_gates import explore_gates as panel
+    from lstm_toolkit.panels.gates import explore_gates as panel
 
     return panel(source)
 
@@ -140,22 +140,19 @@ class LayoutPanel(_SizesPanel):
 
     def __init__(self) -> None:
         self.memory = _html()
-        self.comparison: layout_comparison.LayoutComparison | None = None
+        self.comparison: layouts.LayoutComparison | None = None
         super().__init__("Convert and measure", Sizes(3, 5, 2, 4), above=[self.memory])
 
     def _show(self, sizes: Sizes) -> None:
-        orders = layout_comparison.memory_orders(sizes)
+        orders = layouts.memory_orders(sizes)
         drawings = "".join(
-            f"<h4>{html.escape(layout_comparison.caption(order))}</h4>{layout_comparison.drawing(order)}"
-            for order in orders
+            f"<h4>{html.escape(layouts.caption(order))}</h4>{layouts.drawing(order)}" for order in orders
         )
-        self.memory.value = _section(
-            _paragraph(layout_comparison.LEGEND) + drawings + _table(layout_comparison.strides_table(orders))
-        )
+        self.memory.value = _section(_paragraph(layouts.LEGEND) + drawings + _table(layouts.strides_table(orders)))
 
     def _measure(self, sizes: Sizes) -> None:
-        self.comparison = layout_comparison.compare(sizes)
-        self.results.value = _section(_table(self.comparison.tables()[1]) + _paragraph(layout_comparison.NOTE))
+        self.comparison = layouts.compare(sizes)
+        self.results.value = _section(_table(self.comparison.tables()[1]) + _paragraph(layouts.NOTE))
 
 
 class LoweringPanel(_SizesPanel):
@@ -169,25 +166,25 @@ class LoweringPanel(_SizesPanel):
 
     def __init__(self) -> None:
         self.quantity = ipywidgets.Dropdown(
-            options=list(lowering_comparison.QUANTITIES),
+            options=list(lowerings.QUANTITIES),
             description="Bars show",
             style={"description_width": "5.5em"},
             layout=ipywidgets.Layout(width="22em"),
         )
         self.picture = _html()
-        self.comparison: lowering_comparison.LoweringComparison | None = None
+        self.comparison: lowerings.LoweringComparison | None = None
         self.quantity.observe(lambda _: self._draw(), "value")
         super().__init__("Convert and measure", Sizes(1, 28, 8, 20), below=[self.quantity, self.picture])
 
     def _measure(self, sizes: Sizes) -> None:
-        self.comparison = lowering_comparison.compare(sizes)
+        self.comparison = lowerings.compare(sizes)
         tables = "".join(map(_table, self.comparison.tables()))
-        self.results.value = _section(tables + _paragraph(lowering_comparison.NOTE))
+        self.results.value = _section(tables + _paragraph(lowerings.NOTE))
         self._draw()
 
     def _draw(self) -> None:
         if self.comparison is not None:
-            drawn = lowering_comparison.picture(self.comparison, self.quantity.value)
+            drawn = lowerings.picture(self.comparison, self.quantity.value)
             self.picture.value = _section(drawn._repr_html_())
 
 

@@ -25,7 +25,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 import lstm_toolkit as lt
 from lstm_toolkit.errors import LstmToolkitError
-from lstm_toolkit.gate_layout import gate_layout
+from lstm_toolkit.gate_pictures.layout import gate_layout
 from lstm_toolkit.inspection import read
 from lstm_toolkit.passes import bidirectional
 from lstm_toolkit.passes.loops import fuse

@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 
 from lstm_toolkit import GateWeights
-from lstm_toolkit.gate_layout import gate_layout
-from lstm_toolkit.gate_steps import STEPS, step_svg, tiles
+from lstm_toolkit.gate_pictures.layout import gate_layout
+from lstm_toolkit.gate_pictures.steps import STEPS, step_svg, tiles
 
 from .test_gate_layout import Cell, keras_arrays, torch_state
 
 pytest.importorskip("ipywidgets", reason="comes with the extra codelabs")
 import ipywidgets
 
-from lstm_toolkit.explore_gates import ALL_GATES, GatePanel, explore_gates
+from lstm_toolkit.panels.gates import ALL_GATES, GatePanel, explore_gates
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -10,7 +10,7 @@ import pytest
 
 from lstm_toolkit import GateWeights
 from lstm_toolkit.errors import InvalidModelError
-from lstm_toolkit.gate_layout import gate_layout
+from lstm_toolkit.gate_pictures.layout import gate_layout
 
 UNITS, INPUTS, OUTPUTS = 5, 3, 4
 
@@ -271,7 +271,7 @@ def test_destination_outside_is_refused(random):
 def test_no_framework_is_imported():
     code = (
         "import sys, numpy as np; from lstm_toolkit.weights.gate_weights import GateWeights; "
-        "from lstm_toolkit.gate_plot import plot_gates; "
+        "from lstm_toolkit.gate_pictures.figure import plot_gates; "
         "plot_gates(GateWeights.from_keras([np.ones((3, 20)), np.ones((5, 20))])); "
         "print(sorted({'tensorflow', 'keras', 'torch', 'ai_edge_litert', 'matplotlib.pyplot'} & set(sys.modules)))"
     )

@@ -18,8 +18,8 @@ from PIL import Image
 import lstm_toolkit
 from lstm_toolkit import GateWeights, lingvo
 from lstm_toolkit.errors import InvalidModelError
-from lstm_toolkit.gate_canvas import COLORS, HATCHES, LINES
-from lstm_toolkit.gate_plot import plot_gates
+from lstm_toolkit.gate_pictures.canvas import COLORS, HATCHES, LINES
+from lstm_toolkit.gate_pictures.figure import plot_gates
 
 from .test_gate_layout import Cell, Layer, everything, keras_arrays, torch_state
 

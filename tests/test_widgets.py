@@ -11,10 +11,13 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from lstm_toolkit import codelab, layout_comparison, lowering_comparison, measured_files, widgets
+from lstm_toolkit import codelab, widgets
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.lowering_comparison import LoweringComparison
-from lstm_toolkit.measured_files import Candidate, MeasuredFile, Sizes
+from lstm_toolkit.panels import layouts as layouts_panels
+from lstm_toolkit.panels import lowerings as lowerings_panels
+from lstm_toolkit.panels import measured
+from lstm_toolkit.panels.lowerings import LoweringComparison
+from lstm_toolkit.panels.measured import Candidate, MeasuredFile, Sizes
 
 SIZES = Sizes(batch_size=3, time_steps=5, input_size=2, units=4)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -25,15 +28,15 @@ def refuse(model):
 
 
 def carry(model):
-    return measured_files.converted(model, state="carry")
+    return measured.converted(model, state="carry")
 
 
 def other_weights(model):
-    return measured_files.converted(measured_files.lstm_model(SIZES, seed=9))
+    return measured.converted(measured.lstm_model(SIZES, seed=9))
 
 
 CANDIDATES = (
-    *lowering_comparison.LOWERINGS,
+    *lowerings_panels.LOWERINGS,
     Candidate("refused", refuse),
     Candidate("carrying", carry),
     Candidate("other weights", other_weights),
@@ -42,16 +45,16 @@ CANDIDATES = (
 
 @pytest.fixture(scope="module")
 def lowerings():
-    return lowering_comparison.compare(SIZES, rounds=10, candidates=CANDIDATES)
+    return lowerings_panels.compare(SIZES, rounds=10, candidates=CANDIDATES)
 
 
 @pytest.fixture(scope="module")
 def layouts():
-    return layout_comparison.compare(SIZES, rounds=10)
+    return layouts_panels.compare(SIZES, rounds=10)
 
 
 def drawn(order):
-    return ElementTree.fromstring(layout_comparison.drawing(order).replace("<svg ", f'<svg xmlns="{SVG[1:-1]}" ', 1))
+    return ElementTree.fromstring(layouts_panels.drawing(order).replace("<svg ", f'<svg xmlns="{SVG[1:-1]}" ', 1))
 
 
 def test_import_without_tensorflow():
@@ -66,8 +69,8 @@ def test_import_without_tensorflow():
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_cells_are_where_the_bytes_are(place):
-    order = layout_comparison.memory_orders(SIZES, seed=4)[place]
-    values = measured_files.sequence(SIZES, seed=4)
+    order = layouts_panels.memory_orders(SIZES, seed=4)[place]
+    values = measured.sequence(SIZES, seed=4)
     memory = np.transpose(values, ((0, 1, 2), (1, 0, 2))[place]).tobytes()
     for cell in order.cells:
         assert struct.unpack_from("f", memory, cell.offset)[0] == values[cell.batch, cell.time, 0] == cell.first
@@ -75,17 +78,17 @@ def test_cells_are_where_the_bytes_are(place):
 
 
 def test_strides():
-    batch_major, time_major = layout_comparison.memory_orders(SIZES)
+    batch_major, time_major = layouts_panels.memory_orders(SIZES)
     assert (batch_major.strides, batch_major.element_strides) == ((40, 8, 4), (10, 2, 1))
     assert (time_major.strides, time_major.element_strides) == ((24, 8, 4), (6, 2, 1))
-    rows = layout_comparison.strides_table((batch_major, time_major)).rows
+    rows = layouts_panels.strides_table((batch_major, time_major)).rows
     assert [row[-1] for row in rows] == ["3 pieces of 8 bytes, 40 bytes apart", "one piece of 24 bytes"]
-    single = layout_comparison.memory_orders(Sizes(1, 5, 2, 4))
-    assert {row[-1] for row in layout_comparison.strides_table(single).rows} == {"one piece of 8 bytes"}
+    single = layouts_panels.memory_orders(Sizes(1, 5, 2, 4))
+    assert {row[-1] for row in layouts_panels.strides_table(single).rows} == {"one piece of 8 bytes"}
 
 
 def test_drawing():
-    batch_major, time_major = (drawn(order) for order in layout_comparison.memory_orders(SIZES))
+    batch_major, time_major = (drawn(order) for order in layouts_panels.memory_orders(SIZES))
     for drawing, names in (
         (batch_major, {f"t{time} b{batch}" for batch in range(3) for time in range(5)}),
         (time_major, {f"t{time} b{batch}" for batch in range(3) for time in range(5)}),
@@ -104,7 +107,7 @@ def test_drawing():
 
 def test_places_in_the_drawing():
     """From left to right and from top to bottom the cells stand in the order of their addresses."""
-    order = layout_comparison.memory_orders(SIZES)[1]
+    order = layouts_panels.memory_orders(SIZES)[1]
     places = []
     for group in drawn(order).iter(f"{SVG}g"):
         box = {name: float(group.find(f"{SVG}rect").get(name)) for name in ("x", "y", "width", "height")}
@@ -115,9 +118,9 @@ def test_places_in_the_drawing():
 
 
 def test_drawing_is_cut():
-    order = layout_comparison.memory_orders(Sizes(16, 100, 1, 1))[0]
-    assert len(list(drawn(order).iter(f"{SVG}rect"))) == layout_comparison.MAX_CELLS == 32
-    assert layout_comparison.caption(order) == "batch-major, [batch, time, input]: the first 32 of 1,600 cells"
+    order = layouts_panels.memory_orders(Sizes(16, 100, 1, 1))[0]
+    assert len(list(drawn(order).iter(f"{SVG}rect"))) == layouts_panels.MAX_CELLS == 32
+    assert layouts_panels.caption(order) == "batch-major, [batch, time, input]: the first 32 of 1,600 cells"
 
 
 # Sizes.
@@ -150,7 +153,7 @@ def test_too_much_work():
 
 def test_lowerings(lowerings):
     files = {file.name: file for file in lowerings.files}
-    loop, unrolled, fused, *plain = (files[each.name] for each in lowering_comparison.LOWERINGS)
+    loop, unrolled, fused, *plain = (files[each.name] for each in lowerings_panels.LOWERINGS)
     assert [file.name for file in plain] == ["unrolled", "loop"]
     assert loop.ops["WHILE"] == 1
     assert dict(loop.main_ops) == {"TRANSPOSE": 2, "WHILE": 1}
@@ -163,7 +166,7 @@ def test_lowerings(lowerings):
         assert not {"WHILE", "UNIDIRECTIONAL_SEQUENCE_LSTM"} & set(file.ops) or file not in plain
         assert file.max_abs_error < 1e-5
         assert 0 < file.spread[0] <= file.median <= file.spread[1]
-        assert file.size == len(measured_files._file(next(c for c in CANDIDATES if c.name == file.name), SIZES, 0))
+        assert file.size == len(measured._file(next(c for c in CANDIDATES if c.name == file.name), SIZES, 0))
     assert lowerings.ratio(fused) == 1
     assert lowerings.ratio(loop) == loop.median / fused.median
 
@@ -173,8 +176,8 @@ def test_operators_that_a_loop_of_several_steps_a_turn_executes(time_steps):
     """Up to 10 steps there is no loop; 23 are two turns of 10 and one of 3; 24 are three of 8: as many as unrolled,
     and some for each loop and each turn."""
     sizes = Sizes(batch_size=2, time_steps=time_steps, input_size=3, units=4)
-    model = measured_files.lstm_model(sizes)
-    loop, unrolled = (measured_files.converted(model, lowering=form) for form in ("loop", "unrolled"))
+    model = measured.lstm_model(sizes)
+    loop, unrolled = (measured.converted(model, lowering=form) for form in ("loop", "unrolled"))
     more = codelab.operators_executed(loop, time_steps) - codelab.operators_executed(unrolled, time_steps)
     assert 0 <= more < 20
     assert (more == 0) == (time_steps == 5)
@@ -193,7 +196,7 @@ def test_refused_candidate(lowerings):
     assert lowerings.ratio(refused) is None
     assert "no file: no <b>such</b> op; use another" in str(lowerings)
     assert "no file: no &lt;b&gt;such&lt;/b&gt; op; use another" in lowerings._repr_html_()
-    assert "refused" not in lowering_comparison.picture(lowerings, "size of the file (bytes)").alt
+    assert "refused" not in lowerings_panels.picture(lowerings, "size of the file (bytes)").alt
 
 
 def test_without_fused_there_is_no_ratio():
@@ -201,14 +204,14 @@ def test_without_fused_there_is_no_ratio():
     assert LoweringComparison(SIZES, (file, MeasuredFile("fused", reason="refused"))).ratio(file) is None
 
 
-@pytest.mark.parametrize("quantity", lowering_comparison.QUANTITIES)
+@pytest.mark.parametrize("quantity", lowerings_panels.QUANTITIES)
 def test_picture(lowerings, quantity):
-    picture = lowering_comparison.picture(lowerings, quantity)
+    picture = lowerings_panels.picture(lowerings, quantity)
     bars = {
         label.get_text(): bar.get_width()
         for label, bar in zip(picture.figure.axes[0].get_yticklabels(), picture.figure.axes[0].patches, strict=True)
     }
-    attribute = lowering_comparison.QUANTITIES[quantity]
+    attribute = lowerings_panels.QUANTITIES[quantity]
     wanted = {file.name: getattr(file, attribute) for file in lowerings.files if not file.reason}
     assert bars == pytest.approx(wanted)
     assert len({bar.get_hatch() for bar in picture.figure.axes[0].patches}) == len(bars)
@@ -218,10 +221,10 @@ def test_picture(lowerings, quantity):
 
 def test_picture_of_no_file():
     comparison = LoweringComparison(SIZES, (MeasuredFile("fused", reason="refused"),))
-    picture = lowering_comparison.picture(comparison, "operators in the file")
+    picture = lowerings_panels.picture(comparison, "operators in the file")
     assert picture.alt == "Bars of operators in the file for batch 3, time 5, input 2, units 4: no file."
     with pytest.raises(ValueError, match="quantity must be one of time of a call"):
-        lowering_comparison.picture(comparison, "beauty")
+        lowerings_panels.picture(comparison, "beauty")
 
 
 def test_layouts(layouts):
@@ -234,12 +237,12 @@ def test_layouts(layouts):
     assert all(file.max_abs_error < 1e-5 for file in layouts.files)
     memory, files = layouts.tables()
     assert len(memory.rows) == 2
-    assert [row[0] for row in files.rows] == [each.name for each in layout_comparison.LAYOUTS]
+    assert [row[0] for row in files.rows] == [each.name for each in layouts_panels.LAYOUTS]
 
 
 def test_transposes_of_a_single_sequence():
     """Where the batch is 1 the stock converter writes RESHAPE."""
-    (file,) = measured_files.measured(layout_comparison.LAYOUTS[:1], Sizes(1, 5, 2, 4), rounds=2)
+    (file,) = measured.measured(layouts_panels.LAYOUTS[:1], Sizes(1, 5, 2, 4), rounds=2)
     assert dict(file.main_ops) == {"RESHAPE": 2, "WHILE": 1}
 
 
@@ -270,7 +273,7 @@ def test_layout_panel(layouts):
 
 def test_lowering_panel(lowerings, monkeypatch):
     asked = []
-    monkeypatch.setattr(lowering_comparison, "compare", lambda sizes: asked.append(sizes) or lowerings)
+    monkeypatch.setattr(lowerings_panels, "compare", lambda sizes: asked.append(sizes) or lowerings)
     panel = widgets.compare_lowerings()
     panel.quantity.value = "largest error"
     assert not panel.picture.value
@@ -287,7 +290,7 @@ def test_lowering_panel(lowerings, monkeypatch):
 
 
 def test_too_much_work_in_a_panel(monkeypatch):
-    monkeypatch.setattr(lowering_comparison, "compare", lambda sizes: pytest.fail("was called"))
+    monkeypatch.setattr(lowerings_panels, "compare", lambda sizes: pytest.fail("was called"))
     panel = widgets.compare_lowerings()
     panel.time_steps.value, panel.units.value = 100, 512
     reason = "Not possible: batch 1, time 100, input 8, units 512 takes 106,496,000 multiplications"
@@ -301,7 +304,7 @@ def test_a_failure_does_not_look_busy(monkeypatch):
     def fail(sizes):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(lowering_comparison, "compare", fail)
+    monkeypatch.setattr(lowerings_panels, "compare", fail)
     panel = widgets.compare_lowerings()
     panel.run.click()
     assert "Stopped; nothing was measured for batch 1" in panel.status.value
@@ -311,7 +314,7 @@ def test_numbers_are_bounded_and_labelled():
     for panel in (widgets.compare_layouts(), widgets.compare_lowerings()):
         controls = (panel.batch_size, panel.time_steps, panel.input_size, panel.units)
         assert [control.description for control in controls] == ["Batch", "Time steps", "Input size", "Units"]
-        for control, limit in zip(controls, measured_files.LIMITS.values(), strict=True):
+        for control, limit in zip(controls, measured.LIMITS.values(), strict=True):
             control.value = 100_000
             assert control.value == limit
             control.value = -1

@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from lstm_toolkit.benchmarking.benchmark import benchmark
-from lstm_toolkit.measured_files import Sizes, fused, lstm_model
+from lstm_toolkit.panels.measured import Sizes, fused, lstm_model
 from lstm_toolkit.runtime.runner import Runner
 
 SIZES = (Sizes(1, 28, 28, 20), Sizes(1, 50, 32, 64), Sizes(1, 20, 128, 256))

@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lstm_toolkit.gate_canvas import NEUTRAL, WIDTH, Box, GateCanvas
-from lstm_toolkit.gate_layout import GateBlock, GateLayout, OperandSlot, PackedArray
+from lstm_toolkit.gate_pictures.canvas import NEUTRAL, WIDTH, Box, GateCanvas
+from lstm_toolkit.gate_pictures.layout import GateBlock, GateLayout, OperandSlot, PackedArray
 from lstm_toolkit.weights.operands import ABSENT, GATES
 
 HEADER, FOOTER, GROUP_GAP, BAR = 0.85, 0.6, 0.36, 0.15

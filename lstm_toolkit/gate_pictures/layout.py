@@ -11,7 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.display.tables import Table, Tabular
-from lstm_toolkit.packed_weights import FRAMEWORKS, Half, PackedSource, StoredArray, gates_of, operands_of, read_source
+from lstm_toolkit.gate_pictures.sources import (
+    FRAMEWORKS,
+    Half,
+    PackedSource,
+    StoredArray,
+    gates_of,
+    operands_of,
+    read_source,
+)
 from lstm_toolkit.weights.operands import (
     ABSENT,
     BIASES,

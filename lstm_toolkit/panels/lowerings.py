@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 
 from lstm_toolkit.display.picture import Picture
 from lstm_toolkit.display.tables import Table, Tabular
-from lstm_toolkit.measured_files import Candidate, MeasuredFile, Sizes, converted, lstm_model, measured, stock
+from lstm_toolkit.panels.measured import Candidate, MeasuredFile, Sizes, converted, lstm_model, measured, stock
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lstm_toolkit.display.tables import Table, Tabular
-from lstm_toolkit.measured_files import Candidate, MeasuredFile, Sizes, converted, measured, sequence, stock
+from lstm_toolkit.panels.measured import Candidate, MeasuredFile, Sizes, converted, measured, sequence, stock
 
 
 @dataclasses.dataclass(frozen=True)

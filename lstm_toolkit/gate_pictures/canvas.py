@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
-from lstm_toolkit.gate_layout import LETTERS, Array
+from lstm_toolkit.gate_pictures.layout import LETTERS, Array
 
 Box = tuple[float, float, float, float]
 """Left, right, bottom and top, in inches."""

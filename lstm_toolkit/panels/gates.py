@@ -11,8 +11,8 @@ from typing import Any
 import ipywidgets
 import numpy as np
 
-from lstm_toolkit.gate_layout import GateLayout, gate_layout
-from lstm_toolkit.gate_steps import STEPS, step_svg
+from lstm_toolkit.gate_pictures.layout import GateLayout, gate_layout
+from lstm_toolkit.gate_pictures.steps import STEPS, step_svg
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.packing import LINGVO_COUPLED_GATES
 

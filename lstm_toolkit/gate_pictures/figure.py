@@ -13,9 +13,9 @@ import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lstm_toolkit.gate_canvas import WIDTH
-from lstm_toolkit.gate_drawing import GateDrawing
-from lstm_toolkit.gate_layout import LETTERS, GateLayout, gate_layout
+from lstm_toolkit.gate_pictures.canvas import WIDTH
+from lstm_toolkit.gate_pictures.drawing import GateDrawing
+from lstm_toolkit.gate_pictures.layout import LETTERS, GateLayout, gate_layout
 
 
 class GateFigure(Figure):

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from lstm_toolkit.gate_canvas import COLORS
-from lstm_toolkit.gate_layout import LETTERS, Array, GateBlock, GateLayout, PackedArray
+from lstm_toolkit.gate_pictures.canvas import COLORS
+from lstm_toolkit.gate_pictures.layout import LETTERS, Array, GateBlock, GateLayout, PackedArray
 
 STEPS = ("1 packed", "2 transposed", "3 split by gate", "4 in the operand slots")
 """The steps, in order."""

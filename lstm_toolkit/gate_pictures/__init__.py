@@ -1,0 +1,1 @@
+"""Draws which weights go to which gate."""

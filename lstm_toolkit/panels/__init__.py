@@ -1,0 +1,1 @@
+"""What the panels of `widgets` compute and draw."""
