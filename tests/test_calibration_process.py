@@ -115,7 +115,9 @@ CALLER = """
 import sys
 from pathlib import Path
 import numpy as np
-from lstm_toolkit import converter_process, quantization, tflite_file
+from lstm_toolkit.quantization.quantize import quantize
+from lstm_toolkit.stock import worker
+from lstm_toolkit.tflite.files import write_whole
 
 float_file, target = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
 random = np.random.default_rng(1)
@@ -123,10 +125,10 @@ samples = [{"x": random.standard_normal((1, 20, 4)).astype(np.float32)} for _ in
 
 def progress(number):
     if number in (1, 50):
-        print(number, converter_process._worker._process.pid, flush=True)
+        print(number, worker._worker._process.pid, flush=True)
 
-quantized, _ = quantization.quantize(float_file, "int8", samples, calibrate=True, progress=progress)
-tflite_file.write_whole(target, quantized)
+quantized, _ = quantize(float_file, "int8", samples, calibrate=True, progress=progress)
+write_whole(target, quantized)
 """
 
 

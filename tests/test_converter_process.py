@@ -59,11 +59,11 @@ def test_a_worker_that_is_killed_between_two_requests_is_an_error(fusable):
 def test_the_worker_ends_with_its_parent():
     code = (
         "import tensorflow as tf, lstm_toolkit\n"
-        "from lstm_toolkit import converter_process\n"
+        "from lstm_toolkit.stock import worker\n"
         "cell = lstm_toolkit.lingvo.LSTMCellSimple(num_input_nodes=5, num_output_nodes=4)\n"
         "rnn = lstm_toolkit.lingvo.RNN(cell)\n"
         "lstm_toolkit.convert(lambda x: rnn(x), input_signature=[tf.TensorSpec([1, 7, 5])])\n"
-        "print(converter_process._worker._process.pid)\n"
+        "print(worker._worker._process.pid)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

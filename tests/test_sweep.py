@@ -29,7 +29,7 @@ from lstm_toolkit.sweeping.sweep import SweepConfig, SweepResult, SweepRow, grid
 
 FAKE = """
 import os, sys, time
-from lstm_toolkit import sweep_worker
+from lstm_toolkit.sweeping import worker
 
 def measure(config):
     options = config["options"]
@@ -45,8 +45,8 @@ def measure(config):
     print("noise on stdout")
     return {"size": options["number"], "error": "ValueError: told so" if options["does"] == "fail" else None}
 
-sweep_worker.measure = measure
-sweep_worker.serve()
+worker.measure = measure
+worker.serve()
 """
 
 
@@ -304,11 +304,11 @@ def test_no_process_is_left_when_the_sweep_is_ended(fake, tmp_path, number):
     """Also of a script that does not guard its main module."""
     script = tmp_path / "script.py"
     script.write_text(
-        "from lstm_toolkit import sweep_worker, sweeping\n"
-        f"sweep_worker.COMMAND = {worker.COMMAND!r}\n"
+        "from lstm_toolkit.sweeping import sweep, worker\n"
+        f"worker.COMMAND = {worker.COMMAND!r}\n"
         f"options = {dict(fake.configs('answer', 'hang')[1].options)!r}\n"
-        "configs = [sweeping.SweepConfig('unidirectional', options=options | {'number': n}) for n in (1, 2)]\n"
-        "sweeping.sweep(configs, workers=2)\n"
+        "configs = [sweep.SweepConfig('unidirectional', options=options | {'number': n}) for n in (1, 2)]\n"
+        "sweep.sweep(configs, workers=2)\n"
     )
     with subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL) as process:
         wait_until(lambda: len(fake.lines) == 2)

@@ -13,9 +13,7 @@ import pytest
 
 from lstm_toolkit import codelab, widgets
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.panels import layouts as layouts_panels
-from lstm_toolkit.panels import lowerings as lowerings_panels
-from lstm_toolkit.panels import measured
+from lstm_toolkit.panels import layouts, lowerings, measured
 from lstm_toolkit.panels.lowerings import LoweringComparison
 from lstm_toolkit.panels.measured import Candidate, MeasuredFile, Sizes
 
@@ -36,7 +34,7 @@ def other_weights(model):
 
 
 CANDIDATES = (
-    *lowerings_panels.LOWERINGS,
+    *lowerings.LOWERINGS,
     Candidate("refused", refuse),
     Candidate("carrying", carry),
     Candidate("other weights", other_weights),
@@ -44,17 +42,17 @@ CANDIDATES = (
 
 
 @pytest.fixture(scope="module")
-def lowerings():
-    return lowerings_panels.compare(SIZES, rounds=10, candidates=CANDIDATES)
+def compared_lowerings():
+    return lowerings.compare(SIZES, rounds=10, candidates=CANDIDATES)
 
 
 @pytest.fixture(scope="module")
-def layouts():
-    return layouts_panels.compare(SIZES, rounds=10)
+def compared_layouts():
+    return layouts.compare(SIZES, rounds=10)
 
 
 def drawn(order):
-    return ElementTree.fromstring(layouts_panels.drawing(order).replace("<svg ", f'<svg xmlns="{SVG[1:-1]}" ', 1))
+    return ElementTree.fromstring(layouts.drawing(order).replace("<svg ", f'<svg xmlns="{SVG[1:-1]}" ', 1))
 
 
 def test_import_without_tensorflow():
@@ -69,7 +67,7 @@ def test_import_without_tensorflow():
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_cells_are_where_the_bytes_are(place):
-    order = layouts_panels.memory_orders(SIZES, seed=4)[place]
+    order = layouts.memory_orders(SIZES, seed=4)[place]
     values = measured.sequence(SIZES, seed=4)
     memory = np.transpose(values, ((0, 1, 2), (1, 0, 2))[place]).tobytes()
     for cell in order.cells:
@@ -78,17 +76,17 @@ def test_cells_are_where_the_bytes_are(place):
 
 
 def test_strides():
-    batch_major, time_major = layouts_panels.memory_orders(SIZES)
+    batch_major, time_major = layouts.memory_orders(SIZES)
     assert (batch_major.strides, batch_major.element_strides) == ((40, 8, 4), (10, 2, 1))
     assert (time_major.strides, time_major.element_strides) == ((24, 8, 4), (6, 2, 1))
-    rows = layouts_panels.strides_table((batch_major, time_major)).rows
+    rows = layouts.strides_table((batch_major, time_major)).rows
     assert [row[-1] for row in rows] == ["3 pieces of 8 bytes, 40 bytes apart", "one piece of 24 bytes"]
-    single = layouts_panels.memory_orders(Sizes(1, 5, 2, 4))
-    assert {row[-1] for row in layouts_panels.strides_table(single).rows} == {"one piece of 8 bytes"}
+    single = layouts.memory_orders(Sizes(1, 5, 2, 4))
+    assert {row[-1] for row in layouts.strides_table(single).rows} == {"one piece of 8 bytes"}
 
 
 def test_drawing():
-    batch_major, time_major = (drawn(order) for order in layouts_panels.memory_orders(SIZES))
+    batch_major, time_major = (drawn(order) for order in layouts.memory_orders(SIZES))
     for drawing, names in (
         (batch_major, {f"t{time} b{batch}" for batch in range(3) for time in range(5)}),
         (time_major, {f"t{time} b{batch}" for batch in range(3) for time in range(5)}),
@@ -107,7 +105,7 @@ def test_drawing():
 
 def test_places_in_the_drawing():
     """From left to right and from top to bottom the cells stand in the order of their addresses."""
-    order = layouts_panels.memory_orders(SIZES)[1]
+    order = layouts.memory_orders(SIZES)[1]
     places = []
     for group in drawn(order).iter(f"{SVG}g"):
         box = {name: float(group.find(f"{SVG}rect").get(name)) for name in ("x", "y", "width", "height")}
@@ -118,9 +116,9 @@ def test_places_in_the_drawing():
 
 
 def test_drawing_is_cut():
-    order = layouts_panels.memory_orders(Sizes(16, 100, 1, 1))[0]
-    assert len(list(drawn(order).iter(f"{SVG}rect"))) == layouts_panels.MAX_CELLS == 32
-    assert layouts_panels.caption(order) == "batch-major, [batch, time, input]: the first 32 of 1,600 cells"
+    order = layouts.memory_orders(Sizes(16, 100, 1, 1))[0]
+    assert len(list(drawn(order).iter(f"{SVG}rect"))) == layouts.MAX_CELLS == 32
+    assert layouts.caption(order) == "batch-major, [batch, time, input]: the first 32 of 1,600 cells"
 
 
 # Sizes.
@@ -151,9 +149,9 @@ def test_too_much_work():
 # Comparisons.
 
 
-def test_lowerings(lowerings):
-    files = {file.name: file for file in lowerings.files}
-    loop, unrolled, fused, *plain = (files[each.name] for each in lowerings_panels.LOWERINGS)
+def test_lowerings(compared_lowerings):
+    files = {file.name: file for file in compared_lowerings.files}
+    loop, unrolled, fused, *plain = (files[each.name] for each in lowerings.LOWERINGS)
     assert [file.name for file in plain] == ["unrolled", "loop"]
     assert loop.ops["WHILE"] == 1
     assert dict(loop.main_ops) == {"TRANSPOSE": 2, "WHILE": 1}
@@ -167,8 +165,8 @@ def test_lowerings(lowerings):
         assert file.max_abs_error < 1e-5
         assert 0 < file.spread[0] <= file.median <= file.spread[1]
         assert file.size == len(measured._file(next(c for c in CANDIDATES if c.name == file.name), SIZES, 0))
-    assert lowerings.ratio(fused) == 1
-    assert lowerings.ratio(loop) == loop.median / fused.median
+    assert compared_lowerings.ratio(fused) == 1
+    assert compared_lowerings.ratio(loop) == loop.median / fused.median
 
 
 @pytest.mark.parametrize("time_steps", [5, 20, 23, 24])
@@ -183,20 +181,20 @@ def test_operators_that_a_loop_of_several_steps_a_turn_executes(time_steps):
     assert (more == 0) == (time_steps == 5)
 
 
-def test_wrong_files_show(lowerings):
+def test_wrong_files_show(compared_lowerings):
     """One that carries its state is right in the first call only; one with other weights never."""
-    errors = {file.name: file.max_abs_error for file in lowerings.files}
+    errors = {file.name: file.max_abs_error for file in compared_lowerings.files}
     assert errors["carrying"] > 1e-3
     assert errors["other weights"] > 1e-2
 
 
-def test_refused_candidate(lowerings):
-    refused = next(file for file in lowerings.files if file.name == "refused")
+def test_refused_candidate(compared_lowerings):
+    refused = next(file for file in compared_lowerings.files if file.name == "refused")
     assert refused == MeasuredFile("refused", reason="no <b>such</b> op; use another")
-    assert lowerings.ratio(refused) is None
-    assert "no file: no <b>such</b> op; use another" in str(lowerings)
-    assert "no file: no &lt;b&gt;such&lt;/b&gt; op; use another" in lowerings._repr_html_()
-    assert "refused" not in lowerings_panels.picture(lowerings, "size of the file (bytes)").alt
+    assert compared_lowerings.ratio(refused) is None
+    assert "no file: no <b>such</b> op; use another" in str(compared_lowerings)
+    assert "no file: no &lt;b&gt;such&lt;/b&gt; op; use another" in compared_lowerings._repr_html_()
+    assert "refused" not in lowerings.picture(compared_lowerings, "size of the file (bytes)").alt
 
 
 def test_without_fused_there_is_no_ratio():
@@ -204,15 +202,15 @@ def test_without_fused_there_is_no_ratio():
     assert LoweringComparison(SIZES, (file, MeasuredFile("fused", reason="refused"))).ratio(file) is None
 
 
-@pytest.mark.parametrize("quantity", lowerings_panels.QUANTITIES)
-def test_picture(lowerings, quantity):
-    picture = lowerings_panels.picture(lowerings, quantity)
+@pytest.mark.parametrize("quantity", lowerings.QUANTITIES)
+def test_picture(compared_lowerings, quantity):
+    picture = lowerings.picture(compared_lowerings, quantity)
     bars = {
         label.get_text(): bar.get_width()
         for label, bar in zip(picture.figure.axes[0].get_yticklabels(), picture.figure.axes[0].patches, strict=True)
     }
-    attribute = lowerings_panels.QUANTITIES[quantity]
-    wanted = {file.name: getattr(file, attribute) for file in lowerings.files if not file.reason}
+    attribute = lowerings.QUANTITIES[quantity]
+    wanted = {file.name: getattr(file, attribute) for file in compared_lowerings.files if not file.reason}
     assert bars == pytest.approx(wanted)
     assert len({bar.get_hatch() for bar in picture.figure.axes[0].patches}) == len(bars)
     assert quantity in picture.alt
@@ -221,35 +219,35 @@ def test_picture(lowerings, quantity):
 
 def test_picture_of_no_file():
     comparison = LoweringComparison(SIZES, (MeasuredFile("fused", reason="refused"),))
-    picture = lowerings_panels.picture(comparison, "operators in the file")
+    picture = lowerings.picture(comparison, "operators in the file")
     assert picture.alt == "Bars of operators in the file for batch 3, time 5, input 2, units 4: no file."
     with pytest.raises(ValueError, match="quantity must be one of time of a call"):
-        lowerings_panels.picture(comparison, "beauty")
+        lowerings.picture(comparison, "beauty")
 
 
-def test_layouts(layouts):
-    stock_batch, stock_time, fused_batch, fused_time, swapped = layouts.files
+def test_layouts(compared_layouts):
+    stock_batch, stock_time, fused_batch, fused_time, swapped = compared_layouts.files
     assert dict(stock_batch.main_ops) == {"TRANSPOSE": 2, "WHILE": 1}
     assert dict(stock_time.main_ops) == {"WHILE": 1}
     assert stock_batch.op_count == stock_time.op_count + 2
     for file in (fused_batch, fused_time, swapped):
         assert dict(file.ops) == {"UNIDIRECTIONAL_SEQUENCE_LSTM": 1, "ZEROS_LIKE": 2}
-    assert all(file.max_abs_error < 1e-5 for file in layouts.files)
-    memory, files = layouts.tables()
+    assert all(file.max_abs_error < 1e-5 for file in compared_layouts.files)
+    memory, files = compared_layouts.tables()
     assert len(memory.rows) == 2
-    assert [row[0] for row in files.rows] == [each.name for each in layouts_panels.LAYOUTS]
+    assert [row[0] for row in files.rows] == [each.name for each in layouts.LAYOUTS]
 
 
 def test_transposes_of_a_single_sequence():
     """Where the batch is 1 the stock converter writes RESHAPE."""
-    (file,) = measured.measured(layouts_panels.LAYOUTS[:1], Sizes(1, 5, 2, 4), rounds=2)
+    (file,) = measured.measured(layouts.LAYOUTS[:1], Sizes(1, 5, 2, 4), rounds=2)
     assert dict(file.main_ops) == {"RESHAPE": 2, "WHILE": 1}
 
 
 # Panels.
 
 
-def test_layout_panel(layouts):
+def test_layout_panel(compared_layouts):
     panel = widgets.compare_layouts()
     assert 'aria-label="batch-major memory' in panel.memory.value
     assert "Press “Convert and measure”" in panel.status.value
@@ -266,14 +264,14 @@ def test_layout_panel(layouts):
     assert not panel.results.value
     panel.batch_size.value, panel.time_steps.value, panel.input_size.value, panel.units.value = 3, 5, 2, 4
     panel.run.click()
-    assert [file.ops for file in panel.comparison.files] == [file.ops for file in layouts.files]
+    assert [file.ops for file in panel.comparison.files] == [file.ops for file in compared_layouts.files]
     assert "2 TRANSPOSE, 1 WHILE" in panel.results.value
     assert "Measured for batch 3, time 5, input 2, units 4." in panel.status.value
 
 
-def test_lowering_panel(lowerings, monkeypatch):
+def test_lowering_panel(compared_lowerings, monkeypatch):
     asked = []
-    monkeypatch.setattr(lowerings_panels, "compare", lambda sizes: asked.append(sizes) or lowerings)
+    monkeypatch.setattr(lowerings, "compare", lambda sizes: asked.append(sizes) or compared_lowerings)
     panel = widgets.compare_lowerings()
     panel.quantity.value = "largest error"
     assert not panel.picture.value
@@ -290,7 +288,7 @@ def test_lowering_panel(lowerings, monkeypatch):
 
 
 def test_too_much_work_in_a_panel(monkeypatch):
-    monkeypatch.setattr(lowerings_panels, "compare", lambda sizes: pytest.fail("was called"))
+    monkeypatch.setattr(lowerings, "compare", lambda sizes: pytest.fail("was called"))
     panel = widgets.compare_lowerings()
     panel.time_steps.value, panel.units.value = 100, 512
     reason = "Not possible: batch 1, time 100, input 8, units 512 takes 106,496,000 multiplications"
@@ -304,7 +302,7 @@ def test_a_failure_does_not_look_busy(monkeypatch):
     def fail(sizes):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(lowerings_panels, "compare", fail)
+    monkeypatch.setattr(lowerings, "compare", fail)
     panel = widgets.compare_lowerings()
     panel.run.click()
     assert "Stopped; nothing was measured for batch 1" in panel.status.value

@@ -245,7 +245,7 @@ _CHILD = """
 import json
 import sys
 import numpy as np
-from lstm_toolkit.runner import Runner
+from lstm_toolkit.runtime.runner import Runner
 
 if len(sys.argv) > 1:
     runner = Runner(sys.argv[1], **json.loads(sys.argv[3]))
