@@ -1,7 +1,5 @@
 """Settings for nbval: TensorFlow's C++ part logs to stderr, which is not part of a notebook's lesson."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

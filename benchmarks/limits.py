@@ -1,7 +1,5 @@
 """The time that no library can beat on this machine: reading the weights from the caches, and multiplying at peak."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import time

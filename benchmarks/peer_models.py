@@ -4,8 +4,6 @@ Each peer is a function `build(case) -> call`, where `call()` runs the model on 
 [batch, time, directions * units]. What is not installed raises ImportError.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import logging

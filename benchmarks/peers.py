@@ -3,8 +3,6 @@
 Writes `peers.md` (tables), `peers.json` (all figures) and pictures. See README.md beside this file.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import gc
 import json

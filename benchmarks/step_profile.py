@@ -5,8 +5,6 @@ only the first parts of its step, then with one part more, and so on. Each is ti
 is the time of a step, without what a call costs once.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

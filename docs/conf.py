@@ -1,7 +1,5 @@
 """Sphinx's settings. `make docs` builds into build/docs; nothing is downloaded, and no TensorFlow is needed."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command line, `lstm-toolkit`: each public function of the package as a command."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -1,7 +1,5 @@
 """The errors of lstm_toolkit. All derive from `LstmToolkitError`, so one `except` catches them."""
 
-from __future__ import annotations
-
 
 class LstmToolkitError(Exception):
     """Base of every error that lstm_toolkit raises on purpose."""

@@ -1,7 +1,5 @@
 """What a project for TensorFlow Lite Micro needs of a file: ops to register, size of the arena, and a C array."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import re

@@ -4,8 +4,6 @@ All take `seed`, so that two calls give the same weights, which are random and u
 are float32; `time_steps` and `batch_size` of None leave these sizes open.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ The LSTMs of the float file are computed again in float64 with the weights of on
 file stores, and then with those of all; what is left to the error of the file itself is that of activations and states.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os

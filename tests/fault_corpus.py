@@ -3,8 +3,6 @@
 What is taken out of a file so that one fault remains, or put in, is done here on the schema's objects.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -8,8 +8,6 @@ process with its traceback, more than two seconds of processor time in one entry
 than the limit with a MemoryError.
 """
 
-from __future__ import annotations
-
 import json
 import resource
 import signal

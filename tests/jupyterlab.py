@@ -1,7 +1,5 @@
 """A JupyterLab server and a headless Chromium, for the tests that look at notebooks as a reader does."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import json

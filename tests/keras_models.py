@@ -1,7 +1,5 @@
 """Small Keras models with random weights, and what the tests measure on them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

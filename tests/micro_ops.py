@@ -3,8 +3,6 @@
 Every probe is a file with one op, whose kernel may fail or crash on it; only "no registration" says that it is missing.
 """
 
-from __future__ import annotations
-
 import json
 import os
 

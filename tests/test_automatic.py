@@ -3,8 +3,6 @@
 No time is asserted: the choice takes its stopwatch and its clock as arguments.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 

@@ -1,7 +1,5 @@
 """`benchmark`: statistics on made-up data, order and arithmetic on a made-up clock, what it takes and gives."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import gc

@@ -1,7 +1,5 @@
 """The panels in a real browser: JupyterLab, driven through Chromium."""
 
-from __future__ import annotations
-
 import re
 import sys
 import time

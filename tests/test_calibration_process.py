@@ -1,7 +1,5 @@
 """Calibrating in a process of its own: what is left when it, or the one that waits for it, is killed half-way."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal

@@ -1,7 +1,5 @@
 """The command line: results, progress, exit codes, and what it refuses."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -3,8 +3,6 @@
 The tests look at the notebooks as they are committed; nbval and `test_codelabs_in_browser.py` run them.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import itertools

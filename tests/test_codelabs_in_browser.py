@@ -3,8 +3,6 @@
 `LSTM_TOOLKIT_SCREENSHOTS=folder` keeps pictures of what the browser showed.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -3,8 +3,6 @@
 Oracles: Keras's own layers; for what is refused, the text of the message.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

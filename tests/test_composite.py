@@ -1,7 +1,5 @@
 """`composite`: functions of the user's own become fused ops, and what is declared wrongly is caught."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import re

@@ -1,7 +1,5 @@
 """`convert` on models of many shapes, on the traps of the stock path, and on what it must refuse."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """What can take the interpreter down runs elsewhere, and comes back as an error."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

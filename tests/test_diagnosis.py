@@ -1,7 +1,5 @@
 """`diagnose` and `repair` over the corpus of faults."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import subprocess

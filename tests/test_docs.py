@@ -1,7 +1,5 @@
 """What is read without Jupyter: the codelabs as pages (`make html`), the reference (`make docs`), and the container."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

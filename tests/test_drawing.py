@@ -1,7 +1,5 @@
 """The drawing of a file, and the viewer."""
 
-from __future__ import annotations
-
 import re
 import sys
 import time

@@ -1,7 +1,5 @@
 """The panel `explore_gates` and the pictures that it shows, without a browser."""
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import html

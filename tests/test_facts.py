@@ -1,7 +1,5 @@
 """The facts about the released wheels that the code relies on: a new release that changes one turns these red."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Every form of recurrent layer that people write in Keras: the file's ops, and its numbers against Keras's own."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

@@ -3,8 +3,6 @@
 `LSTM_TOOLKIT_MUTANTS` says how many; by default 400 where `CI` is set, else 20,000.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import signal

@@ -1,7 +1,5 @@
 """`gate_layout`: which part of which packed array stands in which operand, as data and as text."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """`plot_gates`: what is drawn is what the op of a converted file reads; text, colours, files, refusals."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import xml.etree.ElementTree as ET

@@ -1,7 +1,5 @@
 """Bare weights as a model: one layer, several, and both directions."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """GateWeights: splitting and packing, and what it refuses."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

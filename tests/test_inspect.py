@@ -1,7 +1,5 @@
 """`inspect`: on our files, on the stock converter's, and on damaged ones."""
 
-from __future__ import annotations
-
 import json
 
 import keras

@@ -1,7 +1,5 @@
 """Lingvo's cells and `GateWeights.from_lingvo`, against numbers that Lingvo itself computed and a loop in NumPy."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 

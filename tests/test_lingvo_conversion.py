@@ -1,7 +1,5 @@
 """Lingvo's cells through `convert`: against numbers that Lingvo itself computed, and a loop in NumPy and float64."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

@@ -3,8 +3,6 @@
 The oracles are the stock file itself on LiteRT's interpreter, and Keras.
 """
 
-from __future__ import annotations
-
 import functools
 import pickle
 

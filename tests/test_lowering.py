@@ -3,8 +3,6 @@
 Oracles: Keras's own layers, and `reference.lstm` in float64.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import itertools

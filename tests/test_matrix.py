@@ -1,7 +1,5 @@
 """The fused conversion over the forms of a plain Keras 3 LSTM: op present, WHILE absent, contract, numbers."""
 
-from __future__ import annotations
-
 import itertools
 
 import keras

@@ -3,8 +3,6 @@
 Oracle: the LiteRT interpreter without XNNPACK, called here; for float also Keras, or `reference.lstm` in float64.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The passes over files: what they change, what they leave alone, and that the file computes the same."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

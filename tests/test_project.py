@@ -1,7 +1,5 @@
 """The project's own files: dependencies, public names, imports, notebooks, and the server of `make lab`."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -3,8 +3,6 @@
 `LSTM_TOOLKIT_EXAMPLES` sets how many models are tried.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from typing import Any

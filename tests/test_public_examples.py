@@ -1,7 +1,5 @@
 """Models in the shape of well-known public examples, on inputs of their real size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

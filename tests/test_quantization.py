@@ -8,8 +8,6 @@ weights that are kinder: simple RNNs have 0.7 of an orthogonal kernel (with 1, f
 `LSTM_TOOLKIT_EXAMPLES` of 100 and more runs all seeds, merge modes and depths of the bidirectional models.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools

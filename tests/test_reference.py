@@ -1,7 +1,5 @@
 """The NumPy reference against sources that share no code with it."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

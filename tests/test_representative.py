@@ -1,7 +1,5 @@
 """`representative_dataset`: the forms that it may have, and what is refused before anything slow is done."""
 
-from __future__ import annotations
-
 import itertools
 
 import keras

@@ -1,7 +1,5 @@
 """`Runner`: names, shapes, dtypes, and what it refuses. TensorFlow is used only to make the models."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Every kind of source beside a Keras 3 model: files, SavedModels, functions, and tf_keras."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Streaming chunk by chunk, with carried and with explicit state, and what `Runner.state` reads and sets."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from typing import Any

@@ -3,8 +3,6 @@
 Most tests put a worker in the place of the real one that answers, hangs or ends as it is told.
 """
 
-from __future__ import annotations
-
 import ast
 import csv
 import io

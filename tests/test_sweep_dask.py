@@ -1,7 +1,5 @@
 """A sweep on a Dask cluster that loses a worker."""
 
-from __future__ import annotations
-
 import os
 import signal
 

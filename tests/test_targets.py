@@ -1,7 +1,5 @@
 """What each runtime takes: what `diagnose` says of a file, against what the runtime itself does with it."""
 
-from __future__ import annotations
-
 import functools
 import os
 import stat

@@ -1,7 +1,5 @@
 """`GateWeights.from_torch` and `to_torch`, against PyTorch's own LSTM."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -3,8 +3,6 @@
 Two oracles: `reference.lstm` in float64, and the function itself. They share no code with each other or the file.
 """
 
-from __future__ import annotations
-
 import inspect
 import itertools
 

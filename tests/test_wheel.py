@@ -1,7 +1,5 @@
 """The wheel that users install: the package, and nothing of the notebooks, tests and tools around it."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The panels without a browser, and the pure functions behind them."""
 
-from __future__ import annotations
-
 import re
 import struct
 import subprocess

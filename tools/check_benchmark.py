@@ -7,8 +7,6 @@ the overhead a call for a model of about 20 microseconds (below 5 percent), and 
 calling it once (2).
 """
 
-from __future__ import annotations
-
 import os
 import sys
 

@@ -4,8 +4,6 @@ Each mutation changes one line of a copy of the package; then nbval runs a codel
 takes some minutes, so it is no part of the tests; these only check that every mutation still finds its line.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import shutil

@@ -3,8 +3,6 @@
 The names and numbers are read from the two files, which are made here.
 """
 
-from __future__ import annotations
-
 import os
 from html import escape
 from pathlib import Path

@@ -7,8 +7,6 @@ images are embedded, and the scripts that nbconvert's template loads are left ou
 their pages, and links to other files of the repository lead to GitHub.
 """
 
-from __future__ import annotations
-
 import sys
 import tomllib
 from pathlib import Path

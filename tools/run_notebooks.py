@@ -8,8 +8,6 @@ package, the outputs of all other cells, and the kept outputs themselves, as thi
 the notebook's metadata says so. If any of it changed, all outputs are new.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """`benchmark`: times files, Keras models and callables side by side, in turn, and says which differences are real."""
 
-from __future__ import annotations
-
 import dataclasses
 import gc
 import json

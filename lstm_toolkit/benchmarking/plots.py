@@ -1,7 +1,5 @@
 """Pictures of a `BenchmarkResult`: bars with spread, and time against size and error."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What `benchmark` times: files, Keras models and callables, each as functions without arguments."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import os

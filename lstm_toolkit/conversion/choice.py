@@ -5,8 +5,6 @@ unrolled over time is the fastest for sequences up to about a hundred steps, on 
 ones. The files are timed in turn, so that a change of the machine's speed hits all alike.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import time

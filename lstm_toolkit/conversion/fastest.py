@@ -1,7 +1,5 @@
 """What `convert` does with `lowering="auto"`: files of all candidates out of one trace, and the report of one."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import logging

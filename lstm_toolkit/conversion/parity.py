@@ -1,7 +1,5 @@
 """Compares a converted file with its source: random inputs, several calls in a row on one interpreter."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from lstm_toolkit.errors import ConversionError

@@ -10,8 +10,6 @@
 A lowering other than the default stays as it was asked for.
 """
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 import dataclasses

@@ -1,7 +1,5 @@
 """`Picture`: a figure with a text that says what it shows."""
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import html

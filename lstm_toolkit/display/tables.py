@@ -1,7 +1,5 @@
 """`Table`: rows that show themselves as text in a terminal and as escaped HTML in a notebook."""
 
-from __future__ import annotations
-
 import dataclasses
 import html
 from collections.abc import Sequence

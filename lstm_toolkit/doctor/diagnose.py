@@ -1,7 +1,5 @@
 """`diagnose`: what is wrong with a `.tflite` file, or will be with the file made of a Keras model."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections import Counter

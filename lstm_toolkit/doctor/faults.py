@@ -4,8 +4,6 @@ Finding and mending work on the schema's `ModelT`. What `lstm_toolkit` wrote its
 clip, a carried state or split halves are there because they were asked for.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections import Counter

@@ -1,7 +1,5 @@
 """`repair`: mends the faults of a `.tflite` file that can be mended without its source model."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Collection

@@ -4,8 +4,6 @@ Each check takes what the reader wrote, tries it on data that the reader has not
 hint where an answer is wrong, and returns nothing where all are right.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

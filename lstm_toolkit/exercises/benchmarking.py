@@ -1,7 +1,5 @@
 """Checks of the exercises in codelab 08: what a measurement says."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

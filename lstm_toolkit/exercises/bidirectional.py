@@ -1,7 +1,5 @@
 """Checks of the exercises in codelab 03: both directions out of one, and where each half ends."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

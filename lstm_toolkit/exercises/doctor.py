@@ -1,7 +1,5 @@
 """Checks of the exercises in codelab 09: what is wrong with a file, and what it takes to mend it."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Any

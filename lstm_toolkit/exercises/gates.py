@@ -1,7 +1,5 @@
 """Checks of the exercises in codelab 01: packing the weights of the gates."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence

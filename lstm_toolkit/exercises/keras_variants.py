@@ -1,7 +1,5 @@
 """Checks of the exercises in codelab 02: layouts in memory, what layers become, and where the padding goes."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Checks of the exercises in codelab 05: what a checkpoint tells, one coupled step, layer normalization."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping

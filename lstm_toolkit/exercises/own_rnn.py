@@ -1,7 +1,5 @@
 """Checks of the exercises in codelab 06: an adapter, a mark, and what one op can be."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Checks of the exercises in codelab 07: fewer bits."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Checks of the exercises in codelab 00: whether a file is fused, and whether it computes what Keras computes."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any

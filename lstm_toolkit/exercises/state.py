@@ -1,7 +1,5 @@
 """Checks of the exercises in codelab 04: many streams through one function, and a file whose state is not known."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """The marks of `plot_gates`: heat maps, bars, lines, bands and words in one pair of axes whose unit is the inch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ All of it is in one pair of axes whose unit is the inch. Every heat map has a gi
 names, and holds the numbers themselves.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any

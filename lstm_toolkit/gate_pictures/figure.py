@@ -1,7 +1,5 @@
 """`plot_gates`: a picture of how the packed weights of an LSTM fill the operand slots of the fused op."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

@@ -1,7 +1,5 @@
 """`GateLayout`: for every number of packed LSTM weights, the operand of the fused op in which it stands, and where."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence

@@ -3,8 +3,6 @@
 No framework is imported: an object is asked only for its arrays, as in `adapters`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 Pure functions behind the panel `explore_gates`: they take a `GateLayout` and give text.
 """
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import html

@@ -4,8 +4,6 @@ What cannot be known from the file (a dynamic shape, a loop without a fixed numb
 list) is None, never a guess.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """`draw`: the graph of a `.tflite` file as a static SVG with a text alternative."""
 
-from __future__ import annotations
-
 import dataclasses
 import html
 import os

@@ -6,8 +6,6 @@ that live at the same time, at multiples of 64 bytes; some ops write into the te
 for beside (temporaries such as an LSTM's scratch buffer) and what XNNPACK packs is not in the file, so not in the plan.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections import Counter

@@ -1,7 +1,5 @@
 """`show_in_netron`: a `.tflite` file in Netron, a viewer that runs in the browser. Needs the extra `viewer`."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

@@ -4,8 +4,6 @@ The steps are those of Sugiyama's method: layers by the longest path, a point in
 order within the layers by the mean position of the neighbours, then coordinates.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """`inspect`: what is in a `.tflite` file, as frozen values, without TensorFlow."""
 
-from __future__ import annotations
-
 import math
 import os
 from typing import Any

@@ -3,8 +3,6 @@
 Needs the extra `codelabs`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import html

@@ -3,8 +3,6 @@
 A further lowering is one more `Candidate` in `LOWERINGS`. Needs the extra `codelabs`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping

@@ -11,8 +11,6 @@ The kernel asks for as many units in both directions, so the smaller half gets u
 at zero and are cut off behind the op.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

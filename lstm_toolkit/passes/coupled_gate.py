@@ -7,8 +7,6 @@ sigmoid(-z) = 1 - sigmoid(z). Without layer normalization z is a sum of products
 their sign. With it, z is the normalized sum times coefficients plus bias, so only coefficients and bias do.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from lstm_toolkit.errors import ConversionError

@@ -13,8 +13,6 @@ is one that was asked for; every weight gets a buffer of its own and the states 
 of them can share memory with a weight.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

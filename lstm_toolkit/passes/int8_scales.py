@@ -11,8 +11,6 @@ three holds: the state's own range is that of the last steps only, since the cal
 Source: `CalculateLstmInteger8x8_16` in `tflite/kernels/lstm_eval.cc`.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from typing import Any

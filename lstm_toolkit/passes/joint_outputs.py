@@ -7,8 +7,6 @@ Batch-major, the kernel finds the state of the second and later rows by the widt
 the end of the state (`EvalFloat` in `lstm_eval.cc`). Time-major, or with one row, it is right.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema

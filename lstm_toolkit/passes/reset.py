@@ -13,8 +13,6 @@ float variable that is zero:
     after   [ZEROS_LIKE: z -> z] [QUANTIZE: z -> h] ... [UNIDIRECTIONAL_SEQUENCE_LSTM int8 with states h, c] ...
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from typing import Any
 

@@ -10,8 +10,6 @@ int8 weights are symmetric, with one scale a tensor, as the hybrid kernels of th
 layer normalization stay float.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

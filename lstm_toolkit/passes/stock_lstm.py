@@ -7,8 +7,6 @@ A Keras LSTM has no clip; the converter writes one all the same. It also merges 
 value, so that a weight of zeros may share its tensor with a state, which inference overwrites.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

@@ -8,8 +8,6 @@ ops, dense layers, and what picks or reduces the time axis, until it meets its i
 would not lower the number of transposes.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -8,8 +8,6 @@ passes it by; a coupled input gate beside layer normalization, which the int8 ke
 gate of its own that is equal to it; and every LSTM gets one scale for output, state and hidden tensor.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

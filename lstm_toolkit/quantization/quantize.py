@@ -1,7 +1,5 @@
 """Quantizes a converted file, and compares what comes out with the float file."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """How far a quantized file is from the float file that it was made of, output by output."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import operator

@@ -1,7 +1,5 @@
 """`representative_dataset`: the samples that int8 ranges are taken on, in the forms that users have them in."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Compares outputs, by name, with one tolerance and one rule for NaN."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

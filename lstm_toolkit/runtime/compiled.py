@@ -6,8 +6,6 @@ XNNPACK's weight cache packs them once. It is kept in memory here: a cache in a 
 has the same path, and then gives that model's results.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import functools

@@ -1,7 +1,5 @@
 """Draws random inputs that suit a model."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """`Runner`: calls a `.tflite` model like a function, on the LiteRT interpreter or on `CompiledModel`."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Times calls in turn."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar

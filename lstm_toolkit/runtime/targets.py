@@ -5,8 +5,6 @@ TensorFlow Lite Micro's LSTM kernel refuses the variants of the op when memory i
 as floats, and an LSTM with a cell activation other than tanh, in place of which it computes tanh or nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Tries a file on a runtime, in a process of its own, where a kernel may crash or hang without the caller."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import json

@@ -5,8 +5,6 @@ and for each number N from FIRST on `N.tflite` and `N.inputs.npz`, with the arra
 the runtime says to `N.said`, the results to `N.outputs.npz`, and last `N.json` with what stopped it, if anything did.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

@@ -4,8 +4,6 @@ A request a line goes in, an answer a line comes out, both as JSON; between them
 of the work are done.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

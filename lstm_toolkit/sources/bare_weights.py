@@ -3,8 +3,6 @@
 Its source, to compare the file with, is the NumPy reference.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """`composite`: marks a user's own recurrent function, so that `convert` makes one fused LSTM op of it."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import itertools

@@ -4,8 +4,6 @@ Such a function can be converted if its recurrent layers were marked when it was
 tf_keras, which leaves an annotation of its own that the stock converter knows.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path

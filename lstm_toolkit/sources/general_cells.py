@@ -3,8 +3,6 @@
 They reach the `.tflite` file as CUSTOM ops, which `lowering` writes as plain ops.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -7,8 +7,6 @@ same places, so that a converted file can be compared with its source under ever
 It works for Keras 3 and for tf_keras (Keras 2), whose layers have the same attributes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import itertools

@@ -1,7 +1,5 @@
 """Traces a Keras 3 model into a TensorFlow function in which every recurrent layer is marked for fusing."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import re

@@ -1,7 +1,5 @@
 """Traces Lingvo cells and RNNs into TensorFlow functions whose LSTMs are marked for fusing."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

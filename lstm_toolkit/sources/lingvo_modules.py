@@ -4,8 +4,6 @@ They train like any `tf.Module`, take the arrays of a Lingvo checkpoint (`load_t
 fused op (`GateWeights.from_lingvo`). Source of names and semantics: `lingvo/core/rnn_cell.py` and `rnn_layers.py`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -5,8 +5,6 @@ CUSTOM op with the function's arguments as operands and the other attributes as 
 into the fused one. The bodies are plain TensorFlow, so a marked graph also runs there.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from typing import Any

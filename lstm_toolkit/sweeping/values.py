@@ -1,7 +1,5 @@
 """The values of a sweep: `SweepConfig`, `SweepRow` and `SweepResult`, and `grid`, which makes configurations."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import io

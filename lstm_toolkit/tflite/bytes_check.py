@@ -5,8 +5,6 @@ claim each other's bytes would unpack to gigabytes, so what all vectors and tabl
 The work is in proportion to the size of the file then.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from functools import cache

@@ -1,7 +1,5 @@
 """Adds tensors and operators to a model file, and changes who takes what."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter

@@ -3,8 +3,6 @@
 The codec is `ai_edge_litert.tools.flatbuffer_utils`; the objects are those of `ai_edge_litert.schema_py_generated`.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a model file says: names of operators, shapes, constants, who computes and who takes a tensor."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Checks an unpacked `.tflite` file from a stranger: what the rest of the package takes for granted."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from graphlib import CycleError, TopologicalSorter

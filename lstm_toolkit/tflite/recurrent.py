@@ -1,7 +1,5 @@
 """Recurrent ops in a model file: their names, activations, states and layers. Reads only."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Any
 

@@ -4,8 +4,6 @@ Source: `tflite/kernels/lstm_shared.h` of LiteRT. Sizes there: `n_input` is the 
 `n_cell` the number of units, `n_output` the size of one output step (`n_cell` without a projection).
 """
 
-from __future__ import annotations
-
 GATES = ("input", "forget", "cell", "output")
 """The gates in the order in which the op takes them, which is also Keras's order (i, f, c, o)."""
 

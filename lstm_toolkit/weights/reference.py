@@ -4,8 +4,6 @@ It is written from the op's contract (`tflite/kernels/internal/reference` and `l
 code with what traces, converts or runs models.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The checks of the exercises: they raise on nothing and on typical mistakes, and pass on what is right."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """The checks of the exercises in codelab 02: they pass on what is right, and have a hint for each mistake."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

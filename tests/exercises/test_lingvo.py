@@ -1,7 +1,5 @@
 """The checks of the exercises in codelab 05."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

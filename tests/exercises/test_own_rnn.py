@@ -1,7 +1,5 @@
 """The checks of the exercises in codelab 06. Each conversion takes a good second."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import tensorflow as tf

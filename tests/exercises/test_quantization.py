@@ -1,7 +1,5 @@
 """The checks of the exercises in codelab 07."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -8,8 +8,6 @@
 The gates are told apart by what they are used for, not by their order.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

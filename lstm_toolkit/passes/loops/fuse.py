@@ -8,8 +8,6 @@ computes stays, and the outcome has the reason. A loop starts from the states th
 are reset, or set, at each call.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import re

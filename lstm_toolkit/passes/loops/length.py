@@ -1,7 +1,5 @@
 """Whether a loop runs over the whole of its sequence, for a length that is fixed and for one that is open."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -6,8 +6,6 @@
 The op takes the layout that saves the transposes.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

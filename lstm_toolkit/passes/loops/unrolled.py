@@ -1,7 +1,5 @@
 """Finds LSTMs that a converter unrolled over time."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -4,8 +4,6 @@ Each operator is evaluated once, symbolically: shapes are worked out from the ar
 from the file. A value is equal to another only where it surely is; what is not understood is `Unknown`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Activations, clips and layer normalization of recurrent cells as plain ops."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from lstm_toolkit.tflite.builder import OpBuilder

@@ -4,8 +4,6 @@ The input product of all steps is computed once, before the first: a step takes 
 the state. `h` or `c` of None is a state of zeros, which needs no ops.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Protocol
 

@@ -10,8 +10,6 @@ A state that an ADD_N sets from a given one becomes the start of the plain ops, 
 reads their last one. Such files run where variable tensors are refused, and often faster than with the fused ops.
 """
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ These are the fused ops, with their states set to zero or from given ones and pe
 of layers that no fused op can hold.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any

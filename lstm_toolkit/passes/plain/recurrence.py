@@ -1,7 +1,5 @@
 """`Recurrence`: one recurrent layer in one direction, as plain ops compute it."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from lstm_toolkit.passes.plain.cells import Cell

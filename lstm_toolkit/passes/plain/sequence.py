@@ -4,8 +4,6 @@ unrolled  [FULLY_CONNECTED: all inputs -> rows] [SPLIT: rows -> one row a step] 
 loop      [FULLY_CONNECTED: all inputs -> rows] [WHILE: rows, states -> outputs], several steps a turn in its body
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from lstm_toolkit.passes.plain import loop
