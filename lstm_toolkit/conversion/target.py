@@ -24,6 +24,7 @@ from lstm_toolkit.runtime import targets
 from lstm_toolkit.runtime.trial import is_installed
 from lstm_toolkit.sources.traced import LayerReport
 from lstm_toolkit.tflite import graph, recurrent
+from lstm_toolkit.tflite.types import Model
 from lstm_toolkit.weights.operands import CELL_COMPOSITE, OPERANDS_OF
 
 UNROLLED_STEPS = 100
@@ -62,7 +63,7 @@ class Forms:
     by_length: bool = False
     steps_per_turn: int | None = None
 
-    def prepare(self, model: Any) -> None:
+    def prepare(self, model: Model) -> None:
         """Gives the fused ops of a `ModelT` the form that the target takes, in place.
 
         Raises:
@@ -86,7 +87,7 @@ class Forms:
         if reasons:
             raise NeedsPlainOps(reasons)
 
-    def plain_form(self, model: Any, form: str) -> str:
+    def plain_form(self, model: Model, form: str) -> str:
         """The form of the plain ops of a `ModelT`, which stays what it is where it was asked for."""
         if not self.by_length:
             return form
@@ -110,7 +111,7 @@ def _giving(forms: Forms) -> Iterator[None]:
         _wanted.reset(token)
 
 
-def _steps(model: Any) -> Iterator[int]:
+def _steps(model: Model) -> Iterator[int]:
     """The number of steps of each recurrent op, -1 where it is open."""
     for subgraph in model.subgraphs:
         for operator in subgraph.operators:

@@ -16,6 +16,7 @@ from lstm_toolkit.passes import bidirectional, int8_scales, joint_outputs, reset
 from lstm_toolkit.passes.loops import fuse, unrolled
 from lstm_toolkit.runtime import targets
 from lstm_toolkit.tflite import graph, recurrent
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF
 
 Found = Iterator[tuple[str, str]]
@@ -47,7 +48,7 @@ class Fault:
     target: str | None = None
 
 
-def _operators(model: Any) -> Iterator[tuple[Any, Any, str, str]]:
+def _operators(model: Model) -> Iterator[tuple[Any, Any, str, str]]:
     """Every operator with its subgraph, its name, and the place it has in a message."""
     for number, subgraph in enumerate(model.subgraphs):
         for place, op in enumerate(subgraph.operators):
@@ -56,47 +57,47 @@ def _operators(model: Any) -> Iterator[tuple[Any, Any, str, str]]:
             yield subgraph, op, name, where
 
 
-def _recurrent(model: Any) -> Iterator[tuple[Any, Any, str, str]]:
+def _recurrent(model: Model) -> Iterator[tuple[Any, Any, str, str]]:
     for subgraph, op, name, where in _operators(model):
         if name in OPERANDS_OF:
             yield subgraph, op, name, f"{where} ({graph.text(subgraph.tensors[op.outputs[0]].name)})"
 
 
-def _operand(subgraph: Any, op: Any, operands: tuple[str, ...], name: str) -> Any:
+def _operand(subgraph: Subgraph, op: Operator, operands: tuple[str, ...], name: str) -> Any:
     """A tensor of an op by operand name, or None where it is absent."""
     place = operands.index(name)
     index = op.inputs[place] if place < len(op.inputs) else ABSENT
     return None if index == ABSENT else subgraph.tensors[index]
 
 
-def _loops(model: Any) -> Found:
+def _loops(model: Model) -> Found:
     for outcome in fuse.loop_outcomes(model):
         if outcome.op:
             yield outcome.name, "an LSTM is a WHILE loop instead of one fused op"
 
 
-def _stuck_loops(model: Any) -> Found:
+def _stuck_loops(model: Model) -> Found:
     for outcome in fuse.loop_outcomes(model):
         if outcome.is_lstm and not outcome.op:
             yield outcome.name, f"an LSTM is a WHILE loop, and cannot become a fused op from the file: {outcome.reason}"
 
 
-def _fuse_loops(model: Any) -> str:
+def _fuse_loops(model: Model) -> str:
     fused = [outcome.name for outcome in fuse.fuse_loops(model) if outcome.op]
     return f"loops that became fused ops: {', '.join(fused)}" if fused else ""
 
 
-def _unrolled(model: Any) -> Found:
+def _unrolled(model: Model) -> Found:
     for name, steps in unrolled.unrolled_lstms(model):
         yield name, f"an LSTM is unrolled into the ops of its {steps} steps"
 
 
-def _flex(model: Any) -> Found:
+def _flex(model: Model) -> Found:
     for name, count in Counter(name for *_, name, _ in _operators(model) if name.startswith("Flex")).items():
         yield name, f"{count} TensorFlow op(s) {name}, which the plain runtime cannot run"
 
 
-def _with_living_state(model: Any) -> Iterator[tuple[Any, Any, str]]:
+def _with_living_state(model: Model) -> Iterator[tuple[Any, Any, str]]:
     """The recurrent ops of which nothing sets a state at each call, with their subgraph and place."""
     settled = [set(recurrent.set_states(model, subgraph)) for subgraph in model.subgraphs]
     for subgraph, op, _, where in _recurrent(model):
@@ -104,16 +105,16 @@ def _with_living_state(model: Any) -> Iterator[tuple[Any, Any, str]]:
             yield subgraph, op, where
 
 
-def _leaking(model: Any) -> Found:
+def _leaking(model: Model) -> Found:
     for _, _, where in _with_living_state(model):
         yield where, "its state lives on: a call starts where the last one ended"
 
 
-def _reset(model: Any) -> str:
+def _reset(model: Model) -> str:
     return f"{reset.reset_states(model)} state(s) start from zero at every call"
 
 
-def _set_once(model: Any, *, to_zero: bool = True) -> Found:
+def _set_once(model: Model, *, to_zero: bool = True) -> Found:
     for index, subgraph, op in reset.set_once(model, to_zero=to_zero):
         where = f"op {subgraph.operators.index(op)} {graph.operator_name(model, op)}"
         name = graph.text(subgraph.tensors[index].name)
@@ -123,22 +124,22 @@ def _set_once(model: Any, *, to_zero: bool = True) -> Found:
         )
 
 
-def _set_to_zero_at_each_call(model: Any) -> str:
+def _set_to_zero_at_each_call(model: Model) -> str:
     return f"{reset.set_to_zero_at_each_call(model)} state(s) start from zero at every call, not only at the first"
 
 
-def _clip(model: Any) -> Found:
+def _clip(model: Model) -> Found:
     for _, op, _, where in _recurrent(model):
         clip = getattr(op.builtinOptions, "cellClip", 0.0)
         if clip:
             yield where, f"it clips its cells to {clip:g}, which a Keras LSTM does not do"
 
 
-def _remove_clip(model: Any) -> str:
+def _remove_clip(model: Model) -> str:
     return f"{stock_lstm.remove_clip(model)} op(s) clip their cells no longer"
 
 
-def _shared(model: Any) -> Found:
+def _shared(model: Model) -> Found:
     for subgraph, op, _, where in _recurrent(model):
         uses = Counter(int(index) for each in subgraph.operators for index in each.inputs)
         resets = recurrent.set_states(model, subgraph)
@@ -147,38 +148,38 @@ def _shared(model: Any) -> Found:
                 yield where, f"its state {graph.text(subgraph.tensors[index].name)!r} is also another operand"
 
 
-def _unshare(model: Any) -> str:
+def _unshare(model: Model) -> str:
     return f"{stock_lstm.unshare_states(model)} state(s) have a tensor of their own"
 
 
-def _halves(model: Any) -> Found:
+def _halves(model: Model) -> Found:
     for subgraph in model.subgraphs:
         for forward, backward in bidirectional.pairs(model, subgraph):
             names = [graph.text(subgraph.tensors[op.outputs[0]].name) for op in (forward, backward)]
             yield ", ".join(names), "an op and one over the reversed input could be one bidirectional op"
 
 
-def _merge(model: Any) -> str:
+def _merge(model: Model) -> str:
     return f"bidirectional ops: {', '.join(sorted(set(bidirectional.merge_bidirectional(model).values())))}"
 
 
-def _joint_outputs(model: Any) -> Found:
+def _joint_outputs(model: Model) -> Found:
     for subgraph, op, _, where in _recurrent(model):
         if joint_outputs.is_wrong(subgraph, op):
             yield where, "the kernel joins the two outputs itself, batch-major, which is wrong for more than one row"
 
 
-def _part_outputs(model: Any) -> str:
+def _part_outputs(model: Model) -> str:
     return f"{joint_outputs.part(model)} op(s) have two outputs and a CONCATENATION"
 
 
-def _no_activation(model: Any) -> Found:
+def _no_activation(model: Model) -> Found:
     for _, op, name, where in _recurrent(model):
         if "LSTM" in name and op.builtinOptions.fusedActivationFunction == schema.ActivationFunctionType.NONE:
             yield where, "its cell activation is none, with which the kernel computes on unwritten memory"
 
 
-def _open_batch(model: Any) -> Found:
+def _open_batch(model: Model) -> Found:
     for subgraph, op, _, where in _recurrent(model):
         shape = graph.shape_of(subgraph.tensors[op.inputs[0]])
         batch_axis = 1 if len(shape) > 2 and op.builtinOptions.timeMajor else 0
@@ -186,11 +187,11 @@ def _open_batch(model: Any) -> Found:
             yield where, "its batch is open, but its states are made for a fixed one"
 
 
-def _is_integer(subgraph: Any, op: Any) -> bool:
+def _is_integer(subgraph: Subgraph, op: Operator) -> bool:
     return subgraph.tensors[op.inputs[0]].type in (schema.TensorType.INT8, schema.TensorType.INT16)
 
 
-def _coupled_with_layer_norm(model: Any) -> Found:
+def _coupled_with_layer_norm(model: Model) -> Found:
     for subgraph, op, name, where in _recurrent(model):
         if name != "UNIDIRECTIONAL_SEQUENCE_LSTM" or not _is_integer(subgraph, op):
             continue
@@ -199,7 +200,7 @@ def _coupled_with_layer_norm(model: Any) -> Found:
             yield where, "the int8 kernel computes layer normalization with a coupled input gate wrongly"
 
 
-def _cell_range(model: Any) -> Found:
+def _cell_range(model: Model) -> Found:
     for subgraph, op, name, where in _recurrent(model):
         if not _is_integer(subgraph, op) or "LSTM" not in name or "BIDIRECTIONAL" in name:
             continue
@@ -209,35 +210,35 @@ def _cell_range(model: Any) -> Found:
             yield where, f"its cell state is stored at the scale {scale:.2g}, for which the kernel's tanh is not made"
 
 
-def _calibrated_on_leak(model: Any) -> Found:
+def _calibrated_on_leak(model: Model) -> Found:
     for subgraph, op, where in _with_living_state(model):
         if _is_integer(subgraph, op):
             yield where, "its ranges were taken on states that leaked from sample to sample"
 
 
-def _variables(model: Any) -> Found:
+def _variables(model: Model) -> Found:
     for subgraph, op, _, where in _recurrent(model):
         if any(subgraph.tensors[index].isVariable for index in recurrent.state_tensors(model, op)):
             yield where, "it keeps its state in variable tensors, which CompiledModel refuses"
 
 
-def _not_on_micro(model: Any) -> Found:
+def _not_on_micro(model: Model) -> Found:
     for name, count in Counter(name for *_, name, _ in _operators(model)).items():
         if name not in targets.MICRO_OPS:
             yield name, f"TensorFlow Lite Micro has no op {name} ({count} in the file)"
 
 
-def _place_of(model: Any, subgraph: Any, op: Any) -> str:
+def _place_of(model: Model, subgraph: Subgraph, op: Operator) -> str:
     names = ", ".join(graph.text(subgraph.tensors[index].name) for index in op.outputs)
     return f"op {subgraph.operators.index(op)} {graph.operator_name(model, op)} ({names})"
 
 
-def _micro_lstms(model: Any) -> Found:
+def _micro_lstms(model: Model) -> Found:
     for subgraph, op, reason in targets.micro_lstms(model):
         yield _place_of(model, subgraph, op), f"TensorFlow Lite Micro does not compute this LSTM: {reason}"
 
 
-def _micro_hybrids(model: Any) -> Found:
+def _micro_hybrids(model: Model) -> Found:
     for subgraph, op in targets.hybrids(model):
         yield (
             _place_of(model, subgraph, op),
@@ -245,12 +246,12 @@ def _micro_hybrids(model: Any) -> Found:
         )
 
 
-def _micro_float16(model: Any) -> Found:
+def _micro_float16(model: Model) -> Found:
     if targets.has_float16(model):
         yield "the file", "it holds float16, for which TensorFlow Lite Micro has no kernels"
 
 
-def _micro_open(model: Any) -> Found:
+def _micro_open(model: Model) -> Found:
     for name in targets.open_inputs(model):
         yield name, "this input has an open size, for which TensorFlow Lite Micro takes the number in the file, often 1"
 

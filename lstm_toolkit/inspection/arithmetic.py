@@ -13,6 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.graph import called_subgraphs
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF
 
 _MATRIX_OPERANDS = ("weights", "recurrent_weights")
@@ -42,7 +43,7 @@ class Work:
 class Arithmetic:
     """Counts the multiply-adds of one model; subgraphs that several operators run are counted once and kept."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Model) -> None:
         self._model = model
         self._subgraphs: dict[int, int | None] = {}
 
@@ -53,7 +54,7 @@ class Arithmetic:
             self._subgraphs[number] = _sum(self.operator(subgraph, op).multiply_adds for op in subgraph.operators)
         return self._subgraphs[number]
 
-    def operator(self, subgraph: Any, op: Any) -> Work:
+    def operator(self, subgraph: Subgraph, op: Operator) -> Work:
         """Multiply-adds of one run of an operator."""
         name = graph.operator_name(self._model, op)
         if name == "WHILE":
@@ -68,7 +69,7 @@ class Arithmetic:
         known = name in _BUILTINS and name not in _NOT_COUNTED and not name.startswith("STABLEHLO")
         return Work(0 if known else None)
 
-    def _loop(self, subgraph: Any, op: Any) -> Work:
+    def _loop(self, subgraph: Subgraph, op: Operator) -> Work:
         options = op.builtinOptions
         per_turn = _sum(self.subgraph(index) for index in (options.condSubgraphIndex, options.bodySubgraphIndex))
         turns = turns_of(self._model, subgraph, op)
@@ -78,7 +79,7 @@ class Arithmetic:
         return Work(turns * per_turn + condition, turns, per_turn)
 
 
-def turns_of(model: Any, subgraph: Any, loop: Any) -> int | None:
+def turns_of(model: Model, subgraph: Subgraph, loop: Any) -> int | None:
     """How often the body of a `WHILE` runs, where counters that start, step and end at constants decide that.
 
     Args:
@@ -111,7 +112,7 @@ def turns_of(model: Any, subgraph: Any, loop: Any) -> int | None:
 
 
 def _turns_of_counter(
-    model: Any, subgraph: Any, loop: Any, condition: Any, body: Any, less: Any, *, last: bool
+    model: Model, subgraph: Subgraph, loop: Any, condition: Any, body: Any, less: Any, *, last: bool
 ) -> int | None:
     """Turns until a counter is not below its bound any more; with `last`, the bound itself has a turn too."""
     counter, bound = less.inputs[:2]
@@ -130,7 +131,7 @@ def _turns_of_counter(
     return max(0, -((start - limit - last) // step))
 
 
-def _step(model: Any, body: Any, place: int) -> int | None:
+def _step(model: Model, body: Any, place: int) -> int | None:
     """What a turn adds to a counter."""
     op = graph.producers(body).get(body.outputs[place])
     if op is None or graph.operator_name(model, op) != "ADD" or body.inputs[place] not in op.inputs:
@@ -139,7 +140,7 @@ def _step(model: Any, body: Any, place: int) -> int | None:
     return _integer(model, body, others[0]) if len(others) == 1 else None
 
 
-def _integer(model: Any, subgraph: Any, index: int) -> int | None:
+def _integer(model: Model, subgraph: Subgraph, index: int) -> int | None:
     tensor = subgraph.tensors[index]
     if index == ABSENT or math.prod(graph.shape_of(tensor)) != 1:
         return None
@@ -156,13 +157,13 @@ def _sum(counts: Any) -> int | None:
     return total
 
 
-def _elements(subgraph: Any, index: int) -> int | None:
+def _elements(subgraph: Subgraph, index: int) -> int | None:
     """Number of elements of a tensor; None where its shape is dynamic or not known."""
     shape = graph.shape_of(subgraph.tensors[index])
     return None if not shape or -1 in shape else math.prod(shape)
 
 
-def _recurrent(subgraph: Any, op: Any, operands: tuple[str, ...]) -> int | None:
+def _recurrent(subgraph: Subgraph, op: Operator, operands: tuple[str, ...]) -> int | None:
     """Every weight is used once for each row and step."""
     if not op.inputs:
         return None
@@ -175,27 +176,27 @@ def _recurrent(subgraph: Any, op: Any, operands: tuple[str, ...]) -> int | None:
     return math.prod(shape[:-1]) * weights
 
 
-def _fully_connected(subgraph: Any, op: Any) -> int | None:
+def _fully_connected(subgraph: Subgraph, op: Operator) -> int | None:
     weights = graph.shape_of(subgraph.tensors[op.inputs[1]])
     return _per_output(subgraph, op, weights[1:], rank=1)
 
 
-def _batch_matmul(subgraph: Any, op: Any) -> int | None:
+def _batch_matmul(subgraph: Subgraph, op: Operator) -> int | None:
     left = graph.shape_of(subgraph.tensors[op.inputs[0]])
     return _per_output(subgraph, op, left[-2:-1] if op.builtinOptions.adjX else left[-1:], rank=1)
 
 
-def _convolution(subgraph: Any, op: Any) -> int | None:
+def _convolution(subgraph: Subgraph, op: Operator) -> int | None:
     """Filters are [output channels, rows, columns, input channels of a group]."""
     return _per_output(subgraph, op, graph.shape_of(subgraph.tensors[op.inputs[1]])[1:], rank=3)
 
 
-def _depthwise(subgraph: Any, op: Any) -> int | None:
+def _depthwise(subgraph: Subgraph, op: Operator) -> int | None:
     """Filters are [1, rows, columns, output channels]."""
     return _per_output(subgraph, op, graph.shape_of(subgraph.tensors[op.inputs[1]])[1:3], rank=2)
 
 
-def _per_output(subgraph: Any, op: Any, summed: tuple[int, ...], *, rank: int) -> int | None:
+def _per_output(subgraph: Subgraph, op: Operator, summed: tuple[int, ...], *, rank: int) -> int | None:
     outputs = _elements(subgraph, op.outputs[0])
     return None if outputs is None or len(summed) != rank or -1 in summed else outputs * math.prod(summed)
 

@@ -15,6 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import graph
+from lstm_toolkit.tflite.types import Model, Subgraph, Tensor
 from lstm_toolkit.weights.operands import ABSENT
 
 ALIGNMENT = 64
@@ -68,7 +69,7 @@ class _Lifetime:
     last: int
 
 
-def plan_memory(model: Any) -> MemoryPlan:
+def plan_memory(model: Model) -> MemoryPlan:
     """Plans the memory of a `ModelT`."""
     used = {tensor.buffer for subgraph in model.subgraphs for tensor in subgraph.tensors}
     weights = sum(len(model.buffers[index].data) for index in used if model.buffers[index].data is not None)
@@ -80,7 +81,7 @@ def plan_memory(model: Any) -> MemoryPlan:
     return MemoryPlan(weights, variables, arena, live)
 
 
-def byte_size(tensor: Any) -> int | None:
+def byte_size(tensor: Tensor) -> int | None:
     """Bytes of a tensor's values; None for a dynamic shape, and for types whose elements have no fixed size."""
     shape = graph.shape_of(tensor)
     if -1 in shape or tensor.type not in _BITS:
@@ -97,7 +98,7 @@ def _total(sizes: Any) -> int | None:
     return total
 
 
-def _lifetimes(model: Any, subgraph: Any) -> list[_Lifetime] | None:
+def _lifetimes(model: Model, subgraph: Subgraph) -> list[_Lifetime] | None:
     """The tensors of a subgraph that the arena holds; None where the size of one is not known."""
     tensors, end = subgraph.tensors, max(len(subgraph.operators), 1)
     in_arena = {
@@ -125,7 +126,7 @@ def _lifetimes(model: Any, subgraph: Any) -> list[_Lifetime] | None:
     ]
 
 
-def _in_place(model: Any, subgraph: Any, sizes: dict[int, int | None]) -> dict[int, int]:
+def _in_place(model: Model, subgraph: Subgraph, sizes: dict[int, int | None]) -> dict[int, int]:
     """For each output that shares the memory of an input, the tensor whose memory that is."""
     references = Counter([*subgraph.inputs, *subgraph.outputs])
     for op in subgraph.operators:

@@ -23,6 +23,7 @@ from lstm_toolkit.inspection.summary import (
 from lstm_toolkit.tflite import files, graph, recurrent
 from lstm_toolkit.tflite.graph import called_subgraphs
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS
+from lstm_toolkit.tflite.types import Model, Operator, Tensor
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import (
     ABSENT,
@@ -75,7 +76,7 @@ def inspect(tflite: bytes | str | os.PathLike[str]) -> ModelSummary:
     )
 
 
-def _subgraphs(model: Any) -> tuple[SubgraphSummary, ...]:
+def _subgraphs(model: Model) -> tuple[SubgraphSummary, ...]:
     arithmetic, summaries = Arithmetic(model), []
     for number, subgraph in enumerate(model.subgraphs):
         tensors = tuple(_tensor(model, tensor, index) for index, tensor in enumerate(subgraph.tensors))
@@ -100,7 +101,7 @@ def _subgraphs(model: Any) -> tuple[SubgraphSummary, ...]:
     return tuple(summaries)
 
 
-def _tensor(model: Any, tensor: Any, index: int, name: str | None = None) -> TensorSummary:
+def _tensor(model: Model, tensor: Tensor, index: int, name: str | None = None) -> TensorSummary:
     is_constant = model.buffers[tensor.buffer].data is not None
     return TensorSummary(
         name=graph.text(tensor.name) if name is None else name,
@@ -112,7 +113,7 @@ def _tensor(model: Any, tensor: Any, index: int, name: str | None = None) -> Ten
     )
 
 
-def _quantization(tensor: Any) -> Quantization | None:
+def _quantization(tensor: Tensor) -> Quantization | None:
     stored = tensor.quantization
     if stored is None or stored.scale is None or not len(stored.scale):
         return None
@@ -121,7 +122,7 @@ def _quantization(tensor: Any) -> Quantization | None:
     return Quantization(tuple(float(each) for each in stored.scale), zero_point or (0,) * len(stored.scale), axis)
 
 
-def _signature(model: Any, subgraphs: tuple[SubgraphSummary, ...], signature: Any) -> SignatureSummary:
+def _signature(model: Model, subgraphs: tuple[SubgraphSummary, ...], signature: Any) -> SignatureSummary:
     tensors = model.subgraphs[signature.subgraphIndex].tensors
     inputs, outputs = (
         tuple(_tensor(model, tensors[e.tensorIndex], e.tensorIndex, graph.text(e.name)) for e in entries or [])
@@ -133,7 +134,7 @@ def _signature(model: Any, subgraphs: tuple[SubgraphSummary, ...], signature: An
 class _Nodes:
     """Reads the LSTM ops of one model; weights that several ops share are read once."""
 
-    def __init__(self, model: Any, subgraphs: tuple[SubgraphSummary, ...], most_values: int) -> None:
+    def __init__(self, model: Model, subgraphs: tuple[SubgraphSummary, ...], most_values: int) -> None:
         self._model, self._subgraphs, self._values_left = model, subgraphs, most_values
         self._weights: dict[tuple[int, int], npt.NDArray[np.float32]] = {}
 
@@ -152,7 +153,7 @@ class _Nodes:
         ]
 
     def _node(
-        self, number: int, place: int, op: Any, name: str, producers: dict[int, Any], settled: dict[int, str]
+        self, number: int, place: int, op: Operator, name: str, producers: dict[int, Any], settled: dict[int, str]
     ) -> LstmNode:
         states, options = recurrent.state_tensors(self._model, op), op.builtinOptions
         ways = {settled.get(index, "carry") for index in states}
@@ -240,7 +241,7 @@ def _variants(weights: GateWeights, is_bidirectional: bool) -> tuple[str, ...]:
     return tuple(name for name, is_there in flags.items() if is_there)
 
 
-def _dequantized(model: Any, tensor: Any, operand: str) -> npt.NDArray[np.float32]:
+def _dequantized(model: Model, tensor: Tensor, operand: str) -> npt.NDArray[np.float32]:
     values = graph.constant(model, tensor)
     if values is None:
         raise InvalidModelError(f"operand {operand} of an LSTM op is not a constant")

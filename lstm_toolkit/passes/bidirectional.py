@@ -18,6 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import edit, files, graph
 from lstm_toolkit.tflite.recurrent import layer_of, state_tensors
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF
 
 _BIDIRECTIONAL = {
@@ -42,7 +43,7 @@ def merge(tflite: bytes) -> bytes:
     return files.write_model(model) if merge_bidirectional(model) else tflite
 
 
-def merge_bidirectional(model: Any) -> dict[str, str]:
+def merge_bidirectional(model: Model) -> dict[str, str]:
     """Merges all pairs of a forward and a reversed op over the same input, in place.
 
     Returns:
@@ -58,7 +59,7 @@ def merge_bidirectional(model: Any) -> dict[str, str]:
     return became
 
 
-def pairs(model: Any, subgraph: Any) -> list[tuple[Any, Any]]:
+def pairs(model: Model, subgraph: Subgraph) -> list[tuple[Any, Any]]:
     """The pairs of a forward op and one over its reversed input that can become one op."""
     producers = graph.producers(subgraph)
     halves = [op for op in subgraph.operators if graph.operator_name(model, op) in _BIDIRECTIONAL]
@@ -75,7 +76,7 @@ def pairs(model: Any, subgraph: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-def _fit(model: Any, subgraph: Any, forward: Any, backward: Any, x: int) -> bool:
+def _fit(model: Model, subgraph: Subgraph, forward: Any, backward: Any, x: int) -> bool:
     if forward is backward or forward.inputs[0] != x or forward.opcodeIndex != backward.opcodeIndex:
         return False
     if vars(forward.builtinOptions) != vars(backward.builtinOptions):
@@ -96,7 +97,7 @@ def _fit(model: Any, subgraph: Any, forward: Any, backward: Any, x: int) -> bool
     )
 
 
-def _is_time_reversal(model: Any, subgraph: Any, op: Any, recurrent: Any) -> bool:
+def _is_time_reversal(model: Model, subgraph: Subgraph, op: Operator, recurrent: Any) -> bool:
     if graph.operator_name(model, op) != "REVERSE_V2":
         return False
     axis = graph.constant(model, subgraph.tensors[op.inputs[1]])
@@ -105,7 +106,7 @@ def _is_time_reversal(model: Any, subgraph: Any, op: Any, recurrent: Any) -> boo
     return axis is not None and [int(each) % rank for each in axis.reshape(-1)] == [time]
 
 
-def _merge(model: Any, subgraph: Any, forward: Any, backward: Any) -> dict[str, str]:
+def _merge(model: Model, subgraph: Subgraph, forward: Any, backward: Any) -> dict[str, str]:
     name, options_class = _BIDIRECTIONAL[graph.operator_name(model, forward)]
     gone = [layer_of(subgraph.tensors[state_tensors(model, op)[0]]) for op in (forward, backward)]
     reverse = graph.producers(subgraph)[backward.inputs[0]]
@@ -146,12 +147,12 @@ def _merge(model: Any, subgraph: Any, forward: Any, backward: Any) -> dict[str, 
     return dict.fromkeys(gone, name)
 
 
-def _units(subgraph: Any, half: Any) -> int:
+def _units(subgraph: Subgraph, half: Any) -> int:
     """Number of units: rows of the first weights that are there."""
     return int(graph.shape_of(subgraph.tensors[next(index for index in half.inputs[1:] if index != ABSENT)])[0])
 
 
-def _with_equal_units(model: Any, subgraph: Any, forward: Any, backward: Any) -> dict[int, int]:
+def _with_equal_units(model: Model, subgraph: Subgraph, forward: Any, backward: Any) -> dict[int, int]:
     """Gives the smaller half units whose weights are zero.
 
     Returns:
@@ -182,7 +183,7 @@ def _with_equal_units(model: Any, subgraph: Any, forward: Any, backward: Any) ->
     return {smaller: units[smaller]}
 
 
-def _can_grow(model: Any, subgraph: Any, half: Any) -> bool:
+def _can_grow(model: Model, subgraph: Subgraph, half: Any) -> bool:
     """Whether units can be added: all weights are float constants, and states are touched by nothing but resets."""
     states = state_tensors(model, half)
     for op in subgraph.operators:
@@ -197,7 +198,7 @@ def _can_grow(model: Any, subgraph: Any, half: Any) -> bool:
     )
 
 
-def _cut(model: Any, subgraph: Any, merged: Any, output: int, units: int) -> Any:
+def _cut(model: Model, subgraph: Subgraph, merged: Any, output: int, units: int) -> Any:
     """A slice that takes the units that the layer has out of an output with more."""
     target = merged.outputs[output]
     old = subgraph.tensors[target]
@@ -213,7 +214,7 @@ def _cut(model: Any, subgraph: Any, merged: Any, output: int, units: int) -> Any
     return edit.new_operator(model, "SLICE", [wide, begin, size], [target])
 
 
-def _in_order_of_time(model: Any, subgraph: Any, backward: Any) -> int:
+def _in_order_of_time(model: Model, subgraph: Subgraph, backward: Any) -> int:
     """A tensor for the backward outputs in the order of time; what used them reversed uses this one now."""
     reversed_output = backward.outputs[0]
     users = [op for op in subgraph.operators if reversed_output in op.inputs]
@@ -241,14 +242,14 @@ def _in_order_of_time(model: Any, subgraph: Any, backward: Any) -> int:
     return in_order
 
 
-def _takes_last_step(model: Any, subgraph: Any, op: Any, time: int) -> bool:
+def _takes_last_step(model: Model, subgraph: Subgraph, op: Operator, time: int) -> bool:
     if graph.operator_name(model, op) != "STRIDED_SLICE" or op.builtinOptions.shrinkAxisMask != 1 << time:
         return False
     begin = graph.constant(model, subgraph.tensors[op.inputs[1]])
     return begin is not None and len(begin) > time and begin[time] == -1
 
 
-def _take_first_step(model: Any, subgraph: Any, op: Any, source: int, time: int) -> None:
+def _take_first_step(model: Model, subgraph: Subgraph, op: Operator, source: int, time: int) -> None:
     begin = np.array(graph.constant(model, subgraph.tensors[op.inputs[1]]))
     end = np.array(graph.constant(model, subgraph.tensors[op.inputs[2]]))
     begin[time], end[time] = 0, 1
@@ -257,7 +258,7 @@ def _take_first_step(model: Any, subgraph: Any, op: Any, source: int, time: int)
     op.inputs = [source, first, behind, op.inputs[3]]
 
 
-def _concatenation(model: Any, subgraph: Any, outputs: list[int], half: Any) -> Any:
+def _concatenation(model: Model, subgraph: Subgraph, outputs: list[int], half: Any) -> Any:
     """The concatenation that is all that uses both outputs, forward first, along the last axis; or None.
 
     None too where the kernel cannot join the outputs itself: batch-major, it finds the state of the second and later

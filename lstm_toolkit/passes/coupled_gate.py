@@ -7,17 +7,16 @@ sigmoid(-z) = 1 - sigmoid(z). Without layer normalization z is a sum of products
 their sign. With it, z is the normalized sum times coefficients plus bias, so only coefficients and bias do.
 """
 
-from typing import Any
-
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.tflite.recurrent import _COEFFICIENTS, _has, is_normalized
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import OPERANDS
 
 _WEIGHTS = ("input_to_forget_weights", "recurrent_to_forget_weights", "cell_to_forget_weights")
 
 
-def uncouple(model: Any, subgraph: Any, operator: Any) -> None:
+def uncouple(model: Model, subgraph: Subgraph, operator: Operator) -> None:
     """Gives an LSTM op with a coupled input gate one of its own, in place.
 
     Raises:

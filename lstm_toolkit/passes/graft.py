@@ -25,6 +25,7 @@ from flatbuffers import flexbuffers
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS, SINGLE_STEP_OP, numbered
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights import packing
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import (
@@ -55,8 +56,8 @@ class Grafted:
 class Match:
     """A composite op, fully read and checked: what stands here fits the fused op."""
 
-    subgraph: Any
-    operator: Any
+    subgraph: Subgraph
+    operator: Operator
     layer: str
     op: str
     options: Any
@@ -68,7 +69,7 @@ class Match:
     carry: bool
 
 
-def graft(model: Any, *, batch: int | None = None) -> Grafted:
+def graft(model: Model, *, batch: int | None = None) -> Grafted:
     """Replaces every composite op of a `ModelT` in place.
 
     Args:
@@ -94,7 +95,7 @@ def graft(model: Any, *, batch: int | None = None) -> Grafted:
     )
 
 
-def _match(model: Any, subgraph: Any, operator: Any, batch: int | None, taken: set[str]) -> Match:
+def _match(model: Model, subgraph: Subgraph, operator: Operator, batch: int | None, taken: set[str]) -> Match:
     composite = graph.operator_name(model, operator)
     attributes = flexbuffers.Loads(bytes(operator.customOptions))
     layer = numbered(attributes["layer"], taken)
@@ -180,7 +181,7 @@ def _simple_rnn(
     return weights, options, {STATES[0]: len(recurrent_kernel)}
 
 
-def replace(model: Any, match: Match, shared: dict[tuple[int, ...], dict[str, int]]) -> None:
+def replace(model: Model, match: Match, shared: dict[tuple[int, ...], dict[str, int]]) -> None:
     """Makes the operator of a match the fused op, in place.
 
     Args:
@@ -223,7 +224,7 @@ def replace(model: Any, match: Match, shared: dict[tuple[int, ...], dict[str, in
     subgraph.operators[place : place + 1] = [*before, operator, *after]
 
 
-def _add(model: Any, source: int, zeros: int, target: int) -> Any:
+def _add(model: Model, source: int, zeros: int, target: int) -> Any:
     """An op that copies a tensor into or out of a state at every call, by adding zeros.
 
     Of the ops that copy, ADD_N is neither evaluated once at allocation (as RESHAPE, GATHER and TILE of a constant are)
@@ -232,7 +233,9 @@ def _add(model: Any, source: int, zeros: int, target: int) -> Any:
     return edit.new_operator(model, "ADD_N", [source, zeros], [target])
 
 
-def _zeros_once_computed(model: Any, subgraph: Any, match: Match, shape: tuple[int, int]) -> tuple[int, list[Any]]:
+def _zeros_once_computed(
+    model: Model, subgraph: Subgraph, match: Match, shape: tuple[int, int]
+) -> tuple[int, list[Any]]:
     """Zeros that are there only when the recurrent op has run, and the ops that make them out of its output.
 
     A state has no producer among the ops, so what reads it after the op could run before it: with a delegate, the

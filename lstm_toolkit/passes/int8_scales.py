@@ -18,6 +18,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import edit, graph
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph, Tensor
 from lstm_toolkit.weights.operands import ABSENT, OPERANDS
 
 OUTPUT_STATE = OPERANDS.index("output_state")
@@ -38,7 +39,7 @@ MOVED_INPUTS = {
 Quantization = tuple[int, float, int]
 
 
-def unequal_scales(model: Any) -> Iterator[tuple[str, str]]:
+def unequal_scales(model: Model) -> Iterator[tuple[str, str]]:
     """Yields place and fact for each LSTM and each op that moves data whose scales differ where they must not."""
     for subgraph in model.subgraphs:
         for place, operator in enumerate(subgraph.operators):
@@ -56,7 +57,7 @@ def unequal_scales(model: Any) -> Iterator[tuple[str, str]]:
                 )
 
 
-def equalize(model: Any) -> str:
+def equalize(model: Model) -> str:
     """Mends what `unequal_scales` finds in a `ModelT`, in place; returns what it changed."""
     lstms = moves = 0
     for subgraph in model.subgraphs:
@@ -76,7 +77,7 @@ def equalize(model: Any) -> str:
     return f"{lstms} LSTM(s) have one scale for output, state and hidden; {moves} op(s) move data within one scale"
 
 
-def _is_integer_lstm(subgraph: Any, operator: Any, name: str) -> bool:
+def _is_integer_lstm(subgraph: Subgraph, operator: Operator, name: str) -> bool:
     if name != "UNIDIRECTIONAL_SEQUENCE_LSTM" or len(operator.inputs) <= OUTPUT_STATE:
         return False
     return (
@@ -86,12 +87,12 @@ def _is_integer_lstm(subgraph: Any, operator: Any, name: str) -> bool:
     )
 
 
-def _quantization(tensor: Any) -> Quantization | None:
+def _quantization(tensor: Tensor) -> Quantization | None:
     scale, zero_point = graph.scale_of(tensor)
     return (tensor.type, scale, zero_point) if scale else None
 
 
-def _equal_tensors(subgraph: Any, operator: Any) -> list[Any]:
+def _equal_tensors(subgraph: Subgraph, operator: Operator) -> list[Any]:
     """State, output and, without a projection, hidden: the kernel computes with the state's scale for all."""
     indices = [operator.inputs[OUTPUT_STATE], operator.outputs[0]]
     intermediates = operator.intermediates if operator.intermediates is not None else []
@@ -100,7 +101,7 @@ def _equal_tensors(subgraph: Any, operator: Any) -> list[Any]:
     return [subgraph.tensors[index] for index in indices]
 
 
-def _moved_across(subgraph: Any, operator: Any, name: str) -> list[int]:
+def _moved_across(subgraph: Subgraph, operator: Operator, name: str) -> list[int]:
     """The places of the inputs of an op that moves data whose scale is not the output's."""
     if name not in MOVED_INPUTS or not len(operator.outputs):
         return []
@@ -117,7 +118,7 @@ def _moved_across(subgraph: Any, operator: Any, name: str) -> list[int]:
     ]
 
 
-def _with_one_scale(model: Any, subgraph: Any, operator: Any) -> bool:
+def _with_one_scale(model: Model, subgraph: Subgraph, operator: Operator) -> bool:
     """Gives state, output and hidden one scale; returns whether they had different ones."""
     tensors = _equal_tensors(subgraph, operator)
     found = [quantization for tensor in tensors if (quantization := _quantization(tensor)) is not None]
@@ -144,7 +145,7 @@ def _covering(found: list[Quantization], *, preferred: Quantization) -> Any:
     return quantization
 
 
-def _requantize_output(model: Any, subgraph: Any, operator: Any) -> list[Any]:
+def _requantize_output(model: Model, subgraph: Subgraph, operator: Operator) -> list[Any]:
     """A QUANTIZE behind an op whose output must have its state's scale, where what follows needs another."""
     state, wanted = subgraph.tensors[operator.inputs[OUTPUT_STATE]], operator.outputs[0]
     if _quantization(state) == _quantization(subgraph.tensors[wanted]):
@@ -154,14 +155,14 @@ def _requantize_output(model: Any, subgraph: Any, operator: Any) -> list[Any]:
     return [edit.new_operator(model, "QUANTIZE", [own], [wanted])]
 
 
-def _requantize_input(model: Any, subgraph: Any, operator: Any, place: int, output: int) -> Any:
+def _requantize_input(model: Model, subgraph: Subgraph, operator: Operator, place: int, output: int) -> Any:
     source = operator.inputs[place]
     target = _like(subgraph, source, subgraph.tensors[output].quantization, "requantized")
     operator.inputs[place] = target
     return edit.new_operator(model, "QUANTIZE", [source], [target])
 
 
-def _like(subgraph: Any, index: int, quantization: Any, suffix: str) -> int:
+def _like(subgraph: Subgraph, index: int, quantization: Any, suffix: str) -> int:
     old = subgraph.tensors[index]
     new = edit.add_tensor(subgraph, f"{graph.text(old.name)}/{suffix}", old.shape, dtype=old.type)
     subgraph.tensors[new].shapeSignature = old.shapeSignature

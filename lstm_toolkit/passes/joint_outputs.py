@@ -7,14 +7,13 @@ Batch-major, the kernel finds the state of the second and later rows by the widt
 the end of the state (`EvalFloat` in `lstm_eval.cc`). Time-major, or with one row, it is right.
 """
 
-from typing import Any
-
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import edit, graph
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 
 
-def is_wrong(subgraph: Any, operator: Any) -> bool:
+def is_wrong(subgraph: Subgraph, operator: Operator) -> bool:
     """Whether an op is a bidirectional LSTM that joins its outputs batch-major, for more rows than one."""
     options = operator.builtinOptions
     if not isinstance(options, schema.BidirectionalSequenceLSTMOptionsT):
@@ -23,7 +22,7 @@ def is_wrong(subgraph: Any, operator: Any) -> bool:
     return bool(options.mergeOutputs) and not options.timeMajor and len(shape) == 3 and shape[0] != 1
 
 
-def part(model: Any) -> int:
+def part(model: Model) -> int:
     """Gives every such op of a `ModelT` two outputs, in place; returns how many there were."""
     count = 0
     for subgraph in model.subgraphs:

@@ -21,10 +21,11 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.tflite.recurrent import layer_of, set_states, state_tensors
+from lstm_toolkit.tflite.types import Model, Subgraph
 from lstm_toolkit.weights.operands import ABSENT
 
 
-def reset_states(model: Any, *, keep: Collection[str] = ()) -> int:
+def reset_states(model: Model, *, keep: Collection[str] = ()) -> int:
     """Puts a reset before everything else for each state of a `ModelT` that nothing sets yet, in place.
 
     Args:
@@ -44,7 +45,7 @@ def reset_states(model: Any, *, keep: Collection[str] = ()) -> int:
     return added
 
 
-def set_once(model: Any, *, to_zero: bool) -> Iterator[tuple[int, Any, Any]]:
+def set_once(model: Model, *, to_zero: bool) -> Iterator[tuple[int, Any, Any]]:
     """Yields state, subgraph and op for each op that copies a constant into a state but runs only at allocation.
 
     Args:
@@ -65,7 +66,7 @@ _EVALUATED_AT_ALLOCATION = ("GATHER", "MUL", "RESHAPE", "TILE")
 """Ops whose kernels compute a result of constants once, at allocation."""
 
 
-def set_to_zero_at_each_call(model: Any) -> int:
+def set_to_zero_at_each_call(model: Model) -> int:
     """Replaces the ops of `set_once` that copy zeros by resets, in place; returns how many there were."""
     found = list(set_once(model, to_zero=True))
     for index, subgraph, op in found:
@@ -74,7 +75,7 @@ def set_to_zero_at_each_call(model: Any) -> int:
     return len(found)
 
 
-def _to_zero(model: Any, subgraph: Any, index: int) -> list[Any]:
+def _to_zero(model: Model, subgraph: Subgraph, index: int) -> list[Any]:
     """The ops that set a state to zero at each call."""
     tensor = subgraph.tensors[index]
     if tensor.type == schema.TensorType.FLOAT32:
@@ -85,5 +86,5 @@ def _to_zero(model: Any, subgraph: Any, index: int) -> list[Any]:
     return [_zeros_like(model, zeros), quantize]
 
 
-def _zeros_like(model: Any, index: int) -> Any:
+def _zeros_like(model: Model, index: int) -> Any:
     return edit.new_operator(model, "ZEROS_LIKE", [index], [index])

@@ -18,6 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import edit, graph, recurrent
 from lstm_toolkit.tflite.recurrent import shuts_gates
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF
 
 HYBRID_VERSIONS = {
@@ -41,7 +42,7 @@ SMALLEST_KERNEL = 1024
 LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
-def to_int8(model: Any) -> list[tuple[str, str]]:
+def to_int8(model: Model) -> list[tuple[str, str]]:
     """Quantizes the weights of a `ModelT` in place: of recurrent ops, FULLY_CONNECTED, CONV_2D, and tables of GATHER.
 
     Returns:
@@ -76,7 +77,7 @@ def to_int8(model: Any) -> list[tuple[str, str]]:
     return kept
 
 
-def to_float16(model: Any) -> int:
+def to_float16(model: Model) -> int:
     """Stores every float constant of rank 2 and more in float16, in place; returns how many there were."""
     count = 0
     for subgraph in model.subgraphs:
@@ -101,16 +102,16 @@ def to_float16(model: Any) -> int:
     return count
 
 
-def _is(model: Any, operator: Any, name: str) -> bool:
+def _is(model: Model, operator: Operator, name: str) -> bool:
     return graph.operator_name(model, operator) == name
 
 
-def _float_constant(model: Any, subgraph: Any, index: int) -> npt.NDArray[np.float32] | None:
+def _float_constant(model: Model, subgraph: Subgraph, index: int) -> npt.NDArray[np.float32] | None:
     tensor = subgraph.tensors[index]
     return graph.constant(model, tensor) if tensor.type == schema.TensorType.FLOAT32 else None
 
 
-def _weight_places(model: Any, subgraph: Any, operator: Any, name: str) -> list[int]:
+def _weight_places(model: Model, subgraph: Subgraph, operator: Operator, name: str) -> list[int]:
     """Places of the float constants among the inputs of an op that can be int8; empty where it has none."""
     if name not in HYBRID_VERSIONS:
         return []
@@ -130,7 +131,7 @@ def _weight_places(model: Any, subgraph: Any, operator: Any, name: str) -> list[
     return places
 
 
-def _add_int8(model: Any, subgraph: Any, index: int, *, by_row: bool) -> int:
+def _add_int8(model: Model, subgraph: Subgraph, index: int, *, by_row: bool) -> int:
     """Adds the int8 form of a constant, with one scale, or one a row (an output channel)."""
     tensor = subgraph.tensors[index]
     values = graph.constant(model, tensor)
@@ -147,7 +148,7 @@ def _add_int8(model: Any, subgraph: Any, index: int, *, by_row: bool) -> int:
     return new
 
 
-def _dequantize_output(model: Any, subgraph: Any, gather: Any) -> Any:
+def _dequantize_output(model: Model, subgraph: Subgraph, gather: Any) -> Any:
     """Lets a GATHER out of an int8 table give int8, and returns the DEQUANTIZE that makes it float again."""
     wanted = gather.outputs[0]
     old, table = subgraph.tensors[wanted], subgraph.tensors[gather.inputs[0]]
@@ -159,7 +160,7 @@ def _dequantize_output(model: Any, subgraph: Any, gather: Any) -> Any:
     return edit.new_operator(model, "DEQUANTIZE", [rows], [wanted], version=2)
 
 
-def _add_float16(model: Any, subgraph: Any, index: int, values: npt.NDArray[np.float32]) -> tuple[int, Any]:
+def _add_float16(model: Model, subgraph: Subgraph, index: int, values: npt.NDArray[np.float32]) -> tuple[int, Any]:
     name = graph.text(subgraph.tensors[index].name)
     stored = edit.add_constant(model, subgraph, f"{name}/float16", values.astype(np.float16))
     target = edit.add_tensor(subgraph, name, values.shape)

@@ -14,10 +14,11 @@ import numpy as np
 
 from lstm_toolkit.tflite import edit, graph, recurrent
 from lstm_toolkit.tflite.recurrent import numbered
+from lstm_toolkit.tflite.types import Model, Subgraph
 from lstm_toolkit.weights.operands import STATES
 
 
-def remove_clip(model: Any) -> int:
+def remove_clip(model: Model) -> int:
     """Takes the clip off every recurrent op, in place; returns how many had one."""
     clipped = [op for op in _recurrent(model) if getattr(op.builtinOptions, "cellClip", 0.0)]
     for op in clipped:
@@ -25,7 +26,7 @@ def remove_clip(model: Any) -> int:
     return len(clipped)
 
 
-def unshare_states(model: Any) -> int:
+def unshare_states(model: Model) -> int:
     """Gives every state that has another use a tensor of its own, in place; returns how many had one.
 
     What else used the tensor gets zeros, which is what the converter merged with the state.
@@ -40,7 +41,7 @@ def unshare_states(model: Any) -> int:
     return changed
 
 
-def name_states(model: Any) -> None:
+def name_states(model: Model) -> None:
     """Names the states as `graft` does, by a name for each op, in place."""
     taken: list[str] = []
     for subgraph in model.subgraphs:
@@ -52,15 +53,15 @@ def name_states(model: Any) -> None:
                 subgraph.tensors[index].name = f"{taken[-1]}/{state}".encode()
 
 
-def _recurrent(model: Any) -> list[Any]:
+def _recurrent(model: Model) -> list[Any]:
     return [op for subgraph in model.subgraphs for op in subgraph.operators if recurrent.state_tensors(model, op)]
 
 
-def _is_reset(model: Any, subgraph: Any, index: int) -> bool:
+def _is_reset(model: Model, subgraph: Subgraph, index: int) -> bool:
     return index in recurrent.set_states(model, subgraph)
 
 
-def _separate(model: Any, subgraph: Any, shared: int) -> None:
+def _separate(model: Model, subgraph: Subgraph, shared: int) -> None:
     tensor = subgraph.tensors[shared]
     name, shape = graph.text(tensor.name), graph.shape_of(tensor)
     zeros = edit.add_constant(model, subgraph, f"{name}/zeros", np.zeros(shape, np.float32))

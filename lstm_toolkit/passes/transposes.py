@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lstm_toolkit.tflite import edit, graph
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import OPERANDS_OF
 
 _UNARY = {"ABS", "CAST", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "NEG", "RELU", "RELU6"}
@@ -22,7 +23,7 @@ _BINARY = {"ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "SQUARED_DIFFERENCE", "SUB
 _REDUCING = {"MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM"}
 
 
-def sink_transposes(model: Any) -> int:
+def sink_transposes(model: Model) -> int:
     """Moves and cancels transposes of the first two axes, in place.
 
     Returns:
@@ -44,11 +45,11 @@ def sink_transposes(model: Any) -> int:
     return saved
 
 
-def _count(model: Any, subgraph: Any) -> int:
+def _count(model: Model, subgraph: Subgraph) -> int:
     return sum(swaps_first_axes(model, subgraph, op) for op in subgraph.operators)
 
 
-def _move_one(model: Any, subgraph: Any) -> bool:
+def _move_one(model: Model, subgraph: Subgraph) -> bool:
     swaps = {op.outputs[0]: op for op in subgraph.operators if swaps_first_axes(model, subgraph, op)}
     consumed = graph.consumed(subgraph)
     for index, swap in swaps.items():
@@ -58,7 +59,7 @@ def _move_one(model: Any, subgraph: Any) -> bool:
     return any(swaps.keys() & set(op.inputs) and _move(model, subgraph, op, swaps) for op in subgraph.operators)
 
 
-def swaps_first_axes(model: Any, subgraph: Any, op: Any) -> bool:
+def swaps_first_axes(model: Model, subgraph: Subgraph, op: Operator) -> bool:
     """Whether an operator is such a transpose, or the RESHAPE that the converter makes of it where an axis is 1."""
     name = graph.operator_name(model, op)
     if name == "RESHAPE":
@@ -70,7 +71,7 @@ def swaps_first_axes(model: Any, subgraph: Any, op: Any) -> bool:
     return permutation is not None and list(permutation) == [1, 0, *range(2, len(permutation))]
 
 
-def _move(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
+def _move(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Any]) -> bool:
     """Moves the transposes before an operator behind it, if it works in either layout."""
     name = graph.operator_name(model, op)
     if name in ("TRANSPOSE", "RESHAPE"):
@@ -94,7 +95,7 @@ def _move(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
     return True
 
 
-def _is_indifferent(model: Any, subgraph: Any, name: str, op: Any, swaps: dict[int, Any]) -> bool:
+def _is_indifferent(model: Model, subgraph: Subgraph, name: str, op: Operator, swaps: dict[int, Any]) -> bool:
     """Whether an operator treats the first two axes alike, for the inputs that it has."""
     rank = len(graph.shape_of(subgraph.tensors[op.outputs[0]]))
     if name in _UNARY:
@@ -109,7 +110,7 @@ def _is_indifferent(model: Any, subgraph: Any, name: str, op: Any, swaps: dict[i
     return False
 
 
-def _transpose_outputs(model: Any, subgraph: Any, op: Any) -> None:
+def _transpose_outputs(model: Model, subgraph: Subgraph, op: Operator) -> None:
     """Lets an operator compute into tensors with the first axes swapped, and transposes these back."""
     for place, index in enumerate(op.outputs):
         old = subgraph.tensors[index]
@@ -129,7 +130,7 @@ def _swapped(shape: Any) -> Any:
     return None if shape is None else [shape[1], shape[0], *shape[2:]]
 
 
-def _cancel(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
+def _cancel(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Any]) -> bool:
     if not swaps_first_axes(model, subgraph, op) or op.inputs[0] not in swaps:
         return False
     source, target = swaps[op.inputs[0]].inputs[0], op.outputs[0]
@@ -146,7 +147,7 @@ def _cancel(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
     return True
 
 
-def _slice(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
+def _slice(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Any]) -> bool:
     """A slice that picks one step of the time axis gives the same in either layout."""
     options = op.builtinOptions
     bounds = [graph.constant(model, subgraph.tensors[index]) for index in op.inputs[1:]]
@@ -169,14 +170,14 @@ def _swap_bits(mask: int) -> int:
     return (mask & ~0b11) | (mask & 0b1) << 1 | (mask & 0b10) >> 1
 
 
-def _reduce(model: Any, subgraph: Any, op: Any, swaps: dict[int, Any]) -> bool:
+def _reduce(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Any]) -> bool:
     if op.builtinOptions.keepDims or not _swap_axis(model, subgraph, op):
         return False
     op.inputs = [swaps[op.inputs[0]].inputs[0], *op.inputs[1:]]
     return True
 
 
-def _swap_axis(model: Any, subgraph: Any, op: Any) -> bool:
+def _swap_axis(model: Model, subgraph: Subgraph, op: Operator) -> bool:
     """Lets an operator over the time axis, which is axis 1, work on axis 0 instead."""
     axis = graph.constant(model, subgraph.tensors[op.inputs[1]])
     if axis is None or [int(each) for each in axis.reshape(-1)] != [1]:

@@ -21,6 +21,7 @@ from lstm_toolkit.quantization.samples import Samples
 from lstm_toolkit.stock import worker
 from lstm_toolkit.tflite import edit, files, graph, recurrent
 from lstm_toolkit.tflite.recurrent import shuts_gates
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph, Tensor
 from lstm_toolkit.weights.operands import ABSENT, OPERANDS, OPERANDS_OF, STATES
 
 INTERMEDIATES = 5
@@ -99,7 +100,7 @@ def quantize(
     return files.write_model(result), kept
 
 
-def _reset_from_variables(model: Any) -> None:
+def _reset_from_variables(model: Model) -> None:
     """Lets each reset write zeros into a variable, as `reset` has it; the quantizer makes its input a constant."""
     for subgraph in model.subgraphs:
         for operator in subgraph.operators:
@@ -111,15 +112,15 @@ def _reset_from_variables(model: Any) -> None:
     files.prune(model)
 
 
-def _recurrent(model: Any) -> list[tuple[Any, Any]]:
+def _recurrent(model: Model) -> list[tuple[Any, Any]]:
     return [(g, op) for g in model.subgraphs for op in g.operators if recurrent.state_tensors(model, op)]
 
 
-def _layer(model: Any, subgraph: Any, operator: Any) -> str:
+def _layer(model: Model, subgraph: Subgraph, operator: Operator) -> str:
     return recurrent.layer_of(subgraph.tensors[recurrent.state_tensors(model, operator)[0]])
 
 
-def _fingerprint(model: Any, subgraph: Any, operator: Any) -> npt.NDArray[np.float32]:
+def _fingerprint(model: Model, subgraph: Subgraph, operator: Operator) -> npt.NDArray[np.float32]:
     """Weights that tell an op from others: its last input weights, dequantized."""
     operands = OPERANDS_OF[graph.operator_name(model, operator)]
     name = next(each for each in ("input_to_output_weights", "weights") if each in operands)
@@ -135,7 +136,7 @@ def _distance(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> f
     return float(np.abs(one - other).max(initial=0.0)) if one.shape == other.shape else np.inf
 
 
-def widen_ranges(model: Any) -> None:
+def widen_ranges(model: Model) -> None:
     """Widens the calibrated ranges of what ops compute, in place, before the quantizer makes scales of them.
 
     Beyond its range a result sticks to the range's end, and a recurrent op takes that back in: a new input that drives
@@ -159,7 +160,7 @@ def widen_ranges(model: Any) -> None:
                 _fit_kernel(model, subgraph, operator)
 
 
-def _fit_kernel(model: Any, subgraph: Any, operator: Any) -> None:
+def _fit_kernel(model: Model, subgraph: Subgraph, operator: Operator) -> None:
     """Sets ranges so that the int8 kernel reads the numbers that it stores.
 
     Its tanh leaves its result unwritten unless the int16 cell state stands for a range from 1 to 64 (`ApplyTanh` takes
@@ -181,7 +182,7 @@ def _fit_kernel(model: Any, subgraph: Any, operator: Any) -> None:
         _set_range(hidden, -largest, largest)
 
 
-def _range(tensor: Any) -> tuple[float, float]:
+def _range(tensor: Tensor) -> tuple[float, float]:
     """The calibrated range; of a tensor without one (0, 0)."""
     quantization = tensor.quantization
     if quantization is None or quantization.min is None or not len(quantization.min):
@@ -189,17 +190,17 @@ def _range(tensor: Any) -> tuple[float, float]:
     return float(quantization.min[0]), float(quantization.max[0])
 
 
-def _set_range(tensor: Any, low: float, high: float) -> None:
+def _set_range(tensor: Tensor, low: float, high: float) -> None:
     if tensor.quantization is not None and tensor.quantization.min is not None and len(tensor.quantization.min):
         tensor.quantization.min, tensor.quantization.max = [low], [high]
 
 
-def _has(operator: Any, operand: str) -> bool:
+def _has(operator: Operator, operand: str) -> bool:
     place = OPERANDS.index(operand)
     return len(operator.inputs) > place and operator.inputs[place] != ABSENT
 
 
-def _prepare(model: Any, subgraph: Any, operator: Any) -> None:
+def _prepare(model: Model, subgraph: Subgraph, operator: Operator) -> None:
     name, layer = graph.operator_name(model, operator), _layer(model, subgraph, operator)
     if name in KEPT_FLOAT:
         return
@@ -217,7 +218,7 @@ def _prepare(model: Any, subgraph: Any, operator: Any) -> None:
     ]
 
 
-def why_not_int8(model: Any, subgraph: Any, operator: Any) -> str | None:
+def why_not_int8(model: Model, subgraph: Subgraph, operator: Operator) -> str | None:
     """Why a recurrent op with an int8 kernel cannot be int8 all the same; None if it can."""
     if shuts_gates(model, subgraph, operator):
         return (

@@ -11,6 +11,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import graph
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import (
     ABSENT,
     BIASES,
@@ -138,7 +139,7 @@ _FLOAT_AND_INTEGER = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", MICRO_L
 """Ops whose kernels in LiteRT also take int8 weights beside float inputs."""
 
 
-def why_not_lstm(subgraph: Any, operator: Any) -> str | None:
+def why_not_lstm(subgraph: Subgraph, operator: Operator) -> str | None:
     """Why TensorFlow Lite Micro's kernel does not compute an LSTM op as LiteRT does; None if it does.
 
     Args:
@@ -172,7 +173,7 @@ def why_not_lstm(subgraph: Any, operator: Any) -> str | None:
     return None
 
 
-def micro_lstms(model: Any) -> Iterator[tuple[Any, Any, str]]:
+def micro_lstms(model: Model) -> Iterator[tuple[Any, Any, str]]:
     """Yields subgraph, op and reason for each LSTM of a `ModelT` that `why_not_lstm` refuses."""
     for subgraph in model.subgraphs:
         for operator in subgraph.operators:
@@ -182,7 +183,7 @@ def micro_lstms(model: Any) -> Iterator[tuple[Any, Any, str]]:
                     yield subgraph, operator, reason
 
 
-def hybrids(model: Any) -> Iterator[tuple[Any, Any]]:
+def hybrids(model: Model) -> Iterator[tuple[Any, Any]]:
     """Yields subgraph and op for each op with int8 weights beside a float input, which Micro refuses or gets wrong."""
     for subgraph in model.subgraphs:
         for operator in subgraph.operators:
@@ -193,12 +194,12 @@ def hybrids(model: Any) -> Iterator[tuple[Any, Any]]:
                 yield subgraph, operator
 
 
-def open_inputs(model: Any) -> list[str]:
+def open_inputs(model: Model) -> list[str]:
     """Names of the inputs of a `ModelT` with an open size, for which Micro takes whatever number stands in the file."""
     main = model.subgraphs[0]
     return [graph.text(main.tensors[index].name) for index in main.inputs if -1 in graph.shape_of(main.tensors[index])]
 
 
-def has_float16(model: Any) -> bool:
+def has_float16(model: Model) -> bool:
     """Whether a `ModelT` holds float16, for which Micro has no kernels."""
     return any(t.type == schema.TensorType.FLOAT16 for subgraph in model.subgraphs for t in subgraph.tensors)

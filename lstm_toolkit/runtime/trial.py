@@ -20,6 +20,7 @@ from ai_edge_litert import schema_py_generated as schema
 from lstm_toolkit.errors import InvalidModelError, LstmToolkitError
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.files import read_model, text
+from lstm_toolkit.tflite.types import Model, Tensor
 
 Call = Mapping[str, npt.NDArray[Any]]
 
@@ -150,7 +151,7 @@ def _words(path: Path) -> list[str]:
     return list(dict.fromkeys(kept))[:5]
 
 
-def signature_names(model: Any) -> dict[str, list[str]]:
+def signature_names(model: Model) -> dict[str, list[str]]:
     """Names of the inputs and outputs of a `ModelT` in the order of its main subgraph, as `Runner` has them."""
     main = model.subgraphs[0]
     named: dict[str, dict[int, str]] = {"inputs": {}, "outputs": {}}
@@ -176,7 +177,7 @@ def random_calls(tflite: bytes, *, count: int = 3, seed: int = 0) -> tuple[Call,
     )
 
 
-def _draw(random: np.random.Generator, tensor: Any) -> npt.NDArray[Any]:
+def _draw(random: np.random.Generator, tensor: Tensor) -> npt.NDArray[Any]:
     if tensor.type not in graph.DTYPES:
         raise InvalidModelError(f"an input is of type {graph.type_name(tensor)}, of which there are no random values")
     dtype = np.dtype(graph.DTYPES[tensor.type])

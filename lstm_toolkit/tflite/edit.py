@@ -12,11 +12,17 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.tflite.graph import DTYPES
+from lstm_toolkit.tflite.types import Model, Subgraph
 from lstm_toolkit.weights.operands import ABSENT
 
 
 def add_tensor(
-    subgraph: Any, name: str, shape: Sequence[int], *, dtype: int = schema.TensorType.FLOAT32, variable: bool = False
+    subgraph: Subgraph,
+    name: str,
+    shape: Sequence[int],
+    *,
+    dtype: int = schema.TensorType.FLOAT32,
+    variable: bool = False,
 ) -> int:
     """Adds a tensor without values and returns its index."""
     tensor = schema.TensorT()
@@ -26,7 +32,7 @@ def add_tensor(
     return len(subgraph.tensors) - 1
 
 
-def add_constant(model: Any, subgraph: Any, name: str, values: npt.NDArray[Any]) -> int:
+def add_constant(model: Model, subgraph: Subgraph, name: str, values: npt.NDArray[Any]) -> int:
     """Adds a constant tensor with a buffer of its own and returns its index."""
     dtype = next(code for code, known in DTYPES.items() if np.dtype(known) == values.dtype)
     index = add_tensor(subgraph, name, values.shape, dtype=dtype)
@@ -37,7 +43,7 @@ def add_constant(model: Any, subgraph: Any, name: str, values: npt.NDArray[Any])
     return index
 
 
-def operator_code(model: Any, builtin: int, version: int = 1) -> int:
+def operator_code(model: Model, builtin: int, version: int = 1) -> int:
     """Index of the operator code of a builtin op, which is added if the model does not have it."""
     for index, code in enumerate(model.operatorCodes):
         if flatbuffer_utils.get_builtin_code_from_operator_code(code) == builtin and code.version == version:
@@ -54,7 +60,7 @@ _SHARED_OPTIONS = {"MAXIMUM": "MaximumMinimum", "MINIMUM": "MaximumMinimum", "ME
 
 
 def new_operator(
-    model: Any, name: str, inputs: Sequence[int], outputs: Sequence[int], *, version: int = 1, **options: Any
+    model: Model, name: str, inputs: Sequence[int], outputs: Sequence[int], *, version: int = 1, **options: Any
 ) -> Any:
     """A new builtin operator, which the caller puts into a subgraph.
 
@@ -77,13 +83,13 @@ def new_operator(
     return operator
 
 
-def redirect(subgraph: Any, old: int, new: int) -> None:
+def redirect(subgraph: Subgraph, old: int, new: int) -> None:
     """Lets every operator that takes one tensor take another."""
     for op in subgraph.operators:
         op.inputs = [new if index == old else index for index in op.inputs]
 
 
-def sort_operators(subgraph: Any) -> None:
+def sort_operators(subgraph: Subgraph) -> None:
     """Puts the operators into an order in which they can run, as close to the present one as possible.
 
     Operators that touch the same variable tensor keep their order among themselves.

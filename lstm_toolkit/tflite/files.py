@@ -15,6 +15,7 @@ from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.tflite.bytes_check import check_bytes
 from lstm_toolkit.tflite.graph import listed, text
 from lstm_toolkit.tflite.model_check import check_model
+from lstm_toolkit.tflite.types import Model
 from lstm_toolkit.weights.operands import ABSENT
 
 FILE_IDENTIFIER = b"TFL3"
@@ -41,7 +42,7 @@ def read_bytes(model: bytes | bytearray | memoryview | str | os.PathLike[str]) -
     return data
 
 
-def read_model(data: bytes) -> Any:
+def read_model(data: bytes) -> Model:
     """Unpacks the bytes of a `.tflite` file into a `ModelT` that `file_checks` found to be whole.
 
     Raises:
@@ -57,7 +58,7 @@ def read_model(data: bytes) -> Any:
     return model
 
 
-def write_model(model: Any) -> bytes:
+def write_model(model: Model) -> bytes:
     """Packs a `ModelT`, after dropping the tensors, buffers and operator codes that nothing refers to."""
     prune(model)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
@@ -86,17 +87,17 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
         raise
 
 
-def sign(model: Any) -> None:
+def sign(model: Model) -> None:
     """Says in the description of a `ModelT` that this package wrote it, so that what it holds was asked for."""
     model.description = f"lstm_toolkit {__version__}".encode()
 
 
-def is_own(model: Any) -> bool:
+def is_own(model: Model) -> bool:
     """Whether this package wrote the file."""
     return text(model.description).startswith("lstm_toolkit ")
 
 
-def prune(model: Any) -> None:
+def prune(model: Model) -> None:
     """Drops the tensors, buffers and operator codes that nothing refers to."""
     for number, subgraph in enumerate(model.subgraphs):
         signatures = [s for s in model.signatureDefs or [] if s.subgraphIndex == number]

@@ -11,6 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph, Tensor
 from lstm_toolkit.weights.operands import ABSENT
 
 
@@ -24,7 +25,7 @@ def listed(values: Iterable[Any] | None) -> list[Any]:
     return [] if values is None else list(values)
 
 
-def called_subgraphs(operator: Any) -> list[int]:
+def called_subgraphs(operator: Operator) -> list[int]:
     """Indices of the subgraphs that an operator runs, as its options name them; -1, for none, is left out."""
     found: list[int] = []
     for options in (operator.builtinOptions, operator.builtinOptions2):
@@ -57,7 +58,7 @@ _OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).ite
 _TYPE_NAMES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
 
 
-def operator_name(model: Any, operator: Any) -> str:
+def operator_name(model: Model, operator: Operator) -> str:
     """Name of an operator: the builtin's, or the custom code of a CUSTOM one."""
     code = model.operatorCodes[operator.opcodeIndex]
     builtin = flatbuffer_utils.get_builtin_code_from_operator_code(code)
@@ -66,23 +67,23 @@ def operator_name(model: Any, operator: Any) -> str:
     return _OPERATOR_NAMES.get(builtin, f"UNKNOWN_{builtin}")
 
 
-def count_operators(model: Any, *subgraphs: Any) -> Counter[str]:
+def count_operators(model: Model, *subgraphs: Any) -> Counter[str]:
     """Counts the operators of some subgraphs, by default of all, by name."""
     return Counter(operator_name(model, op) for graph in subgraphs or model.subgraphs for op in graph.operators)
 
 
-def type_name(tensor: Any) -> str:
+def type_name(tensor: Tensor) -> str:
     """The tensor's type as TensorFlow Lite spells it, in lower case."""
     return _TYPE_NAMES.get(tensor.type, f"unknown_{tensor.type}")
 
 
-def shape_of(tensor: Any) -> tuple[int, ...]:
+def shape_of(tensor: Tensor) -> tuple[int, ...]:
     """Shape of a tensor, -1 where it is dynamic."""
     signature = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
     return tuple(int(size) for size in (signature if signature is not None else ()))
 
 
-def scale_of(tensor: Any) -> tuple[float, int]:
+def scale_of(tensor: Tensor) -> tuple[float, int]:
     """Scale and zero point of a tensor with one scale; (0.0, 0) for one without, or with several."""
     quantization = tensor.quantization
     if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
@@ -92,7 +93,7 @@ def scale_of(tensor: Any) -> tuple[float, int]:
     return float(quantization.scale[0]), zero_point
 
 
-def constant(model: Any, tensor: Any) -> npt.NDArray[Any] | None:
+def constant(model: Model, tensor: Tensor) -> npt.NDArray[Any] | None:
     """The values of a constant tensor as they are stored, or None if it is not constant.
 
     Raises:
@@ -109,11 +110,11 @@ def constant(model: Any, tensor: Any) -> npt.NDArray[Any] | None:
     return np.frombuffer(raw, dtype).reshape(shape)
 
 
-def producers(subgraph: Any) -> dict[int, Any]:
+def producers(subgraph: Subgraph) -> dict[int, Any]:
     """The operator that computes each tensor; for a state, the last one that writes it."""
     return {index: op for op in subgraph.operators for index in op.outputs}
 
 
-def consumed(subgraph: Any) -> set[int]:
+def consumed(subgraph: Subgraph) -> set[int]:
     """Indices of the tensors that an operator takes or that are outputs."""
     return {index for op in subgraph.operators for index in op.inputs} | set(subgraph.outputs)

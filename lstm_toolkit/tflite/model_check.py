@@ -9,6 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.tflite.graph import called_subgraphs, listed, text
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph, Tensor
 from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF, RNN_OPERANDS, STATES
 
 _MOST_AXES = 64
@@ -65,7 +66,7 @@ _OUTPUTS: dict[str, Callable[[Any], int]] = {
 """The number of outputs that the options of some ops ask for."""
 
 
-def check_model(model: Any) -> None:
+def check_model(model: Model) -> None:
     """Checks what the package takes for granted about an unpacked file, and fills in what may be left out.
 
     Raises:
@@ -97,7 +98,7 @@ def check_model(model: Any) -> None:
             _check(entry.tensorIndex, 0, count, f"tensor {_name(entry)} of a signature")
 
 
-def _check_tensor(model: Any, tensor: Any) -> None:
+def _check_tensor(model: Model, tensor: Tensor) -> None:
     _check(tensor.buffer, 0, len(model.buffers), f"the buffer of tensor {_name(tensor)}")
     if len(text(tensor.name)) > _LONGEST_NAME:
         raise InvalidModelError(f"tensor {_name(tensor)} has a name of over {_LONGEST_NAME:,} characters")
@@ -112,7 +113,7 @@ def _check_tensor(model: Any, tensor: Any) -> None:
         raise InvalidModelError(f"tensor {_name(tensor)} has the shape {shape}, but the signature {_short(signature)}")
 
 
-def _check_operator(model: Any, subgraph: Any, op: Any, place: str) -> None:
+def _check_operator(model: Model, subgraph: Subgraph, op: Operator, place: str) -> None:
     op.inputs, op.outputs = listed(op.inputs), listed(op.outputs)
     _check(op.opcodeIndex, 0, len(model.operatorCodes), f"the operator code of {place}")
     for index in [*op.inputs, *op.outputs, *listed(op.intermediates)]:
@@ -147,13 +148,13 @@ def _check_operator(model: Any, subgraph: Any, op: Any, place: str) -> None:
         _check_parameter(subgraph.tensors[index], where, needs_axis=name in ("STRIDED_SLICE", "TRANSPOSE"))
 
 
-def _check_parameter(tensor: Any, where: str, *, needs_axis: bool) -> None:
+def _check_parameter(tensor: Tensor, where: str, *, needs_axis: bool) -> None:
     shape = listed(tensor.shape)
     if tensor.type not in _INTEGERS or len(shape) > 1 or math.prod(shape) > _MOST_AXES or (needs_axis and not shape):
         raise InvalidModelError(f"{where} has the axes or bounds {_name(tensor)} of shape {shape}, not a few integers")
 
 
-def _check_order(subgraph: Any, number: int) -> None:
+def _check_order(subgraph: Subgraph, number: int) -> None:
     made: dict[int, int] = {}
     for place, op in enumerate(subgraph.operators):
         for index in op.outputs:
@@ -167,7 +168,7 @@ def _check_order(subgraph: Any, number: int) -> None:
                 raise InvalidModelError(f"operator {place} of subgraph {number} takes tensor {name} before it is made")
 
 
-def _check_calls(model: Any) -> None:
+def _check_calls(model: Model) -> None:
     calls: dict[int, set[int]] = {}
     for number, subgraph in enumerate(model.subgraphs):
         calls[number] = {index for op in subgraph.operators for index in called_subgraphs(op)}

@@ -1,12 +1,12 @@
 """Recurrent ops in a model file: their names, activations, states and layers. Reads only."""
 
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import graph
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph, Tensor
 from lstm_toolkit.weights.operands import (
     ABSENT,
     LSTM_COMPOSITE,
@@ -20,17 +20,17 @@ from lstm_toolkit.weights.operands import (
 _COEFFICIENTS = "forget_layer_norm_coefficients"
 
 
-def is_coupled(operator: Any) -> bool:
+def is_coupled(operator: Operator) -> bool:
     """Whether an LSTM op has no input gate of its own."""
     return not _has(operator, "input_to_input_weights")
 
 
-def is_normalized(operator: Any) -> bool:
+def is_normalized(operator: Operator) -> bool:
     """Whether an LSTM op has layer normalization."""
     return _has(operator, _COEFFICIENTS)
 
 
-def _has(operator: Any, operand: str) -> bool:
+def _has(operator: Operator, operand: str) -> bool:
     place = OPERANDS.index(operand)
     return len(operator.inputs) > place and operator.inputs[place] != ABSENT
 
@@ -64,7 +64,7 @@ def numbered(name: str, taken: Collection[str]) -> str:
     return next(each for each in (name, *(f"{name}_call{n}" for n in range(1, len(taken) + 1))) if each not in taken)
 
 
-def shuts_gates(model: Any, subgraph: Any, operator: Any) -> bool:
+def shuts_gates(model: Model, subgraph: Subgraph, operator: Operator) -> bool:
     """Whether an op has the input channel that shuts its gates at padded steps (`SHUT_GATE`)."""
     name = graph.operator_name(model, operator)
     for operand, index in zip(OPERANDS_OF[name], operator.inputs, strict=False):
@@ -82,14 +82,14 @@ STATE_OPERANDS = {
 """Indices of the state operands of each op that keeps state."""
 
 
-def state_tensors(model: Any, operator: Any) -> tuple[int, ...]:
+def state_tensors(model: Model, operator: Operator) -> tuple[int, ...]:
     """Indices of the state tensors of an operator; empty for one that keeps no state."""
     operands = STATE_OPERANDS.get(graph.operator_name(model, operator), ())
     indices = (int(operator.inputs[position]) for position in operands if position < len(operator.inputs))
     return tuple(index for index in indices if index != ABSENT)
 
 
-def set_states(model: Any, subgraph: Any) -> dict[int, str]:
+def set_states(model: Model, subgraph: Subgraph) -> dict[int, str]:
     """The states that are set at each call before their op reads them: "reset" to zero, or "explicit"ly."""
     found: dict[int, str] = {}
     read: set[int] = set()
@@ -105,6 +105,6 @@ def set_states(model: Any, subgraph: Any) -> dict[int, str]:
     return found
 
 
-def layer_of(tensor: Any) -> str:
+def layer_of(tensor: Tensor) -> str:
     """Name of the layer that a state tensor belongs to, as `graft` names it."""
     return graph.text(tensor.name).rpartition("/")[0]

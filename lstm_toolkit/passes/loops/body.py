@@ -34,6 +34,7 @@ from lstm_toolkit.passes.loops.values import (
 )
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT, GATES
 
 
@@ -70,7 +71,7 @@ class LstmLoop:
     units: int
 
 
-def subgraphs_of(model: Any, operator: Any) -> tuple[Any, Any]:
+def subgraphs_of(model: Model, operator: Operator) -> tuple[Any, Any]:
     """The condition and the body of a WHILE.
 
     Raises:
@@ -89,7 +90,7 @@ def subgraphs_of(model: Any, operator: Any) -> tuple[Any, Any]:
     return condition, body
 
 
-def is_lstm(model: Any, operator: Any) -> bool:
+def is_lstm(model: Model, operator: Operator) -> bool:
     """Whether a state of a loop is multiplied with weights for four gates, which is how an LSTM looks at a glance."""
     try:
         _, body = subgraphs_of(model, operator)
@@ -104,7 +105,7 @@ def is_lstm(model: Any, operator: Any) -> bool:
     return any(units.get(index) == (count / 4,) for index, count in rows.items())
 
 
-def match(model: Any, subgraph: Any, operator: Any) -> LstmLoop:
+def match(model: Model, subgraph: Subgraph, operator: Operator) -> LstmLoop:
     """Reads a WHILE completely.
 
     Args:
@@ -176,7 +177,7 @@ def _carried(results: tuple[Any, ...], others: frozenset[int]) -> tuple[int, int
     raise Mismatch("none of its states is sigmoid(o) * activation(c), as the output of an LSTM is")
 
 
-def _counters(model: Any, subgraph: Any, operator: Any, results: tuple[Any, ...]) -> frozenset[int]:
+def _counters(model: Model, subgraph: Subgraph, operator: Operator, results: tuple[Any, ...]) -> frozenset[int]:
     """Arguments that count the steps from 0."""
     found = set()
     for number, index in enumerate(operator.inputs):
@@ -326,7 +327,7 @@ def _keeps_all(value: Any, argument: Argument, h: Any, counters: frozenset[int])
     raise Mismatch("its list of outputs does not get h at the place of the step")
 
 
-def _check_types(subgraph: Any, operator: Any, arguments: tuple[int, ...]) -> None:
+def _check_types(subgraph: Subgraph, operator: Operator, arguments: tuple[int, ...]) -> None:
     for number in arguments:
         tensor = subgraph.tensors[operator.inputs[number]]
         if tensor.type != schema.TensorType.FLOAT32:

@@ -20,6 +20,7 @@ from lstm_toolkit.passes.loops.body import LstmLoop, Mismatch
 from lstm_toolkit.passes.loops.length import check_length
 from lstm_toolkit.passes.loops.rewrite import FUSED_OP, rewrite
 from lstm_toolkit.tflite import files, graph, recurrent
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT
 
 
@@ -60,7 +61,7 @@ def fuse(tflite: bytes) -> tuple[bytes, tuple[LoopOutcome, ...]]:
     return (files.write_model(model) if any(each.op for each in outcomes) else tflite), outcomes
 
 
-def loop_outcomes(model: Any) -> tuple[LoopOutcome, ...]:
+def loop_outcomes(model: Model) -> tuple[LoopOutcome, ...]:
     """What `fuse_loops` would do with a `ModelT`, which stays as it is."""
     if not graph.count_operators(model)["WHILE"]:
         return ()
@@ -71,7 +72,7 @@ def loop_outcomes(model: Any) -> tuple[LoopOutcome, ...]:
     return fuse_loops(trial)
 
 
-def fuse_loops(model: Any) -> tuple[LoopOutcome, ...]:
+def fuse_loops(model: Model) -> tuple[LoopOutcome, ...]:
     """Replaces every WHILE of a `ModelT` that is an LSTM, in place.
 
     Returns:
@@ -104,7 +105,7 @@ def fuse_loops(model: Any) -> tuple[LoopOutcome, ...]:
     return tuple(outcomes)
 
 
-def _output_gate(model: Any, producers: dict[int, Any], tensor: int) -> set[int]:
+def _output_gate(model: Model, producers: dict[int, Any], tensor: int) -> set[int]:
     """Identities of the FULLY_CONNECTED of the output gate, where a tensor is sigmoid(o) * activation(c)."""
     product = producers.get(tensor)
     if product is None or graph.operator_name(model, product) != "MUL":
@@ -123,7 +124,7 @@ def _output_gate(model: Any, producers: dict[int, Any], tensor: int) -> set[int]
     return found
 
 
-def drop_subgraphs(model: Any, candidates: Collection[int]) -> int:
+def drop_subgraphs(model: Model, candidates: Collection[int]) -> int:
     """Drops those of some subgraphs that no operator and no signature uses any more, in place.
 
     Args:
@@ -154,13 +155,13 @@ def drop_subgraphs(model: Any, candidates: Collection[int]) -> int:
     return dropped
 
 
-def _calls(operator: Any) -> dict[str, int]:
+def _calls(operator: Operator) -> dict[str, int]:
     """The subgraphs that an operator calls, by the field of its options."""
     fields = {} if operator.builtinOptions is None else vars(operator.builtinOptions)
     return {name: value for name, value in fields.items() if name.lower().endswith("subgraphindex")}
 
 
-def _layers_with_states(model: Any) -> set[str]:
+def _layers_with_states(model: Model) -> set[str]:
     states = (
         subgraph.tensors[index]
         for subgraph in model.subgraphs
@@ -170,7 +171,7 @@ def _layers_with_states(model: Any) -> set[str]:
     return {recurrent.layer_of(state) for state in states}
 
 
-def _layer_name(model: Any, subgraph: Any, operator: Any) -> str:
+def _layer_name(model: Model, subgraph: Subgraph, operator: Operator) -> str:
     """Name of the layer: what stands before "/while" in the names of the loop's results."""
     for index in operator.outputs:
         found = re.search(r"([^/;]+)/while[^/]*$", graph.text(subgraph.tensors[index].name))
@@ -184,7 +185,7 @@ _OPERANDS |= {"DEQUANTIZE": 1, "STRIDED_SLICE": 4}
 """How many operands the operators need that may stand around a loop."""
 
 
-def _check_operators(model: Any, subgraph: Any) -> None:
+def _check_operators(model: Model, subgraph: Subgraph) -> None:
     for op in subgraph.operators:
         name = graph.operator_name(model, op)
         count = _OPERANDS.get(name, 0)
@@ -194,7 +195,7 @@ def _check_operators(model: Any, subgraph: Any) -> None:
             raise Mismatch("the file is damaged: a STRIDED_SLICE lacks its options")
 
 
-def _check_results(subgraph: Any, operator: Any, loop: LstmLoop) -> None:
+def _check_results(subgraph: Subgraph, operator: Operator, loop: LstmLoop) -> None:
     consumed = graph.consumed(subgraph)
     available = {loop.outputs, loop.output_state, loop.cell_state}
     for number, index in enumerate(operator.outputs):

@@ -7,10 +7,11 @@ import numpy as np
 from lstm_toolkit.passes.loops.body import LstmLoop, Mismatch
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.recurrent import FUSED_OPS
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT
 
 
-def check_length(model: Any, subgraph: Any, operator: Any, loop: LstmLoop) -> None:
+def check_length(model: Model, subgraph: Subgraph, operator: Operator, loop: LstmLoop) -> None:
     """Checks that a loop runs as many steps as its sequence and its list of outputs have.
 
     Args:
@@ -50,7 +51,7 @@ def check_length(model: Any, subgraph: Any, operator: Any, loop: LstmLoop) -> No
 class _Measure:
     """Follows open sizes back to the axis of the tensor where they come from, as (tensor, axis)."""
 
-    def __init__(self, model: Any, subgraph: Any) -> None:
+    def __init__(self, model: Model, subgraph: Subgraph) -> None:
         self.model, self.subgraph, self.producers = model, subgraph, graph.producers(subgraph)
 
     def axis(self, tensor: int, axis: int) -> tuple[int, int]:

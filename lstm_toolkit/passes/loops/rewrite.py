@@ -15,13 +15,14 @@ from ai_edge_litert import schema_py_generated as schema
 from lstm_toolkit.passes import graft, transposes
 from lstm_toolkit.passes.loops.body import LstmLoop
 from lstm_toolkit.tflite import edit, graph, recurrent
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE, STATES
 
 FUSED_OP = recurrent.FUSED_OPS[LSTM_COMPOSITE]
 """What a loop becomes."""
 
 
-def rewrite(model: Any, subgraph: Any, operator: Any, loop: LstmLoop, layer: str) -> None:
+def rewrite(model: Model, subgraph: Subgraph, operator: Operator, loop: LstmLoop, layer: str) -> None:
     """Replaces a loop by the op, in place.
 
     Args:
@@ -64,12 +65,12 @@ def rewrite(model: Any, subgraph: Any, operator: Any, loop: LstmLoop, layer: str
     _remove_unused(model, subgraph, inputs)
 
 
-def _insert_behind(subgraph: Any, operator: Any, new: list[Any]) -> None:
+def _insert_behind(subgraph: Subgraph, operator: Operator, new: list[Any]) -> None:
     place = subgraph.operators.index(operator) + 1
     subgraph.operators[place:place] = new
 
 
-def _source(model: Any, subgraph: Any, sequence: int) -> tuple[int, bool, list[Any]]:
+def _source(model: Model, subgraph: Subgraph, sequence: int) -> tuple[int, bool, list[Any]]:
     """The op's input, whether it is time-major, and what must stand before the op.
 
     Where the sequence was transposed for the loop, perhaps reversed too, the op takes it as it was before.
@@ -97,7 +98,7 @@ def _source(model: Any, subgraph: Any, sequence: int) -> tuple[int, bool, list[A
     return sequence, True, []
 
 
-def _is_zero(model: Any, subgraph: Any, index: int) -> bool:
+def _is_zero(model: Model, subgraph: Subgraph, index: int) -> bool:
     producer = graph.producers(subgraph).get(index)
     if producer is not None and graph.operator_name(model, producer) == "DEQUANTIZE":
         index = producer.inputs[0]
@@ -105,7 +106,7 @@ def _is_zero(model: Any, subgraph: Any, index: int) -> bool:
     return values is not None and values.dtype.kind == "f" and not values.any()
 
 
-def _sequence_tensor(subgraph: Any, source: int, loop: LstmLoop) -> int:
+def _sequence_tensor(subgraph: Subgraph, source: int, loop: LstmLoop) -> int:
     """A tensor for the outputs of all steps, in the layout of the input."""
     old = subgraph.tensors[source]
     index = edit.add_tensor(subgraph, "sequence", [*old.shape[:2], loop.units])
@@ -115,7 +116,7 @@ def _sequence_tensor(subgraph: Any, source: int, loop: LstmLoop) -> int:
 
 
 def _last_steps(
-    model: Any, subgraph: Any, loop: LstmLoop, results: list[int], sequence: int, time_major: bool
+    model: Model, subgraph: Subgraph, loop: LstmLoop, results: list[int], sequence: int, time_major: bool
 ) -> list[Any]:
     """Operators that take the last output wherever the loop gave it: as h, or as a list of one."""
     consumed = graph.consumed(subgraph)
@@ -145,7 +146,7 @@ def _last_steps(
     return slices + operators
 
 
-def _takes_only_step(model: Any, subgraph: Any, op: Any) -> bool:
+def _takes_only_step(model: Model, subgraph: Subgraph, op: Operator) -> bool:
     """Whether an operator takes the only step out of a list of one."""
     if graph.operator_name(model, op) != "STRIDED_SLICE":
         return False
@@ -156,7 +157,7 @@ def _takes_only_step(model: Any, subgraph: Any, op: Any) -> bool:
     return plain and masks == (0b001, 0b111, 0b111) and begin is not None and begin[0] in (0, -1)
 
 
-def _whole(model: Any, subgraph: Any, operator: Any, old: int, time_major: bool) -> list[Any]:
+def _whole(model: Model, subgraph: Subgraph, operator: Operator, old: int, time_major: bool) -> list[Any]:
     """Gives the outputs of all steps to what used the loop's list; returns what must stand behind the op."""
     sequence = operator.outputs[0]
     if time_major:
@@ -183,7 +184,7 @@ def _whole(model: Any, subgraph: Any, operator: Any, old: int, time_major: bool)
     return [edit.new_operator(model, "TRANSPOSE", [operator.outputs[0], permutation], [old])]
 
 
-def _produce(subgraph: Any, operator: Any, target: int) -> None:
+def _produce(subgraph: Subgraph, operator: Operator, target: int) -> None:
     """Lets the op compute into a tensor that is an output of the model."""
     edit.redirect(subgraph, operator.outputs[0], target)
     operator.outputs = [target]
@@ -192,7 +193,7 @@ def _produce(subgraph: Any, operator: Any, target: int) -> None:
 _PURE = {"CONCATENATION", "DEQUANTIZE", "FILL", "RESHAPE", "REVERSE_V2", "SHAPE", "STRIDED_SLICE", "TRANSPOSE"}
 
 
-def _remove_unused(model: Any, subgraph: Any, tensors: list[int]) -> None:
+def _remove_unused(model: Model, subgraph: Subgraph, tensors: list[int]) -> None:
     """Removes what computed the arguments of a loop, where nothing else uses it."""
     producers = graph.producers(subgraph)
     waiting = list(tensors)

@@ -5,9 +5,10 @@ from typing import Any
 
 from lstm_toolkit.passes.loops.fuse import _output_gate
 from lstm_toolkit.tflite import graph
+from lstm_toolkit.tflite.types import Model
 
 
-def unrolled_lstms(model: Any) -> tuple[tuple[str, int], ...]:
+def unrolled_lstms(model: Model) -> tuple[tuple[str, int], ...]:
     """Finds LSTMs that are laid out step by step, from three steps on; the model stays as it is.
 
     Returns:

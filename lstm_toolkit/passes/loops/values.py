@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import graph
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph, Tensor
 from lstm_toolkit.weights.operands import ABSENT
 
 Shape = tuple[int, ...]
@@ -160,7 +161,7 @@ _MANY = 8
 _WITH_OPTIONS = {"CONCATENATION", "FULLY_CONNECTED", "GATHER", "SPLIT"}
 
 
-def evaluate(model: Any, subgraph: Any, arguments: Sequence[Argument]) -> tuple[Any, ...]:
+def evaluate(model: Model, subgraph: Subgraph, arguments: Sequence[Argument]) -> tuple[Any, ...]:
     """The outputs of a body or condition as values.
 
     Args:
@@ -193,7 +194,7 @@ def trimmed(shape: Shape) -> Shape:
     return shape[min(first, max(len(shape) - 1, 0)) :]
 
 
-def _constant(model: Any, tensor: Any) -> Any:
+def _constant(model: Model, tensor: Tensor) -> Any:
     name = graph.text(tensor.name)
     if tensor.sparsity is not None or tensor.isVariable:
         return Unknown(f"the sparse or variable tensor {name!r}")
@@ -201,7 +202,7 @@ def _constant(model: Any, tensor: Any) -> Any:
     return Unknown(f"tensor {name!r}, which nothing computes") if values is None else Constant(values)
 
 
-def _results(name: str, op: Any, operands: list[Any]) -> list[Any]:
+def _results(name: str, op: Operator, operands: list[Any]) -> list[Any]:
     arity, rule = _RULES.get(name, (0, None))
     if rule is None:
         return [Unknown(name)] * len(op.outputs)

@@ -13,13 +13,13 @@ reads their last one. Such files run where variable tensors are refused, and oft
 import contextlib
 import contextvars
 from collections.abc import Iterator
-from typing import Any
 
 from lstm_toolkit.passes.plain.cells import GruCell, LstmCell, SimpleRnnCell
 from lstm_toolkit.passes.plain.match import Match, matches
 from lstm_toolkit.passes.plain.recurrence import FORMS
 from lstm_toolkit.passes.plain.sequence import emit
 from lstm_toolkit.tflite import edit, files, graph
+from lstm_toolkit.tflite.types import Model, Subgraph
 
 _plain_ops_wanted = contextvars.ContextVar("plain_ops_wanted", default=False)
 
@@ -62,7 +62,7 @@ def lower(tflite: bytes, *, form: str = "unrolled", steps_per_turn: int | None =
     return files.write_model(model) if lower_model(model, form=form, steps_per_turn=steps_per_turn) else tflite
 
 
-def lower_model(model: Any, *, form: str, steps_per_turn: int | None = None) -> dict[str, str]:
+def lower_model(model: Model, *, form: str, steps_per_turn: int | None = None) -> dict[str, str]:
     """Lowers every recurrent op of a `ModelT`, in place; nothing is changed where one of them is refused.
 
     Returns:
@@ -85,7 +85,7 @@ def lower_model(model: Any, *, form: str, steps_per_turn: int | None = None) -> 
     return {each.layer: _CLASSES[type(each.cell)] for each in lowered}
 
 
-def _replace(model: Any, subgraph: Any, match: Match, form: str, steps_per_turn: int | None) -> None:
+def _replace(model: Model, subgraph: Subgraph, match: Match, form: str, steps_per_turn: int | None) -> None:
     operators = []
     for recurrence in match.recurrences:
         operators += emit(model, subgraph, recurrence, form=form, steps_per_turn=steps_per_turn)
@@ -100,7 +100,7 @@ def _replace(model: Any, subgraph: Any, match: Match, form: str, steps_per_turn:
         edit.redirect(subgraph, state, target)
 
 
-def _drop_unused(subgraph: Any) -> None:
+def _drop_unused(subgraph: Subgraph) -> None:
     """Drops the ops whose results nobody takes, such as those that once put the copy of a state behind its op."""
     while True:
         consumed = graph.consumed(subgraph)

@@ -18,6 +18,7 @@ from lstm_toolkit.passes.plain.cells import Array, Cell, GruCell, LstmCell, Simp
 from lstm_toolkit.passes.plain.recurrence import Recurrence
 from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS, RNN_ACTIVATIONS, layer_of, numbered, state_tensors
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights import packing
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import ABSENT, CELL_COMPOSITE, OPERANDS_OF, SHUT_GATE, STATES, WEIGHT_OPERANDS
@@ -38,14 +39,14 @@ class Match:
         moved: for a state of the op, the tensor that others read instead.
     """
 
-    operator: Any
+    operator: Operator
     recurrences: tuple[Recurrence, ...]
     joined: int | None
     dropped: tuple[Any, ...]
     moved: Mapping[int, int]
 
 
-def matches(model: Any, subgraph: Any, form: str) -> Iterator[Match]:
+def matches(model: Model, subgraph: Subgraph, form: str) -> Iterator[Match]:
     """Yields every recurrent op of a subgraph, checked for a form of plain ops.
 
     Raises:
@@ -74,7 +75,7 @@ def matches(model: Any, subgraph: Any, form: str) -> Iterator[Match]:
         yield match
 
 
-def _composite(model: Any, subgraph: Any, operator: Any, taken: set[str]) -> Match:
+def _composite(model: Model, subgraph: Subgraph, operator: Operator, taken: set[str]) -> Match:
     attributes = flexbuffers.Loads(bytes(operator.customOptions))
     layer = numbered(attributes["layer"], taken)
     kinds = attributes["weights"].split(",")
@@ -127,7 +128,7 @@ def _cell(packed: Mapping[str, Array], attributes: Mapping[str, Any]) -> Cell:
     )
 
 
-def _fused(model: Any, subgraph: Any, operator: Any, name: str) -> Match:
+def _fused(model: Model, subgraph: Subgraph, operator: Operator, name: str) -> Match:
     operands = dict(zip(OPERANDS_OF[name], operator.inputs, strict=False))
     layer = layer_of(subgraph.tensors[state_tensors(model, operator)[0]])
     layer = layer or graph.text(subgraph.tensors[operator.outputs[0]].name)
@@ -175,7 +176,7 @@ def _fused(model: Any, subgraph: Any, operator: Any, name: str) -> Match:
     return Match(operator, tuple(recurrences), joined, tuple(dropped), moved)
 
 
-def _fused_cell(model: Any, subgraph: Any, operator: Any, operands: Mapping[str, int], layer: str) -> Cell:
+def _fused_cell(model: Model, subgraph: Subgraph, operator: Operator, operands: Mapping[str, int], layer: str) -> Cell:
     options = operator.builtinOptions
     arrays = {
         name: _float_constant(model, subgraph, index, name, layer)
@@ -195,7 +196,7 @@ def _fused_cell(model: Any, subgraph: Any, operator: Any, operands: Mapping[str,
     return LstmCell(weights, activation, cell_clip=options.cellClip, proj_clip=options.projClip)
 
 
-def _sizes(subgraph: Any, sequence: int, *, time_major: bool) -> dict[str, Any]:
+def _sizes(subgraph: Subgraph, sequence: int, *, time_major: bool) -> dict[str, Any]:
     """Batch, steps and layout of an input."""
     shape = graph.shape_of(subgraph.tensors[sequence])
     steps = 1 if len(shape) == 2 else shape[0 if time_major else 1]
@@ -203,7 +204,7 @@ def _sizes(subgraph: Any, sequence: int, *, time_major: bool) -> dict[str, Any]:
     return {"batch": batch, "steps": steps if steps >= 0 else None, "time_major": time_major}
 
 
-def _outputs(model: Any, subgraph: Any, outputs: int, sizes: Mapping[str, Any]) -> tuple[int | None, list[Any]]:
+def _outputs(model: Model, subgraph: Subgraph, outputs: int, sizes: Mapping[str, Any]) -> tuple[int | None, list[Any]]:
     """The tensor of all outputs, and no ops; or none, and the slices, where all that is used is the last step."""
     users = [op for op in subgraph.operators if outputs in op.inputs]
     time = 0 if sizes["time_major"] else 1
@@ -213,7 +214,7 @@ def _outputs(model: Any, subgraph: Any, outputs: int, sizes: Mapping[str, Any]) 
     return (None, users) if all(is_last) else (outputs, [])
 
 
-def _takes_last_step(model: Any, subgraph: Any, operator: Any, time: int, steps: int | None) -> bool:
+def _takes_last_step(model: Model, subgraph: Subgraph, operator: Operator, time: int, steps: int | None) -> bool:
     if graph.operator_name(model, operator) != "STRIDED_SLICE":
         return False
     begin, _, strides = (graph.constant(model, subgraph.tensors[index]) for index in operator.inputs[1:])
@@ -225,7 +226,7 @@ def _takes_last_step(model: Any, subgraph: Any, operator: Any, time: int, steps:
     return begin[time] in (-1, None if steps is None else steps - 1) and (strides == 1).all()
 
 
-def _float_constant(model: Any, subgraph: Any, index: int, name: str, layer: str) -> Array:
+def _float_constant(model: Model, subgraph: Subgraph, index: int, name: str, layer: str) -> Array:
     tensor = subgraph.tensors[index]
     array = graph.constant(model, tensor)
     if array is None or tensor.type != schema.TensorType.FLOAT32:
@@ -238,7 +239,7 @@ def _float_constant(model: Any, subgraph: Any, index: int, name: str, layer: str
 
 
 def _state(
-    model: Any, subgraph: Any, operator: Any, state: int, layer: str
+    model: Model, subgraph: Subgraph, operator: Operator, state: int, layer: str
 ) -> tuple[int | None, int | None, list[Any]]:
     """Where a state comes from and goes to.
 
@@ -274,7 +275,7 @@ def _state(
     return start, edit.add_tensor(subgraph, f"{graph.text(tensor.name)}/last", tensor.shape), setters
 
 
-def _adds_nothing(model: Any, subgraph: Any, operator: Any) -> bool:
+def _adds_nothing(model: Model, subgraph: Subgraph, operator: Operator) -> bool:
     """Whether an operator is an ADD_N of something and zeros, which may be the product of something and zeros."""
     if graph.operator_name(model, operator) != "ADD_N" or len(operator.inputs) != 2:
         return False
@@ -287,7 +288,7 @@ def _adds_nothing(model: Any, subgraph: Any, operator: Any) -> bool:
     return any(not array.any() for array in constants)
 
 
-def _half(subgraph: Any, joined: int, width: int) -> int:
+def _half(subgraph: Subgraph, joined: int, width: int) -> int:
     """A new tensor for the outputs of one direction."""
     old = subgraph.tensors[joined]
     half = edit.add_tensor(subgraph, f"{graph.text(old.name)}/half", [*old.shape[:-1], width])

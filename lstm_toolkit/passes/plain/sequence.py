@@ -9,10 +9,11 @@ from typing import Any
 from lstm_toolkit.passes.plain import loop
 from lstm_toolkit.passes.plain.recurrence import Recurrence
 from lstm_toolkit.tflite.builder import OpBuilder
+from lstm_toolkit.tflite.types import Model, Subgraph
 
 
 def emit(
-    model: Any, subgraph: Any, recurrence: Recurrence, *, form: str, steps_per_turn: int | None = None
+    model: Model, subgraph: Subgraph, recurrence: Recurrence, *, form: str, steps_per_turn: int | None = None
 ) -> list[Any]:
     """Writes a recurrence as plain ops.
 
