@@ -16,10 +16,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 LONG = (
     "test_forms.py",
     "test_codelabs_in_browser.py",
-    "test_quantization.py",
+    "test_quantize.py",
     "test_variants.py",
     "test_composite.py",
-    "test_lowering.py",
+    "test_lower.py",
     "test_targets.py",
 )
 """Files that take long, the longest first: what begins last should be short, or one of two processes waits for it."""

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 import lstm_toolkit
-
-from . import fault_corpus
-from .keras_models import randomized
+from tests.helpers import fault_corpus
+from tests.helpers.models import randomized
 
 
 def run(*args):

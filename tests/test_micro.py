@@ -26,9 +26,8 @@ from lstm_toolkit.quantization import quantize
 from lstm_toolkit.runtime import trial
 from lstm_toolkit.runtime.targets import MICRO_OPS
 from lstm_toolkit.weights import reference
-
-from .keras_models import randomized
-from .test_variants import random_operands
+from tests.forms.test_variants import random_operands
+from tests.helpers.models import randomized
 
 micro_only = pytest.mark.skipif(not trial.is_installed("micro"), reason="tflite-micro has no wheel for this platform")
 

@@ -1,0 +1,345 @@
+"""`lowering="auto"`: what is chosen and why not the others, with times that the tests set; the rest on real models.
+
+No time is asserted: the choice takes its stopwatch and its clock as arguments.
+"""
+
+import itertools
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import lstm_toolkit
+from lstm_toolkit.conversion import choice as choice_conversion
+from lstm_toolkit.conversion.choice import Candidate, candidates, choose
+from lstm_toolkit.errors import ConversionError, InvalidModelError, ParityError
+from lstm_toolkit.runtime import stopwatch
+from tests.helpers.models import randomized
+
+L = keras.layers
+BATCH, TIME, INPUTS, UNITS = 2, 9, 5, 7
+WAYS = candidates(quantizations=(None, "dynamic"))
+SAMPLES = [{"x": np.array([1.0, 2.0])}, {"x": np.array([3.0, -4.0])}]
+
+
+class Doubler:
+    """A model that doubles its input, and is off by some amount."""
+
+    output_names = ("y",)
+
+    def __init__(self, error=0.0):
+        self.error = error
+
+    def __call__(self, x):
+        return 2 * x + self.error
+
+    def bound(self, x):
+        return lambda: None, lambda: self(x)
+
+
+def chosen(times, *, errors=None, refusals=None, second=None, **options):
+    """The choice with set times; a second measurement, of the finalists together, may give others."""
+    errors, refusals, measured = errors or {}, refusals or {}, []
+
+    def runner_of(way):
+        if way in refusals:
+            raise refusals[way]
+        return Doubler(errors.get(way, 0.0))
+
+    def timed(calls, seconds):
+        measured.append((set(calls), seconds))
+        own = second if second and len(calls) > 1 else times
+        return {way: own[way] for way in calls}
+
+    choice = choose(tuple(times), runner_of, Doubler(), SAMPLES, timed=timed, **options)
+    return choice, measured
+
+
+FUSED, UNROLLED, LOOP = (
+    Candidate("fused", "interpreter"),
+    Candidate("unrolled", "compiled"),
+    Candidate("loop", "interpreter"),
+)
+SMALL = Candidate("unrolled", "compiled", None, "dynamic")
+
+
+# What there is to choose from
+
+
+def test_all_ways():
+    assert len(set(WAYS)) == len(WAYS)
+    assert {(way.lowering, way.runtime) for way in WAYS} == {
+        ("fused", "interpreter"),
+        *itertools.product(("unrolled", "loop"), ("interpreter", "compiled")),
+    }
+    assert {way.quantization for way in WAYS} == {None, "dynamic"}
+    assert {way.steps_per_turn for way in WAYS if way.lowering == "loop"} == {None, 4, 20}
+    assert all(way.steps_per_turn is None for way in WAYS if way.lowering != "loop")
+
+
+def test_ways_for_one_runtime():
+    assert {way.runtime for way in candidates(runtimes=("compiled",))} == {"compiled"}
+    assert {way.runtime for way in candidates(runtimes=("interpreter",))} == {"interpreter"}
+    assert "fused" not in {way.lowering for way in candidates(runtimes=("compiled",))}
+
+
+def test_ways_without_a_fused_op():
+    assert {way.lowering for way in candidates(fused=False)} == {"unrolled", "loop"}
+
+
+# The choice
+
+
+@pytest.mark.parametrize("fastest", [FUSED, UNROLLED, LOOP])
+def test_the_fastest_is_chosen(fastest):
+    times = dict.fromkeys((FUSED, UNROLLED, LOOP), 30.0) | {fastest: 10.0}
+    choice, _ = chosen(times)
+    assert choice.chosen == fastest
+    assert choice.trials[0].candidate == fastest
+    assert [choice.ratio(trial) for trial in choice.trials] == [1.0, 3.0, 3.0]
+    assert {trial.reason for trial in choice.trials} == {""}
+
+
+def test_what_is_close_is_measured_again_together():
+    first = {FUSED: 14.0, UNROLLED: 10.0, LOOP: 15.1}
+    choice, measured = chosen(first, second={FUSED: 11.0, UNROLLED: 12.0})
+    assert [calls for calls, _ in measured] == [{FUSED}, {UNROLLED}, {LOOP}, {FUSED, UNROLLED}]
+    assert choice.chosen == FUSED
+    assert [trial.median for trial in choice.trials] == [11.0, 12.0, 15.1]
+
+
+def test_a_slow_way_is_not_chosen_when_the_finalists_slow_down():
+    """The machine became slower between the two measurements: the loser of the first one has not become faster."""
+    first = {FUSED: 14.0, UNROLLED: 10.0, LOOP: 20.0}
+    choice, _ = chosen(first, second={FUSED: 28.0, UNROLLED: 24.0})
+    assert choice.chosen == UNROLLED
+
+
+def test_a_wrong_float_file_is_not_chosen_and_not_timed():
+    choice, measured = chosen({FUSED: 30.0, UNROLLED: 10.0}, errors={UNROLLED: 1e-3})
+    assert choice.chosen == FUSED
+    assert [calls for calls, _ in measured] == [{FUSED}]
+    (trial,) = (trial for trial in choice.trials if trial.candidate == UNROLLED)
+    assert "call 1: output 'y' differs from the source by 0.001" in trial.reason
+    assert trial.median is None
+    assert trial.error == pytest.approx(1e-3 / 8)
+
+
+@pytest.mark.parametrize(("max_error", "wanted"), [(0.009, FUSED), (0.011, SMALL)])
+def test_int8_weights_as_far_as_max_error_allows(max_error, wanted):
+    """The largest output is 8, so an error of 0.08 is 1 percent."""
+    choice, _ = chosen({FUSED: 30.0, SMALL: 10.0}, errors={SMALL: 0.08}, max_error=max_error)
+    assert choice.chosen == wanted
+    (trial,) = (trial for trial in choice.trials if trial.candidate == SMALL)
+    assert trial.error == pytest.approx(0.01)
+    assert trial.reason == ("" if wanted == SMALL else "its error of 0.01 is above the max_error of 0.009")
+
+
+def test_not_a_number_is_refused_whatever_the_limit():
+    choice, _ = chosen({FUSED: 30.0, SMALL: 10.0, UNROLLED: 5.0}, errors={SMALL: np.nan, UNROLLED: np.nan}, max_error=9)
+    assert choice.chosen == FUSED
+
+
+def test_reasons_of_refused_ways_are_kept():
+    refusals = {UNROLLED: ConversionError("time is open"), LOOP: InvalidModelError("an op is unknown")}
+    choice, _ = chosen({UNROLLED: 1.0, LOOP: 1.0, FUSED: 3.0}, refusals=refusals)
+    assert choice.chosen == FUSED
+    assert {trial.candidate: trial.reason for trial in choice.trials} == {
+        FUSED: "",
+        UNROLLED: "time is open",
+        LOOP: "an op is unknown",
+    }
+
+
+def test_no_way_left():
+    refusals = {UNROLLED: ConversionError("time is open"), FUSED: ConversionError("it is a GRU")}
+    with pytest.raises(ConversionError, match=r"no lowering is left.*time is open; fused.*it is a GRU"):
+        chosen({UNROLLED: 1.0, FUSED: 1.0}, refusals=refusals)
+
+
+def test_the_next_one_takes_the_place_of_one_that_fails_parity():
+    def confirm(way):
+        if way == UNROLLED:
+            raise ParityError("call 2 differs", max_abs_error=1.0, tolerance=1e-5)
+
+    choice, _ = chosen({FUSED: 30.0, UNROLLED: 10.0, LOOP: 20.0}, confirm=confirm)
+    assert choice.chosen == LOOP
+    assert next(trial for trial in choice.trials if trial.candidate == UNROLLED).reason == "call 2 differs"
+
+
+def test_the_budget():
+    """Each look at the clock takes a second: at the third way four seconds of five are over."""
+    ticks = itertools.count()
+    choice, measured = chosen(
+        {FUSED: 30.0, LOOP: 20.0, UNROLLED: 1.0}, time_budget=2.0, clock=lambda: float(next(ticks))
+    )
+    assert choice.chosen in (FUSED, LOOP)
+    (trial,) = (trial for trial in choice.trials if trial.candidate == UNROLLED)
+    assert trial.reason == "not tried: the time budget of 2 s was spent"
+    assert trial.median is None
+    assert all(seconds <= 2.0 for _, seconds in measured)
+
+
+def test_a_spent_budget_still_leaves_one_way():
+    choice, _ = chosen({FUSED: 30.0, LOOP: 20.0}, time_budget=1e-9)
+    assert choice.chosen == FUSED
+
+
+def test_the_table_shows_every_way_and_escapes():
+    refusals = {UNROLLED: ConversionError("layer '<b>' has no fixed time")}
+    choice, _ = chosen({FUSED: 30.0, UNROLLED: 1.0, LOOP: 60.0}, refusals=refusals)
+    text, html = repr(choice), choice._repr_html_()
+    assert "Chosen: fused, float32, interpreter" in text
+    assert "60.0         2.00" in text
+    assert "layer '<b>' has no fixed time" in text
+    assert "<b>" not in html
+    assert "&lt;b&gt;" in html
+    assert json.loads(json.dumps(choice.to_dict()))["chosen"]["lowering"] == "fused"
+
+
+def test_the_stopwatch_times_in_turn():
+    order = []
+    medians = stopwatch.stopwatch({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 0.0)
+    assert order == (["a"] * 4 + ["b"] * 4) * 3
+    assert set(medians) == {"a", "b"}
+    assert all(median > 0 for median in medians.values())
+
+
+def test_a_file_that_fails_as_it_runs_is_not_chosen():
+    def fail(self, x):
+        raise RuntimeError("the kernel gave up")
+
+    class Failing(Doubler):
+        __call__ = fail
+
+    def runner_of(way):
+        return Failing() if way == UNROLLED else Doubler()
+
+    choice = choose((UNROLLED, FUSED), runner_of, Doubler(), SAMPLES, timed=lambda calls, _: dict.fromkeys(calls, 1.0))
+    assert choice.chosen == FUSED
+    assert choice.trials[1].reason == "the kernel gave up"
+
+
+# On real models, with times that are set
+
+
+@pytest.fixture
+def fake_times(monkeypatch):
+    """Lets one way be the fastest."""
+
+    def prefer(*words):
+        def timed(calls, seconds):
+            return {way: 1.0 if all(word in str(way) for word in words) else 1.3 for way in calls}
+
+        choose_really = choice_conversion.choose
+        monkeypatch.setattr(stopwatch, "choose", lambda *a, **k: choose_really(*a, **k, timed=timed))
+
+    return prefer
+
+
+def lstm(*, layer=L.LSTM, time=TIME, units=UNITS, **options):
+    layers = [layer(units, return_sequences=True, **options), L.Dense(3)]
+    return randomized(keras.Sequential([keras.Input((time, INPUTS), batch_size=BATCH, name="x"), *layers]))
+
+
+@pytest.mark.parametrize(
+    ("words", "op", "runtime"),
+    [
+        (("fused",), "UNIDIRECTIONAL_SEQUENCE_LSTM", "interpreter"),
+        (("unrolled", "compiled"), "unrolled", "compiled"),
+        (("loop, 4", "interpreter"), "loop", "interpreter"),
+    ],
+)
+def test_the_file_of_the_chosen_way_runs_where_it_was_fastest(random, fake_times, words, op, runtime):
+    fake_times(*words)
+    model = lstm()
+    conversion = lstm_toolkit.convert(model, lowering="auto")
+    assert [layer.op for layer in conversion.report.layers] == [op]
+    assert conversion.runtime == conversion.runner().options["runtime"] == runtime
+    assert ("WHILE" in conversion.report.ops) == (op == "loop")
+    assert conversion.report.max_abs_error < 1e-5
+    assert conversion.report.quantization is None
+    assert all(word in str(conversion.report.automatic.chosen) for word in words)
+    x = random.normal(size=(BATCH, TIME, INPUTS)).astype(np.float32)
+    np.testing.assert_allclose(conversion.runner()(x), model(x), atol=1e-5, rtol=0)
+    assert conversion.runner(runtime="interpreter").options["runtime"] == "interpreter"
+    assert "Chosen: " in str(conversion)
+
+
+def test_int8_weights_state_their_error(random, fake_times):
+    fake_times("unrolled", "dynamic", "compiled")
+    model = lstm(units=20)
+    conversion = lstm_toolkit.convert(model, lowering="auto", max_error=0.2)
+    assert conversion.runtime == "compiled"
+    assert conversion.report.quantization.kind == "dynamic"
+    assert 0 < conversion.report.quantization.relative_error < 0.2
+    assert conversion.report.max_abs_error < 1e-5
+    x = random.normal(size=(BATCH, TIME, INPUTS)).astype(np.float32)
+    wanted = np.asarray(model(x))
+    assert 1e-6 < np.abs(conversion.runner()(x) - wanted).max() < 0.2 * np.abs(wanted).max()
+
+
+def test_a_strict_max_error_keeps_float32(fake_times):
+    fake_times("dynamic")
+    conversion = lstm_toolkit.convert(lstm(units=20), lowering="auto", max_error=1e-6)
+    assert conversion.report.quantization is None
+    assert conversion.report.automatic.chosen.quantization is None
+    assert "above the max_error of 1e-06" in repr(conversion.report.automatic)
+
+
+def test_quantization_that_was_asked_for(fake_times):
+    fake_times("loop, 20", "dynamic")
+    conversion = lstm_toolkit.convert(lstm(units=20), lowering="auto", quantization="dynamic")
+    assert {trial.candidate.quantization for trial in conversion.report.automatic.trials} == {"dynamic"}
+    assert conversion.report.quantization.kind == "dynamic"
+
+
+def test_a_layer_without_a_fused_op(fake_times):
+    fake_times("loop", "compiled")
+    conversion = lstm_toolkit.convert(lstm(layer=L.GRU), lowering="auto")
+    assert [(layer.layer_class, layer.op) for layer in conversion.report.layers] == [("GRU", "loop")]
+    assert conversion.runtime == "compiled"
+    assert "fused" not in {trial.candidate.lowering for trial in conversion.report.automatic.trials}
+
+
+def test_a_carried_state_leaves_the_fused_op(random):
+    model = lstm(stateful=True)
+    conversion = lstm_toolkit.convert(model, lowering="auto")
+    assert str(conversion.report.automatic.chosen) == "fused, float32, interpreter"
+    others = [trial for trial in conversion.report.automatic.trials if trial.candidate.lowering != "fused"]
+    assert len(others) == 8
+    assert all("carries its state" in trial.reason for trial in others)
+    runner = conversion.runner()
+    model.reset_states() if hasattr(model, "reset_states") else model.layers[0].reset_states()
+    for _ in range(2):
+        x = random.normal(size=(BATCH, TIME, INPUTS)).astype(np.float32)
+        np.testing.assert_allclose(runner(x), model(x), atol=1e-5, rtol=0)
+
+
+def test_long_sequences_are_not_unrolled():
+    conversion = lstm_toolkit.convert(lstm(time=2001, units=2), lowering="auto", verify=False)
+    reasons = {trial.candidate.lowering: trial.reason for trial in conversion.report.automatic.trials}
+    assert "unrolled over 2,001 steps, more than 2,000" in reasons["unrolled"]
+    assert conversion.report.max_abs_error is None
+
+
+def test_what_nothing_can_convert_is_refused_as_without_auto():
+    with pytest.raises(ConversionError, match="gelu"):
+        lstm_toolkit.convert(lstm(activation="gelu"), lowering="auto")
+    with pytest.raises(ConversionError, match="calls no LSTM"):
+        lstm_toolkit.convert(keras.Sequential([keras.Input((3,)), L.Dense(2)]), lowering="auto")
+
+
+def test_options_that_do_not_fit_are_refused():
+    model = lstm()
+    with pytest.raises(ValueError, match='max_error is for lowering="auto" without quantization'):
+        lstm_toolkit.convert(model, max_error=0.1)
+    with pytest.raises(ValueError, match='max_error is for lowering="auto" without quantization'):
+        lstm_toolkit.convert(model, lowering="auto", quantization="float16", max_error=0.1)
+    with pytest.raises(ValueError, match=r"max_error must be a number above 0, such as 0\.01, got -1"):
+        lstm_toolkit.convert(model, lowering="auto", max_error=-1)
+    with pytest.raises(ValueError, match="time_budget must be a number of seconds above 0, got 0"):
+        lstm_toolkit.convert(model, lowering="auto", time_budget=0)
+    with pytest.raises(ValueError, match='quantization="int8" needs lowering="fused"'):
+        lstm_toolkit.convert(model, lowering="auto", quantization="int8", representative_dataset=[])

@@ -1,0 +1,19 @@
+"""The programs in `tools/`, which are no package, as modules."""
+
+import functools
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+
+@functools.cache
+def tool(name: str) -> Any:
+    """The module `tools/NAME.py`."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look for the module of their class
+    spec.loader.exec_module(module)
+    return module

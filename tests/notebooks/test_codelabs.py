@@ -1,0 +1,314 @@
+"""What every codelab has, so that a reader finds the same things in the same places.
+
+The tests look at the notebooks as they are committed; nbval and `test_codelabs_in_browser.py` run them.
+"""
+
+import copy
+import functools
+import itertools
+import re
+import tomllib
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+
+from tests.helpers.tools import tool
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = ROOT / "notebooks"
+CODELABS = (
+    "00_quickstart",
+    "01_gates",
+    "02_keras_variants",
+    "03_bidirectional",
+    "04_state_and_streaming",
+    "05_lingvo",
+    "06_bring_your_own_rnn",
+    "07_quantization",
+    "08_benchmarking",
+    "09_the_doctor",
+)
+ALL = [*CODELABS, "index", *(f"solutions/{name}" for name in CODELABS)]
+SLUG = "lstm-toolkit/lstm_toolkit"
+BADGES = (
+    "[![Open in Colab](images/colab.svg)]"
+    f"(https://colab.research.google.com/github/{SLUG}/blob/main/notebooks/NAME.ipynb) "
+    "[![Launch Binder](images/binder.svg)]"
+    f"(https://mybinder.org/v2/gh/{SLUG}/main?urlpath=lab/tree/notebooks/NAME.ipynb) "
+    "[Map of the series](index.ipynb)"
+)
+TAKES = re.compile(r"\*Takes (\d+) minutes? to read(?: and|,) (\d+) to run\b.*?\bNeeds\s(.*?)\*(?!\*)", re.DOTALL)
+ENDING = ["Exercises", "What you have seen", "Where to go next"]
+SVG = "{http://www.w3.org/2000/svg}"
+
+each_codelab = pytest.mark.parametrize("name", CODELABS)
+each_notebook = pytest.mark.parametrize("name", ALL)
+
+
+@functools.cache
+def read(name):
+    path = NOTEBOOKS / f"{name}.ipynb"
+    assert path.exists(), f"{name}: there is no {path.relative_to(ROOT)}"
+    return nbformat.read(path, as_version=4)
+
+
+def code(name):
+    return [cell for cell in read(name).cells if cell.cell_type == "code"]
+
+
+def unquoted(text):
+    """A markdown text without what is quoted as code."""
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+
+
+def prose(name):
+    """Texts of a notebook's markdown cells, without what is quoted as code."""
+    return [unquoted(cell.source) for cell in read(name).cells if cell.cell_type == "markdown"]
+
+
+def sections(name):
+    """Code cells below each heading of the second level, in their order."""
+    found = {}
+    for cell in read(name).cells:
+        if cell.cell_type == "markdown":
+            headings = re.findall(r"^## (.+)$", unquoted(cell.source), re.MULTILINE)
+            found.update({heading.strip(): [] for heading in headings})
+        elif found:
+            found[list(found)[-1]].append(cell)
+    return found
+
+
+def exercises(name):
+    """For each tag exercise-1, exercise-2, ...: its cell, the texts since the one before, and the cell after it."""
+    cells, found, task = [*read(name).cells, None], {}, ""
+    for cell, after in itertools.pairwise(cells):
+        for tag in cell.metadata.get("tags", []):
+            if tag.startswith("exercise-"):
+                assert tag not in found, f"{name}: two cells with the tag {tag}"
+                found[tag] = cell, task, after
+                task = ""
+        if cell.cell_type == "markdown":
+            task += f"{cell.source}\n"
+    return found
+
+
+def printed(cell):
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
+def title(name):
+    return read(name).cells[0].source.splitlines()[0].removeprefix("# ")
+
+
+def takes(name):
+    """Minutes to read, minutes to run, and the numbers of the codelabs that one names in its line “Needs ...”."""
+    found = TAKES.search(read(name).cells[0].source)
+    assert found, f"{name}: no “*Takes N minutes to read and N to run. Needs ...*” in the first cell"
+    return found[1], found[2], set(re.findall(r"\b(\d\d)_", found[3]))
+
+
+def test_the_series_is_complete():
+    found = {path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb")}
+    assert found == set(CODELABS), "the codelabs and the list of them in this test differ"
+
+
+@each_codelab
+def test_opening(name):
+    cell = read(name).cells[0]
+    assert cell.cell_type == "markdown", f"{name}: starts with a code cell"
+    assert re.match(rf"# {name[:2]} · \S", cell.source), f"{name}: no title “# {name[:2]} · ...”"
+    assert "**You will learn**" in cell.source, f"{name}: no “**You will learn**” in the first cell"
+    assert takes(name)[2] or name.startswith("00"), f"{name}: “Needs ...” names no other codelab"
+    assert BADGES.replace("NAME", name) in cell.source.splitlines(), f"{name}: no line of badges in the first cell"
+
+
+@each_codelab
+def test_sections(name):
+    assert list(sections(name))[-3:] == ENDING, f"{name}: the last sections are not {', '.join(ENDING)}"
+    assert any("**Your guess" in text for text in prose(name)), f"{name}: no “**Your guess:**”"
+    trains = any(re.search(r"\.fit\(|\boptimizer\.apply", cell.source) for cell in code(name))
+    cards = any(re.search(r"^### Model card", text, re.MULTILINE) for text in prose(name))
+    assert cards or not trains, f"{name}: trains a model and has no “### Model card”"
+
+
+@each_codelab
+def test_conclusion(name):
+    cells = sections(name).get("What you have seen", [])
+    assert any("assert " in cell.source for cell in cells), f"{name}: “What you have seen” asserts nothing"
+    assert printed(cells[-1]).strip(), f"{name}: “What you have seen” does not end in a printed sentence"
+    last = prose(name)[-1]
+    assert re.search(r"\]\(\w+\.ipynb\)", last.partition("## Where to go next")[2]), (
+        f"{name}: “Where to go next” has no link"
+    )
+
+
+@each_codelab
+def test_exercises(name):
+    found = exercises(name)
+    assert len(found) >= 2, f"{name}: {len(found)} exercises, and there should be at least two"
+    assert list(found) == [f"exercise-{number}" for number in range(1, len(found) + 1)], f"{name}: {list(found)}"
+    for number, (tag, (cell, task, after)) in enumerate(found.items(), 1):
+        where = f"{name}, {tag}: "
+        assert cell in sections(name).get("Exercises", []), f"{where}not below “## Exercises”"
+        assert f"### {number}. " in task, f"{where}no heading “### {number}. ...” before it"
+        assert "attempt(" in getattr(after, "source", ""), f"{where}not followed by a cell with attempt()"
+        assert printed(after).startswith("Not yet: "), f"{where}the stub's result is not “Not yet: ...” and a hint"
+
+
+@each_codelab
+def test_solutions(name):
+    solutions = f"solutions/{name}"
+    titles = [f"Solutions to {each}" for each in (title(name), title(name).partition(":")[0])]
+    assert title(solutions) in titles, f"{solutions}: its title is “{title(solutions)}”"
+    assert f"](../{name}.ipynb)" in read(solutions).cells[0].source, f"{solutions}: no link back in the first cell"
+    stubs, solved = exercises(name), exercises(solutions)
+    assert list(solved) == list(stubs), f"{solutions}: has {list(solved)}, the codelab {list(stubs)}"
+    for tag, (cell, _, after) in solved.items():
+        where = f"{solutions}, {tag}: "
+        assert cell.source != stubs[tag][0].source, f"{where}is the stub"
+        check = re.search(r"attempt\(\s*([\w.]+)", stubs[tag][2].source)[1]
+        assert f"{check}(" in getattr(after, "source", ""), f"{where}not followed by {check}()"
+        assert "attempt(" not in after.source, f"{where}attempt() hides what is wrong"
+
+
+@each_notebook
+def test_links_and_pictures(name):
+    folder = (NOTEBOOKS / name).parent
+    for text in prose(name):
+        for target in re.findall(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"", text):
+            place = urlsplit("".join(target))
+            if place.scheme or not place.path:
+                continue
+            assert (folder / unquote(place.path)).exists(), f"{name}: there is no {place.path}"
+        for alt, picture in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text):
+            assert len(alt) > 10, f"{name}: the picture {picture} has no text"
+    mentioned = set(re.findall(r"\b(\d\d_[a-z_]+)\b", "\n".join(cell.source for cell in read(name).cells)))
+    assert mentioned <= set(CODELABS), f"{name}: speaks of {mentioned - set(CODELABS)}, which do not exist"
+
+
+@each_codelab
+def test_badges_point_at_the_notebook(name):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["urls"]["Repository"] == f"https://github.com/{SLUG}"
+    colab, binder = re.findall(r"\]\((https://[^)]+)\)", BADGES.replace("NAME", name))
+    for address, before in ((colab, f"/github/{SLUG}/blob/main/"), (binder, "lab/tree/")):
+        path = address.partition(before)[2]
+        assert (ROOT / path).is_file(), f"{name}: the badge points at {path}, which does not exist"
+
+
+@pytest.mark.parametrize("name", ["colab", "binder", "map"])
+def test_drawings_have_a_name_and_load_nothing(name):
+    text = (NOTEBOOKS / "images" / f"{name}.svg").read_text()
+    drawing = ElementTree.fromstring(text)
+    assert drawing.get("role") == "img"
+    assert drawing.get("aria-label") or drawing.findtext(f"{SVG}title")
+    assert not re.search(r"href|@import|@font-face|url\(\s*['\"]?http|<image|<script", text)
+    assert {"width", "height", "viewBox"} <= set(drawing.keys())
+
+
+def test_the_map_says_what_the_codelabs_say():
+    row = re.compile(r"^\| \[(\w+)\]\(\1\.ipynb\) \| .+ \| (\d+) \| (\d+) \| (.*?) ?\|$", re.MULTILINE)
+    found = [each for cell in read("index").cells for each in row.findall(cell.source)]
+    rows = {name: (to_read, to_run, set(re.findall(r"\d\d", needs))) for name, to_read, to_run, needs in found}
+    assert list(rows) == list(CODELABS), "index: a row for each codelab"
+    for name, row in rows.items():
+        assert row == takes(name), f"index: the row of {name} (minutes to read, to run, builds on)"
+
+
+def test_the_arrows_of_the_map():
+    """An arrow for what a codelab needs, but for what follows from other arrows."""
+    arrows = ElementTree.parse(NOTEBOOKS / "images" / "map.svg").findall(f".//{SVG}path[@data-to]")
+    needed = {name[:2]: takes(name)[2] for name in CODELABS}
+    for number, before in needed.items():
+        drawn = {arrow.get("data-from") for arrow in arrows if arrow.get("data-to") == number}
+        assert drawn == before - set().union(*(needed[each] for each in before)), f"map.svg: arrows to {number}"
+
+
+@each_notebook
+def test_notebooks_are_as_the_program_writes_them(name):
+    """`make notebooks` wrote them, and doing it again changes nothing."""
+    notebook = copy.deepcopy(read(name))
+    tool("run_notebooks").normalize(notebook)
+    assert nbformat.writes(notebook) == nbformat.writes(read(name)), f"{name}: run `make notebooks`"
+
+
+def small_notebook(*outputs, fingerprint=None):
+    """Two cells, of which the second holds a timing."""
+    cells = [nbformat.v4.new_code_cell(f"print({number})") for number in range(2)]
+    cells[1].metadata.tags = ["nbval-ignore-output"]
+    for cell, text in zip(cells, outputs, strict=True):
+        cell.outputs = [nbformat.v4.new_output("stream", text=part) for part in text.split("|")]
+        cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text="noise"))
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {}})
+    tool("run_notebooks").normalize(notebook)
+    if fingerprint:
+        notebook.metadata["fingerprint"] = fingerprint
+    return notebook
+
+
+def test_normalizing_twice_changes_nothing():
+    once = small_notebook("a|b", "5 ms")
+    twice = copy.deepcopy(once)
+    tool("run_notebooks").normalize(twice)
+    assert twice == once
+    assert [[output.text for output in cell.outputs] for cell in once.cells] == [["ab"], ["5 ms"]]
+    assert set(once.metadata) == {"kernelspec", "language_info"}
+
+
+@pytest.fixture
+def earlier():
+    """A notebook as the program wrote it."""
+    notebook = small_notebook("a", "5 ms")
+    tool("run_notebooks").keep_timings(notebook, notebook)
+    return notebook
+
+
+def test_timings_stay_where_nothing_changed(earlier):
+    again = small_notebook("a", "6 ms")
+    tool("run_notebooks").keep_timings(earlier, again)
+    assert again == earlier
+    assert printed(again.cells[1]) == "5 ms"
+
+
+def change_source(earlier, again):
+    earlier.cells[0].source = again.cells[0].source = "print(7)"
+
+
+def change_compared_output(earlier, again):
+    again.cells[0].outputs[0].text = "b"
+
+
+def change_kept_output(earlier, again):
+    earlier.cells[1].outputs[0].text = "4 ms"
+
+
+def forget_fingerprint(earlier, again):
+    del earlier.metadata["fingerprint"]
+
+
+@pytest.mark.parametrize("change", [change_source, change_compared_output, change_kept_output, forget_fingerprint])
+def test_timings_are_new_where_something_changed(earlier, change):
+    again = small_notebook("a", "6 ms")
+    change(earlier, again)
+    tool("run_notebooks").keep_timings(earlier, again)
+    assert printed(again.cells[1]) == "6 ms"
+    assert again.metadata["fingerprint"] == tool("run_notebooks").fingerprint(again)
+
+
+def test_notebooks_without_timings_need_no_fingerprint():
+    notebook = small_notebook("a", "5 ms", fingerprint="0123")
+    notebook.cells[1].metadata.tags = []
+    tool("run_notebooks").keep_timings(notebook, notebook)
+    assert "fingerprint" not in notebook.metadata
+
+
+def test_timings_are_new_where_the_package_changed(earlier, tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "module.py").write_text("pass")
+    monkeypatch.setattr(tool("run_notebooks"), "PACKAGE", tmp_path)
+    again = small_notebook("a", "6 ms")
+    tool("run_notebooks").keep_timings(earlier, again)
+    assert printed(again.cells[1]) == "6 ms"

@@ -1,0 +1,190 @@
+"""The panels in a real browser: JupyterLab, driven through Chromium."""
+
+import re
+import sys
+import time
+
+import nbformat
+import pytest
+
+from tests.helpers.jupyterlab import WAIT, browse, errors, needs_chromium, open_notebook, run_all_cells, serve, shown
+
+pytestmark = needs_chromium
+CELLS = {
+    "compare_layouts": "layouts = widgets.compare_layouts()\nlayouts",
+    "explore_gates": "gates = widgets.explore_gates()\ngates",
+    "compare_lowerings": "lowerings = widgets.compare_lowerings()\nlowerings",
+}
+SIZES = ("Batch", "Time steps", "Input size", "Units")
+CONTROLS = {
+    "compare_layouts": SIZES,
+    "explore_gates": ("Weights", "Array", "Gate", "Step", "Row", "Column"),
+    "compare_lowerings": (*SIZES, "Bars show"),
+}
+CONTROL = "input, select, textarea, button, [role=slider], [contenteditable=true]"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """Address of a notebook with one cell a panel."""
+    folder = tmp_path_factory.mktemp("panels")
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    first = "import sys\nfrom lstm_toolkit import widgets\nprint('tensorflow' in sys.modules, sys.executable)"
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in (first, *CELLS.values(), "print('the' + ' end')")]
+    nbformat.write(notebook, folder / "panels.ipynb")
+    with serve(folder, tmp_path_factory.mktemp("server")) as server:
+        yield server.address_of("panels.ipynb")
+
+
+@pytest.fixture(scope="module")
+def page(lab):
+    """JupyterLab at 125 percent in a window of 1024 x 768 pixels, after all cells ran."""
+    # A browser's zoom of 125 percent: fewer CSS pixels in the same window, each drawn larger.
+    with browse(819, 614, device_scale_factor=1.25) as context:
+        page, page.watched = open_notebook(context, lab)
+        run_all_cells(page)
+        failed = errors(page)
+        page.locator(".jp-OutputArea-output").get_by_text("the end", exact=True).or_(failed).first.wait_for()
+        assert not failed.count(), failed.inner_text()
+        yield page
+
+
+def panel_of(page, name):
+    """The output of a panel's cell."""
+    return page.locator(".jp-CodeCell").nth(1 + list(CELLS).index(name)).locator(".jp-OutputArea").first
+
+
+def changes(panel, act):
+    """Does something with a control and waits until the panel shows something else."""
+    before, end = shown(panel), time.monotonic() + WAIT / 1000
+    act()
+    while shown(panel) == before:
+        assert time.monotonic() < end, "the panel did not change"
+        time.sleep(0.05)
+
+
+def measure(panel, sizes):
+    """Presses the button by the keyboard and waits for the figures of these sizes."""
+    panel.get_by_role("button", name="Convert and measure").press("Enter")
+    said = panel.locator("[role=status]", has_text=re.compile(f"^(Measured for {sizes}|Stopped)"))
+    said.wait_for()
+    assert "Stopped" not in said.inner_text()
+
+
+def choose_next(page, dropdown):
+    """Opens a list by the keyboard and takes its next entry. (On a closed list JupyterLab takes the arrow itself.)"""
+    dropdown.focus()
+    for key in ("Space", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+
+
+def test_kernel(page):
+    """The kernel is this Python, and importing the panels brought no TensorFlow."""
+    first = page.locator(".jp-CodeCell").first.locator(".jp-OutputArea")
+    assert first.inner_text().strip() == f"False {sys.executable}"
+
+
+def test_compare_layouts(page):
+    panel = panel_of(page, "compare_layouts")
+    drawings = panel.get_by_role("img", name=re.compile("memory from the first address"))
+    assert drawings.count() == 2
+    for label in SIZES:
+        changes(panel, lambda label=label: panel.get_by_label(label, exact=True).press("ArrowUp"))
+    sizes = "batch 4, time 6, input 3, units 5"
+    measure(panel, sizes)
+    assert panel.get_by_role("region", name=f"Files for {sizes}").locator("tbody tr").count() == 5
+    assert drawings.first.locator("rect").count() == 24
+
+
+def test_explore_gates(page):
+    panel = panel_of(page, "explore_gates")
+    for label in ("Column", "Row"):
+        changes(panel, lambda label=label: panel.get_by_label(label, exact=True).press("ArrowUp"))
+    for label in ("Step", "Gate", "Array", "Weights"):
+        changes(panel, lambda label=label: choose_next(page, panel.get_by_label(label, exact=True)))
+
+
+def test_compare_lowerings(page):
+    panel = panel_of(page, "compare_lowerings")
+    for label in ("Time steps", "Input size", "Units"):
+        panel.get_by_label(label, exact=True).fill("3")
+    sizes = {"batch": 1, "time": 3, "input": 3, "units": 3}
+    for label, size in (("Batch", "batch"), ("Time steps", "time"), ("Input size", "input"), ("Units", "units")):
+        panel.get_by_label(label, exact=True).press("ArrowUp")
+        sizes[size] += 1
+        text = ", ".join(f"{name} {value}" for name, value in sizes.items())
+        measure(panel, text)
+        panel.get_by_role("img", name=f"for {text}").wait_for()
+    for _ in range(4):
+        changes(panel, lambda: choose_next(page, panel.get_by_label("Bars show")))
+    panel.get_by_role("img", name="Bars of largest error").wait_for()
+
+
+@pytest.fixture(scope="module")
+def used_page(page):
+    """The page with figures in every panel, also where the tests above did not run."""
+    for name in ("compare_layouts", "compare_lowerings"):
+        panel = panel_of(page, name)
+        if not panel.get_by_text("Measured on this machine").count():
+            panel.get_by_role("button", name="Convert and measure").press("Enter")
+            panel.locator("[role=status]", has_text=re.compile("^Measured for")).wait_for()
+    return page
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_control_was_moved(page, name):
+    """The tests above name every control that there is."""
+    panel = panel_of(page, name)
+    labels = [re.sub(r"\s+", " ", text).strip() for text in panel.locator("label:visible").all_inner_texts()]
+    assert sorted(labels) == sorted(CONTROLS[name])
+    controls = panel.locator(CONTROL)
+    buttons = panel.locator("button")
+    assert controls.count() == len(labels) + buttons.count()
+    assert buttons.all_inner_texts() == ([] if name == "explore_gates" else ["Convert and measure"])
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_accessibility(used_page, name):
+    from axe_playwright_python.sync_playwright import Axe
+
+    panel_of(used_page, name).evaluate("(output, name) => output.setAttribute('data-panel', name)", name)
+    results = Axe().run(used_page, context=f"[data-panel={name}]").response
+    found = [
+        (violation["id"], violation["impact"], [node["html"][:200] for node in violation["nodes"]])
+        for violation in results["violations"]
+    ]
+    print(found)
+    assert not [each for each in found if each[1] in ("serious", "critical")]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_nothing_is_cut_off_at_125_percent(used_page, name):
+    panel = panel_of(used_page, name)
+    place = panel.bounding_box()
+    for control in panel.locator(f":is({CONTROL}, label, p, svg, img, [role=region]):visible").all():
+        box = control.bounding_box()
+        assert place["x"] <= box["x"]
+        assert box["x"] + box["width"] <= place["x"] + place["width"], control.evaluate("one => one.outerHTML")[:300]
+
+
+def test_tab_reaches_every_control(used_page):
+    """From the first number on, the tabulator key goes through the controls in the order in which they stand."""
+    panel = panel_of(used_page, "compare_layouts")
+    panel.get_by_label("Batch", exact=True).focus()
+    for label in ("Time steps", "Input size", "Units"):
+        used_page.keyboard.press("Tab")
+        assert panel.get_by_label(label, exact=True).evaluate("input => input === document.activeElement")
+    used_page.keyboard.press("Tab")
+    assert panel.get_by_role("button").evaluate("button => button === document.activeElement")
+
+
+def test_no_errors_in_the_console(used_page):
+    assert used_page.watched.console == []
+
+
+def test_no_errors_in_callbacks(used_page):
+    assert used_page.watched.kernel == []
+
+
+def test_nothing_comes_from_other_machines(used_page):
+    assert used_page.watched.requests == []

@@ -1,0 +1,157 @@
+"""The panel `explore_gates` and the pictures that it shows, without a browser."""
+
+import base64
+import dataclasses
+import html
+import io
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lstm_toolkit import GateWeights
+from lstm_toolkit.gate_pictures.layout import gate_layout
+from lstm_toolkit.gate_pictures.steps import STEPS, step_svg, tiles
+from tests.gate_pictures.test_layout import Cell, keras_arrays, torch_state
+
+pytest.importorskip("ipywidgets", reason="comes with the extra codelabs")
+import ipywidgets
+
+from lstm_toolkit.panels.gates import ALL_GATES, GatePanel, explore_gates
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_one_number_keeps_its_value_from_step_to_step(random):
+    """The value under the mark is the same in every picture, and the last is the operand's slot."""
+    cell = Cell(random, coupled=True)
+    layout = gate_layout(cell)
+    for position in np.ndindex(cell.theta["wm"].shape):
+        seen = []
+        for step in STEPS:
+            (tile,) = (tile for tile in tiles(layout, "wm", step, position) if tile.selected is not None)
+            seen.append(tile.values[tile.selected])
+        assert seen == [cell.theta["wm"][position]] * 4
+    goes = layout.destination("wm", 2, 7)
+    assert f"operand {goes.index}: {goes.operand} {[5, 3]}" == tile_with_mark(layout, (2, 7)).label
+
+
+def tile_with_mark(layout, position):
+    (tile,) = (tile for tile in tiles(layout, "wm", STEPS[3], position) if tile.selected is not None)
+    return tile
+
+
+def test_steps_are_transposed_cut_and_ordered_by_operand(random):
+    cell = Cell(random)
+    layout = gate_layout(cell)
+    (packed,), (turned,) = (tiles(layout, "wm", step, (0, 0)) for step in STEPS[:2])
+    np.testing.assert_array_equal(packed.values, cell.theta["wm"])
+    np.testing.assert_array_equal(turned.values, cell.theta["wm"].T)
+    assert (packed.gate_axis, turned.gate_axis) == (1, 0)
+    parts = [tile.gates[0] for tile in tiles(layout, "wm", STEPS[2], (0, 0))]
+    slots = [tile.gates[0] for tile in tiles(layout, "wm", STEPS[3], (0, 0))]
+    assert parts == ["cell", "input", "forget", "output"] * 2
+    assert slots == ["input", "forget", "cell", "output"] * 2
+    (rows,) = tiles(gate_layout(torch_state(random)), "weight_hh_l0", STEPS[1], (0, 0))
+    assert rows.gate_axis == 0
+    assert rows.label == "weight_hh_l0 [20, 5]: nothing to transpose"
+
+
+def test_the_picture_is_drawn_of_the_numbers(random):
+    values = keras_arrays(random)
+    root = ET.fromstring(step_svg(gate_layout(GateWeights.from_keras(values)), "kernel", STEPS[0], (0, 0)))
+    (image,) = root.findall(f"{SVG}image")
+    data = base64.b64decode(image.get("href").removeprefix("data:image/png;base64,"))
+    grey = np.asarray(Image.open(io.BytesIO(data)), np.float32)
+    limit = np.abs(values[0]).max()
+    np.testing.assert_allclose((127.5 - grey) / 127.5 * limit, values[0], atol=limit / 100)
+    assert root.get("role") == "img"
+    assert root.get("aria-label") == root.find(f"{SVG}title").text
+    assert "kernel [3, 20]" in root.get("aria-label")
+
+
+def test_numbers_that_are_not_finite_and_large_layers_are_drawn():
+    arrays = [np.full((3, 20), np.nan), np.zeros((5, 20))]
+    ET.fromstring(step_svg(gate_layout(GateWeights.from_keras(arrays)), "kernel", STEPS[3], (0, 0)))
+    arrays = [np.ones((300, 2048)), np.ones((512, 2048))]
+    text = step_svg(gate_layout(GateWeights.from_keras(arrays)), "kernel", STEPS[0], (299, 2047))
+    assert len(text) < 100_000
+
+
+def test_names_are_escaped(random):
+    layout = gate_layout(Cell(random))
+    arrays = tuple(dataclasses.replace(array, name=f'"><script>{array.name}') for array in layout.arrays)
+    panel = GatePanel({"<script>": dataclasses.replace(layout, arrays=arrays)})
+    for step in STEPS:
+        panel.step.value = step
+        ET.fromstring(panel.picture.value)
+        assert "<script>" not in panel.picture.value + panel.answer.value
+    assert '"><script>wm[0, 0] = ' in answer(panel)
+
+
+def test_unknown_steps_are_refused(random):
+    with pytest.raises(ValueError, match=r"step must be one of .*'1 packed'.*, got '5'"):
+        tiles(gate_layout(Cell(random)), "wm", "5", (0, 0))
+
+
+def answer(panel):
+    return html.unescape(re.sub(r"<[^>]*>", "", panel.answer.value))
+
+
+def test_the_panel_says_where_a_number_goes(random):
+    arrays = keras_arrays(random)
+    panel = explore_gates(GateWeights.from_keras(arrays))
+    panel.row.value, panel.column.value = 2, 7
+    expected = f"kernel[2, 7] = {arrays[0][2, 7]:.6g} → input_to_forget_weights (operand 2) [2, 2]"
+    assert answer(panel) == expected
+    assert 'role="status"' in panel.answer.value
+    panel.array.value = "bias"
+    assert panel.row.disabled
+    assert answer(panel) == f"bias[7] = {arrays[2][7]:.6g} → forget_gate_bias (operand 13) [2]"
+    panel.array.value = "recurrent_kernel"
+    assert not panel.row.disabled
+    assert (panel.row.max, panel.column.max) == (4, 19)
+
+
+def test_every_control_changes_the_picture(random):
+    panel = explore_gates(Cell(random, coupled=True))
+    assert list(panel.gate.options) == [ALL_GATES, "cell", "forget", "output"]
+    pictures = [panel.picture.value]
+    for control, value in ((panel.step, STEPS[3]), (panel.gate, "forget"), (panel.column, 7), (panel.array, "b")):
+        control.value = value
+        pictures.append(panel.picture.value)
+    panel.source.value = "Example: PyTorch"
+    assert list(panel.array.options) == ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
+    assert answer(panel).startswith("weight_ih_l0[0, 2] = ")
+    assert len({*pictures, panel.picture.value}) == 6
+
+
+def test_every_example_and_array_can_be_chosen():
+    panel = explore_gates()
+    names = []
+    for source in panel.source.options:
+        panel.source.value = source
+        for array in panel.array.options:
+            panel.array.value = array
+            names.append(array)
+            for step in STEPS:
+                panel.step.value = step
+                ET.fromstring(panel.picture.value)
+                assert array in answer(panel)
+    assert {"kernel", "wm", "w_proj", "ln_scale", "bias_hh_l0"} <= set(names)
+    assert explore_gates().picture.value == explore_gates().picture.value
+
+
+def test_every_control_has_a_label_and_waits_for_the_end_of_typing():
+    panel = explore_gates()
+    controls = panel.children[0].children
+    assert [control.description for control in controls] == ["Weights", "Array", "Gate", "Step", "Row", "Column"]
+    assert all(not getattr(control, "continuous_update", False) for control in controls)
+    assert not any(isinstance(control, ipywidgets.IntSlider) for control in controls)
+
+
+def test_the_source_is_checked():
+    with pytest.raises(TypeError, match="got int"):
+        explore_gates(3)

@@ -1,0 +1,144 @@
+"""The facts about the released wheels that the code relies on: a new release that changes one turns these red."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+
+import lstm_toolkit
+from lstm_toolkit import lingvo
+from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.passes import graft
+from lstm_toolkit.sources import marks
+from lstm_toolkit.stock.converter import run_converter
+from lstm_toolkit.tflite import edit, files, graph
+from lstm_toolkit.weights.operands import LSTM_COMPOSITE
+from tests.helpers.models import RESOLVERS, randomized
+
+FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
+
+
+def model_of(time=7, batch=1):
+    return randomized(keras.Sequential([keras.Input((time, 5), batch_size=batch), keras.layers.LSTM(6)]))
+
+
+def stock(model):
+    return run_converter(tf.lite.TFLiteConverter.from_keras_model(model))
+
+
+def test_the_stock_converter_lowers_a_keras_3_lstm_to_a_loop():
+    ops = lstm_toolkit.inspect(stock(model_of())).ops
+    assert ops["WHILE"] == 1
+    assert "UNIDIRECTIONAL_SEQUENCE_LSTM" not in ops
+
+
+def test_the_stock_converter_fails_where_the_batch_is_open():
+    with pytest.raises(ConversionError, match="TensorListReserve"):
+        stock(model_of(batch=None))
+
+
+def marked(own_variables):
+    kernel, recurrent_kernel, bias = (tf.Variable(w) for w in model_of().get_weights())
+    module = tf.Module()
+    if own_variables:
+        module.variables_of_model = [kernel, recurrent_kernel, bias]
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 7, 5])], autograph=False)
+    def call(x):
+        weights = [tf.convert_to_tensor(variable) for variable in (kernel, recurrent_kernel, bias)]
+        return marks.lstm(x, [], *weights, layer='a "quoted" name', activation="tanh")[0]
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([call.get_concrete_function()], module)
+    converter.allow_custom_ops = True
+    return files.read_model(converter.convert())
+
+
+def test_a_marked_function_reaches_the_file_as_one_custom_op_with_constant_weights():
+    model = marked(own_variables=True)
+    (op,) = [op for op in model.subgraphs[0].operators if graph.operator_name(model, op) == LSTM_COMPOSITE]
+    assert len(op.inputs) == 4
+    assert len(op.outputs) == 2
+    constants = [graph.constant(model, model.subgraphs[0].tensors[index]) for index in op.inputs[1:]]
+    assert [array.shape for array in constants] == [(5, 24), (6, 24), (24,)]
+    assert graft.graft(model).ops == {'a "quoted" name': FUSED}
+
+
+def test_without_ownership_of_the_variables_the_marked_function_is_inlined():
+    assert LSTM_COMPOSITE not in graph.count_operators(marked(own_variables=False))
+
+
+def test_the_op_has_no_linear_activation():
+    """With `NONE` the kernel computes with an unwritten buffer: neither linear nor any other activation comes out."""
+    model = model_of()
+    parsed = files.read_model(lstm_toolkit.convert(model).tflite)
+    (op,) = [op for op in parsed.subgraphs[0].operators if graph.operator_name(parsed, op) == FUSED]
+    op.builtinOptions.fusedActivationFunction = schema.ActivationFunctionType.NONE
+    x = np.random.default_rng(1).normal(size=(1, 7, 5)).astype(np.float32)
+    model.layers[0].cell.activation = keras.activations.linear
+    assert np.abs(lstm_toolkit.Runner(files.write_model(parsed))(x) - np.asarray(model(x))).max() > 0.01
+
+
+def with_state_cleared_by(change):
+    """Two calls of a fused LSTM whose states are cleared in another way; True if the second call starts from zero."""
+    model = model_of()
+    parsed = files.read_model(lstm_toolkit.convert(model).tflite)
+    change(parsed, parsed.subgraphs[0])
+    tflite = files.write_model(parsed)
+    x, outcome = np.ones((1, 7, 5), np.float32), []
+    for resolver in RESOLVERS:
+        interpreter = Interpreter(model_content=tflite, experimental_op_resolver_type=resolver)
+        run = interpreter.get_signature_runner("serving_default")
+        first, second = (run(**dict.fromkeys(run.get_input_details(), x))["output_0"] for _ in range(2))
+        np.testing.assert_allclose(first, model(x), atol=1e-6)
+        outcome.append(np.allclose(first, second, atol=1e-6))
+    return outcome
+
+
+def test_zeros_like_clears_the_state_at_every_call():
+    assert with_state_cleared_by(lambda model, subgraph: None) == [True, True]
+
+
+def test_without_a_reset_the_state_leaks_into_the_next_call():
+    def drop_resets(model, subgraph):
+        subgraph.operators = [op for op in subgraph.operators if graph.operator_name(model, op) != "ZEROS_LIKE"]
+
+    assert with_state_cleared_by(drop_resets) == [False, False]
+
+
+def test_a_constant_copied_into_the_state_clears_it_only_once():
+    def multiply_zeros(model, subgraph):
+        code = edit.operator_code(model, schema.BuiltinOperator.MUL)
+        for op in subgraph.operators[:2]:
+            shape = subgraph.tensors[op.outputs[0]].shape
+            zero = edit.add_constant(model, subgraph, "zero", np.zeros(shape, np.float32))
+            op.opcodeIndex, op.inputs = code, [zero, zero]
+            op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
+
+    assert with_state_cleared_by(multiply_zeros)[1] is False
+
+
+def test_what_reads_a_state_may_run_before_the_op_that_writes_it():
+    """With a delegate, ops without a tensor between them change their order; so `graft` puts one there."""
+    cell = lingvo.LSTMCellSimple(num_input_nodes=5, num_output_nodes=4, name="cell", seed=1)
+    signature = [tf.TensorSpec([2, 7, 5]), tf.TensorSpec([2, 7])]
+    conversion = lstm_toolkit.convert(lingvo.RNN(cell), input_signature=signature, state="explicit")
+    parsed = files.read_model(conversion.tflite)
+    subgraph = parsed.subgraphs[0]
+    (reader,) = [
+        op
+        for op in subgraph.operators
+        if graph.operator_name(parsed, op) == "ADD_N" and subgraph.tensors[op.inputs[0]].isVariable
+    ]
+    reader.inputs = [reader.inputs[0], edit.add_constant(parsed, subgraph, "zeros", np.zeros((2, 4), np.float32))]
+    random = np.random.default_rng(0)
+    x, h, c = (random.normal(size=shape).astype(np.float32) for shape in ((2, 7, 5), (2, 4), (2, 4)))
+    *_, last_c = lingvo.RNN(cell)(x, initial_state=(h, c), return_state=True)
+    errors = []
+    for xnnpack in (True, False):
+        runner = lstm_toolkit.Runner(files.write_model(parsed), xnnpack=xnnpack)
+        result = runner(inputs=x, padding=np.zeros((2, 7)), cell_h=h, cell_c=c)
+        errors.append(np.abs(result["cell_c"] - last_c.numpy()).max())
+    assert errors[0] > 0.01
+    assert errors[1] < 1e-5

@@ -1,0 +1,171 @@
+"""The project's own files: dependencies, public names, imports, notebooks, and the server of `make lab`."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+import lstm_toolkit
+from tests.helpers.tools import tool
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def python(code, **kwargs):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, **kwargs)
+
+
+def test_environment_yml_equals_pyproject():
+    entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (pip,) = [entry["pip"] for entry in entries if isinstance(entry, dict)]
+    extras = PROJECT["optional-dependencies"]
+    wanted = [
+        *PROJECT["dependencies"],
+        *(each for extra in ("codelabs", "docs", "legacy", "sweep", "viewer", "test") for each in extras[extra]),
+    ]
+    wanted = [each for each in wanted if not each.startswith("lstm_toolkit[")]
+    assert sorted(pip) == sorted([*wanted, "-e ."])
+    (version,) = [entry.removeprefix("python=") for entry in entries if str(entry).startswith("python=")]
+    assert tuple(map(int, version.split("."))) >= (3, 11)
+    assert PROJECT["requires-python"].startswith(">=3.11")
+
+
+def test_public_names():
+    assert sorted(lstm_toolkit.__all__) == [
+        "BenchmarkResult",
+        "Conversion",
+        "ConversionReport",
+        "Finding",
+        "GateWeights",
+        "LstmNode",
+        "ModelSummary",
+        "Repair",
+        "Runner",
+        "SweepConfig",
+        "SweepResult",
+        "benchmark",
+        "composite",
+        "convert",
+        "diagnose",
+        "errors",
+        "fusable_lstms",
+        "grid",
+        "inspect",
+        "lingvo",
+        "lower",
+        "plot_gates",
+        "repair",
+        "sweep",
+        "widgets",
+    ]
+    for name in lstm_toolkit.__all__:
+        value = getattr(lstm_toolkit, name)
+        assert value.__doc__, name
+        assert name in dir(lstm_toolkit)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = lstm_toolkit.nothing
+
+
+def test_importing_inspecting_and_running_do_not_import_tensorflow():
+    code = "import lstm_toolkit, sys; assert not {'tensorflow', 'ai_edge_litert', 'numpy'} & set(sys.modules)"
+    assert python(code).stderr == ""
+    code = (
+        "import sys, lstm_toolkit; lstm_toolkit.Runner, lstm_toolkit.inspect, lstm_toolkit.GateWeights, "
+        "lstm_toolkit.Conversion; assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    assert python(code).stderr == ""
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS[0].name == "00_quickstart.ipynb"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: str(path.relative_to(ROOT / "notebooks").with_suffix("")))
+def test_notebooks_have_run_and_hold_nothing_of_the_machine(path):
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    compared = [cell for cell in cells if "nbval-ignore-output" not in cell.metadata.get("tags", [])]
+    # In solutions every second cell is a function; the map has two or three cells.
+    few = len(cells) / 2 if path.name[0].isdigit() and path.parent.name == "notebooks" else 1
+    assert sum(bool(cell.outputs) for cell in compared) > few
+    assert not [o for cell in cells for o in cell.outputs if o.output_type == "error"]
+    assert not re.search(r"/(tmp|home|root|Users|work)/", path.read_text())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: str(path.relative_to(ROOT / "notebooks").with_suffix("")))
+def test_pictures_in_notebooks_have_a_text(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    shown = "\n".join(o.get("data", {}).get("text/html", "") for cell in cells for o in cell.outputs)
+    pictures = re.findall(r"<(?:img|svg)\b[^>]*>", shown)
+    assert pictures or path.name == "index.ipynb" or path.parent.name == "solutions"
+    for picture in pictures:
+        assert re.search(r' (?:alt|aria-label)="[^"]{20,}"', picture), picture[:200]
+
+
+def test_every_mutation_finds_its_line():
+    """`tools/check_notebooks_notice.py` shows that codelabs notice them."""
+    for mutation in tool("check_notebooks_notice").MUTATIONS:
+        assert (ROOT / "lstm_toolkit" / mutation.module).read_text().count(mutation.before) == 1, mutation.what
+        assert (ROOT / "notebooks" / f"{mutation.notebook}.ipynb").exists()
+
+
+def test_make_lab_answers_on_localhost_and_asks_for_its_token(tmp_path):
+    """Runs the command that `make lab` runs."""
+    port = 8897
+    command = subprocess.run(
+        [
+            "make",
+            "--dry-run",
+            "--always-make",
+            "lab",
+            f"LAB_ARGS=--no-browser --port={port} --ServerApp.port_retries=0",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
+    ).stdout.splitlines()[-1]
+    assert "--ip=127.0.0.1" in command
+    assert "--LabApp.default_url=/lab/tree/index.ipynb" in command
+    words = command.split()
+    words[:1] = [sys.executable, "-m", "jupyter"]
+    folders = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    with subprocess.Popen(
+        words, cwd=ROOT, env=os.environ | folders, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as server:
+        try:
+            info = wait_for(tmp_path / "RUNTIME", server)
+            assert info["hostname"] == "127.0.0.1"
+            assert len(info["token"]) >= 32
+            url = f"http://127.0.0.1:{port}/api/contents"
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(url, timeout=10)
+            with urllib.request.urlopen(f"{url}?token={info['token']}", timeout=10) as answer:
+                names = [entry["name"] for entry in json.load(answer)["content"]]
+            assert {"index.ipynb", "00_quickstart.ipynb"} <= set(names)
+        finally:
+            server.terminate()
+
+
+def wait_for(runtime, server):
+    for _ in range(300):
+        found = list(runtime.glob("jpserver-*.json")) if runtime.exists() else []
+        if found and (text := found[0].read_text()):
+            return json.loads(text)
+        assert server.poll() is None, "the server ended"
+        time.sleep(0.1)
+    raise AssertionError("the server did not start within 30 seconds")
