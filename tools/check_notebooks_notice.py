@@ -29,38 +29,42 @@ class Mutation:
 MUTATIONS = (
     Mutation(
         "gate order of Keras",
-        "adapters.py",
+        "weights/packing.py",
         'KERAS_GATES = ("input", "forget", "cell", "output")',
         'KERAS_GATES = ("forget", "input", "cell", "output")',
         "01_gates",
     ),
     Mutation(
         "clip of a Lingvo cell",
-        "lingvo.py",
+        "sources/lingvo_modules.py",
         "cell_clip=cell.cell_value_cap or 0.0,",
         "cell_clip=0.0,",
         "05_lingvo",
     ),
     Mutation(
-        "tolerance of the comparison", "parity.py", "TOLERANCE = 1e-5", "TOLERANCE = 1e-3", "06_bring_your_own_rnn"
+        "tolerance of the comparison",
+        "runtime/compare.py",
+        "TOLERANCE = 1e-5",
+        "TOLERANCE = 1e-3",
+        "06_bring_your_own_rnn",
     ),
     Mutation(
         "state mode of a layer",
-        "keras_layers.py",
+        "sources/keras_layers.py",
         'state = "carry" if layer.stateful else "reset"',
         'state = "carry"',
         "04_state_and_streaming",
     ),
     Mutation(
         "axis of time in a bidirectional layer",
-        "bidirectional.py",
+        "passes/bidirectional.py",
         "time = 0 if recurrent.builtinOptions.timeMajor else 1",
         "time = 1 if recurrent.builtinOptions.timeMajor else 0",
         "03_bidirectional",
     ),
     Mutation(
         "layout of a time-major file",
-        "layout.py",
+        "passes/transposes.py",
         "op.builtinOptions.timeMajor = not op.builtinOptions.timeMajor",
         "op.builtinOptions.timeMajor = bool(op.builtinOptions.timeMajor)",
         "02_keras_variants",
