@@ -22,14 +22,14 @@ from lstm_toolkit.conversion.report import Conversion, ConversionReport
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import bidirectional as bidirectional_pass
 from lstm_toolkit.passes import graft, reset, stock_lstm, transposes
-from lstm_toolkit.passes.plain.lower import lower_model, plain_ops
+from lstm_toolkit.passes.plain.lower import lower_model
 from lstm_toolkit.passes.plain.recurrence import FORMS
 from lstm_toolkit.quantization import quantize as quantization_module
 from lstm_toolkit.quantization.samples import Samples, check_early, read_samples
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.runtime.targets import TARGETS
 from lstm_toolkit.sources.source import trace
-from lstm_toolkit.sources.traced import LayerReport
+from lstm_toolkit.sources.traced import LayerReport, TraceOptions
 from lstm_toolkit.stock.converter import run_converter
 from lstm_toolkit.stock.worker import convert_elsewhere
 from lstm_toolkit.tflite import files, graph, recurrent
@@ -137,14 +137,15 @@ def convert(
         return target_conversion.convert_for(target, functools.partial(convert, model), options)
     logger.info("loading TensorFlow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    trace_options = {
-        "input_signature": input_signature,
-        "batch_size": batch_size,
-        "time_steps": time_steps,
-        "time_major": time_major,
-        "state": state,
-        "on_unsupported": on_unsupported,
-    }
+    trace_options = TraceOptions(
+        input_signature=input_signature,
+        batch_size=batch_size,
+        time_steps=time_steps,
+        time_major=time_major,
+        state=state,
+        on_unsupported=on_unsupported,
+        plain=lowering in FORMS,
+    )
     merge = bidirectional == "fused" and quantization != "int8"
     if lowering == "auto":
         from lstm_toolkit.conversion.fastest import convert_fastest
@@ -158,16 +159,15 @@ def convert(
             time_budget=time_budget,
             verify=verify,
         )
-    with plain_ops(lowering != "fused"):
-        traced = trace(model, **trace_options)
-        samples = _samples(traced, representative_dataset) if quantization == "int8" else None
-        logger.info("converting")
-        tflite, report, carried = lowered(traced, merge=merge, form=lowering)
-        if verify:
-            logger.info("verifying")
-            # A function that is marked to carry its state in the file has none of its own.
-            function_carries = traced.layers is None and bool(carried)
-            report = dataclasses.replace(report, max_abs_error=parity.verify(tflite, traced, reset=function_carries))
+    traced = trace(model, trace_options)
+    samples = _samples(traced, representative_dataset) if quantization == "int8" else None
+    logger.info("converting")
+    tflite, report, carried = lowered(traced, merge=merge, form=lowering)
+    if verify:
+        logger.info("verifying")
+        # A function that is marked to carry its state in the file has none of its own.
+        function_carries = traced.layers is None and bool(carried)
+        report = dataclasses.replace(report, max_abs_error=parity.verify(tflite, traced, reset=function_carries))
     if quantization is not None:
         tflite, report = _quantized(tflite, report, quantization, samples or random_samples(tflite, traced), io_dtype)
     return Conversion(tflite, report)

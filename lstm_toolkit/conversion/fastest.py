@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lstm_toolkit.conversion import choice as choice_conversion
@@ -11,7 +11,7 @@ from lstm_toolkit.conversion import convert, parity
 from lstm_toolkit.conversion.choice import Candidate
 from lstm_toolkit.conversion.report import Conversion, ConversionReport
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.passes.plain.lower import lower, plain_ops
+from lstm_toolkit.passes.plain.lower import lower
 from lstm_toolkit.passes.plain.match import matches
 from lstm_toolkit.passes.plain.recurrence import FORMS
 from lstm_toolkit.quantization import quantize
@@ -19,7 +19,7 @@ from lstm_toolkit.quantization.report import QuantizationReport
 from lstm_toolkit.quantization.samples import Samples
 from lstm_toolkit.runtime.runner import RUNTIMES, Runner
 from lstm_toolkit.sources.source import trace
-from lstm_toolkit.sources.traced import LayerReport, TracedModel
+from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.files import read_model
 
@@ -53,7 +53,7 @@ class _Source:
 def convert_fastest(
     model: Any,
     *,
-    trace_options: Mapping[str, Any],
+    trace_options: TraceOptions,
     merge: bool,
     kind: str | None,
     max_error: float | None,
@@ -65,7 +65,7 @@ def convert_fastest(
 
     Args:
         model: as `convert` takes it.
-        trace_options: those of `conversion.trace`.
+        trace_options: how it is traced.
         merge: whether both directions of a layer become one op.
         kind: the quantization that was asked for, or None.
         max_error: with no quantization asked for, the largest relative error that int8 weights may cause.
@@ -124,21 +124,21 @@ def _layers(layers: tuple[LayerReport, ...], lowering: str) -> tuple[LayerReport
     return tuple(dataclasses.replace(each, op=each.op if each.reason else lowering) for each in layers)
 
 
-def _source(model: Any, trace_options: Mapping[str, Any], merge: bool) -> _Source:
+def _source(model: Any, trace_options: TraceOptions, merge: bool) -> _Source:
     """Traces the model for the fused ops, or else for plain ones."""
     try:
-        return _fused_source(model, {**trace_options, "on_unsupported": "raise"}, merge)
+        return _fused_source(model, dataclasses.replace(trace_options, on_unsupported="raise"), merge)
     except ConversionError as not_fused:
         try:
             return _plain_source(model, trace_options, merge)
         except ConversionError:
-            if trace_options["on_unsupported"] == "keep":
+            if trace_options.on_unsupported == "keep":
                 return _fused_source(model, trace_options, merge)
             raise not_fused from None
 
 
-def _fused_source(model: Any, trace_options: Mapping[str, Any], merge: bool) -> _Source:
-    traced = trace(model, **trace_options)
+def _fused_source(model: Any, trace_options: TraceOptions, merge: bool) -> _Source:
+    traced = trace(model, trace_options)
     file, report, carried = convert.lowered(traced, merge=merge, form="fused")
     steps = _steps(file)
 
@@ -150,10 +150,9 @@ def _fused_source(model: Any, trace_options: Mapping[str, Any], merge: bool) -> 
     return _Source(traced, file, report, carried, True, lowered)
 
 
-def _plain_source(model: Any, trace_options: Mapping[str, Any], merge: bool) -> _Source:
-    with plain_ops(True):
-        traced = trace(model, **trace_options)
-        file, report, carried = convert.lowered(traced, merge=merge, form="loop")
+def _plain_source(model: Any, trace_options: TraceOptions, merge: bool) -> _Source:
+    traced = trace(model, dataclasses.replace(trace_options, plain=True))
+    file, report, carried = convert.lowered(traced, merge=merge, form="loop")
     sequences = [spec.shape[1] or 0 for spec in traced.function.inputs if len(spec.shape) > 1]
     steps = max(sequences, default=0) * len(report.layers)
 
@@ -161,8 +160,7 @@ def _plain_source(model: Any, trace_options: Mapping[str, Any], merge: bool) -> 
         if form == "loop":
             return file
         _check_steps(steps)
-        with plain_ops(True):
-            return convert.lowered(traced, merge=merge, form=form)[0]
+        return convert.lowered(traced, merge=merge, form=form)[0]
 
     return _Source(traced, file, report, carried, False, lowered)
 

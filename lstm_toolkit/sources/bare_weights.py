@@ -13,7 +13,7 @@ import tensorflow as tf
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources import marks
-from lstm_toolkit.sources.traced import LayerReport, TracedModel, fixed_shape
+from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions, fixed_shape
 from lstm_toolkit.tflite.recurrent import FUSED_OPS
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
@@ -55,16 +55,8 @@ def layers_of(model: Any) -> Layers | None:
     ]
 
 
-def trace(
-    layers: Layers,
-    *,
-    input_signature: Any = None,
-    batch_size: int | None = None,
-    time_steps: int | None = None,
-    time_major: bool = False,
-    state: str = "auto",
-) -> TracedModel:
-    """Traces the layers, one on the other, from `inputs` [batch, time, input_size]. Arguments as for `convert`.
+def trace(layers: Layers, options: TraceOptions) -> TracedModel:
+    """Traces the layers, one on the other, from `inputs` [batch, time, input_size].
 
     Raises:
         ConversionError: if the layers or the signature do not fit together.
@@ -75,12 +67,13 @@ def trace(
         if any(weights.input_size != width for weights in above):
             sizes = [weights.input_size for weights in above]
             raise ConversionError(f"layer {number} takes {sizes} numbers a step, and the one below gives {width}")
-    state = "reset" if state == "auto" else state
+    time_major, input_signature = options.time_major, options.input_signature
+    state = "reset" if options.state == "auto" else options.state
     given = tf.nest.flatten(input_signature) if input_signature is not None else [tf.TensorSpec([None, None, None])]
     size = own[0][0].input_size
     if len(given) != 1 or not given[0].shape.is_compatible_with([None, None, size]):
         raise ConversionError(f"the weights take inputs [None, None, {size}], got {input_signature}")
-    batch, steps, _ = fixed_shape("inputs", [*given[0].shape.as_list()[:2], size], batch_size, time_steps)
+    batch, steps, _ = fixed_shape("inputs", [*given[0].shape.as_list()[:2], size], options)
     state_sizes = {
         f"{name}_{kind}": each
         for layer in layers

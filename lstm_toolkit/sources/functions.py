@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
-from lstm_toolkit.sources.traced import TracedModel, fixed_shape
+from lstm_toolkit.sources.traced import TracedModel, TraceOptions, fixed_shape
 
 
 @contextlib.contextmanager
@@ -31,13 +31,19 @@ def fusable_lstms(*, state: str = "auto") -> Iterator[None]:
     Raises:
         ValueError: for another state.
     """
+    if state not in ("auto", "reset", "carry"):
+        raise ValueError(f"state must be one of auto, reset, carry, got {state!r}")
+    with _marking(state, plain=False):
+        yield
+
+
+@contextlib.contextmanager
+def _marking(state: str, *, plain: bool) -> Iterator[None]:
     import keras
 
     from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
 
-    if state not in ("auto", "reset", "carry"):
-        raise ValueError(f"state must be one of auto, reset, carry, got {state!r}")
-    with recurrent_calls(RecurrentCalls(keras, marking=True, state=state, numbering=False)):
+    with recurrent_calls(RecurrentCalls(keras, marking=True, state=state, plain=plain, numbering=False)):
         yield
 
 
@@ -61,26 +67,27 @@ def load_saved_model(path: Path) -> Any:
     return function
 
 
-def concrete(function: Any, *, input_signature: Any, batch_size: int | None, time_steps: int | None) -> Any:
+def concrete(function: Any, options: TraceOptions) -> Any:
     """Traces a function, or a module that can be called, with its recurrent layers marked.
 
     Args:
         function: a `tf.function`, a callable `tf.Module`, or a function of TensorFlow ops.
-        input_signature, batch_size, time_steps: as for `convert`.
+        options: its signature, batch and time, and whether layers are traced for plain ops.
 
     Raises:
         ConversionError: if it has no signature, or cannot be traced.
     """
-    signature = input_signature if input_signature is not None else getattr(function, "input_signature", None)
+    signature = options.input_signature
+    signature = getattr(function, "input_signature", None) if signature is None else signature
     if signature is None:
         raise ConversionError("the function does not know its inputs; pass input_signature, a tf.TensorSpec each")
     given = tf.nest.flatten(signature)
     names = [spec.name or f"input_{number}" for number, spec in enumerate(given)]
     specs = [
-        tf.TensorSpec(fixed_shape(name, spec.shape.as_list(), batch_size, time_steps), spec.dtype, name=name)
+        tf.TensorSpec(fixed_shape(name, spec.shape.as_list(), options), spec.dtype, name=name)
         for name, spec in zip(names, given, strict=True)
     ]
-    with fusable_lstms():
+    with _marking("auto", plain=options.plain):
         try:
             return tf.function(lambda *tensors: function(*tensors), autograph=False).get_concrete_function(*specs)
         except Exception as error:  # whatever the function raises on its arguments
@@ -98,13 +105,13 @@ def _without_remapping() -> Iterator[None]:
         tf.config.optimizer.set_experimental_options({"remapping": before.get("remapping", True)})
 
 
-def trace(function: Any, *, batch_size: int | None, time_steps: int | None) -> TracedModel:
+def trace(function: Any, options: TraceOptions) -> TracedModel:
     """Fixes the batch of a concrete function.
 
     Args:
         function: a `tf.types.experimental.ConcreteFunction`; the first axis of its arguments is the batch, unless their
             shapes are known whole.
-        batch_size, time_steps: as for `convert`.
+        options: its batch and time.
 
     Raises:
         ConversionError: if its arguments are no tensors, or are of another batch or time.
@@ -115,9 +122,7 @@ def trace(function: Any, *, batch_size: int | None, time_steps: int | None) -> T
         raise ConversionError("the function must take tensors, each with a batch, and nothing else")
     names = tuple((spec.name or f"input_{number}") for number, spec in enumerate(own))
     specs = [
-        tf.TensorSpec(
-            fixed_shape(name, spec.shape.as_list(), batch_size, time_steps), spec.dtype, name=f"input_{number:04d}"
-        )
+        tf.TensorSpec(fixed_shape(name, spec.shape.as_list(), options), spec.dtype, name=f"input_{number:04d}")
         for number, (name, spec) in enumerate(zip(names, own, strict=True))
     ]
 

@@ -19,7 +19,6 @@ import tensorflow as tf
 
 from lstm_toolkit.passes.plain.activations import ACTIVATIONS as STEP_ACTIVATIONS
 from lstm_toolkit.passes.plain.activations import SATURATING
-from lstm_toolkit.passes.plain.lower import plain_ops_wanted
 from lstm_toolkit.sources import general_cells, marks
 from lstm_toolkit.sources.traced import LayerReport
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS, numbered
@@ -40,6 +39,7 @@ class RecurrentCalls:
         library: the module `keras`, or `tf_keras`.
         marking: whether layers mark themselves for fusing; otherwise Keras computes them.
         state: "reset", "carry" or "explicit"; "auto" is what each layer says.
+        plain: whether layers are marked for plain ops, which can hold more than the fused ones.
         states: where layers with carried or explicit states find them, by name; absent ones are zeros.
         paired: ids of the layers that are forward halves of bidirectional ones.
         layers: every call, in order.
@@ -52,6 +52,7 @@ class RecurrentCalls:
     library: Any
     marking: bool
     state: str = "auto"
+    plain: bool = False
     states: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     paired: frozenset[int] = frozenset()
     layers: list[LayerReport] = dataclasses.field(default_factory=list)
@@ -89,7 +90,7 @@ def _wrapped_call(original: Callable[..., Any], calls: RecurrentCalls) -> Callab
     def call(
         layer: Any, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = False, **others: Any
     ) -> Any:
-        recurrent = _Recurrent(layer, calls.library)
+        recurrent = _Recurrent(layer, calls.library, calls.plain)
         name = numbered(layer.name, {each.name for each in calls.layers} if calls.numbering else ())
         state = "carry" if layer.stateful else "reset"
         state = "given" if initial_state is not None else state if calls.state == "auto" else calls.state
@@ -124,6 +125,7 @@ class _Recurrent:
 
     layer: Any
     library: Any
+    plain: bool
 
     @property
     def is_stacked(self) -> bool:
@@ -183,7 +185,7 @@ class _Recurrent:
     def why_not(self, mask: Any, state: str) -> str | None:
         """Why the layer cannot be fused exactly, and what to use instead; None if it can."""
         layer, cells, layers = self.layer, self.cells, self.library.layers
-        known = (layers.LSTMCell, layers.SimpleRNNCell, *([layers.GRUCell] if plain_ops_wanted() else []))
+        known = (layers.LSTMCell, layers.SimpleRNNCell, *([layers.GRUCell] if self.plain else []))
         own_cells = [cell for cell in cells if type(cell).call not in [cls.call for cls in known]]
         if not isinstance(cells[0], known):
             name = type(cells[0]).__name__
@@ -199,14 +201,14 @@ class _Recurrent:
             reason = self._why_not_cell(cell)
             if reason:
                 return reason
-        if plain_ops_wanted() and state == "carry":
+        if self.plain and state == "carry":
             return 'it carries its state from call to call, and plain ops cannot; pass state="explicit"'
         return None if mask is None else self._why_not_masked(mask, state)
 
     def _why_not_cell(self, cell: Any) -> str | None:
         serialize = self.library.activations.serialize
         gates, own = self._gate_activation(cell), self._activation_name(cell.activation)
-        lowered = plain_ops_wanted()
+        lowered = self.plain
         remedy = 'lowering="unrolled" or "loop"'
         if gates not in (STEP_ACTIVATIONS if lowered else ("sigmoid",)):
             name = serialize(cell.recurrent_activation)

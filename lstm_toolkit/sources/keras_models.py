@@ -17,7 +17,7 @@ from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
 from lstm_toolkit.sources.marks import swapped
-from lstm_toolkit.sources.traced import LayerReport, TracedModel, fixed_shape
+from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions, fixed_shape
 
 
 def load(path: Path) -> Any:
@@ -62,24 +62,16 @@ class _Inputs:
     packed: Callable[[Sequence[Any]], Any]
 
 
-def trace(
-    model: Any,
-    *,
-    input_signature: Any = None,
-    batch_size: int | None = None,
-    time_steps: int | None = None,
-    time_major: bool = False,
-    state: str = "auto",
-    on_unsupported: str = "raise",
-) -> TracedModel:
-    """Traces a model in inference mode, with every recurrent layer marked. Arguments as for `convert`.
+def trace(model: Any, options: TraceOptions) -> TracedModel:
+    """Traces a model in inference mode, with every recurrent layer marked.
 
     Raises:
         ConversionError: naming the layer and the reason.
     """
     library = _library_of(model)
     layer_classes = library.layers
-    inputs = _inputs_of(model, input_signature, batch_size, time_steps)
+    inputs = _inputs_of(model, options)
+    time_major, state = options.time_major, options.state
     layers = list(model._flatten_layers())
     embeddings = [each for each in layers if isinstance(each, layer_classes.Embedding)]
     # An embedding takes integers, and a model may well give it a floating-point input.
@@ -96,7 +88,7 @@ def trace(
             return named(model(inputs.packed(tensors), training=False))
 
     def traced(marking: bool, state_specs: dict[str, Any]) -> tuple[Any, RecurrentCalls]:
-        calls = RecurrentCalls(library, marking=marking, state=state, paired=paired)
+        calls = RecurrentCalls(library, marking=marking, state=state, plain=options.plain, paired=paired)
 
         def function(*tensors: Any) -> dict[str, Any]:
             calls.states = dict(zip(state_specs, tensors[len(inputs.specs) :], strict=True))
@@ -116,7 +108,7 @@ def trace(
         try:
             return tf.function(function, autograph=False).get_concrete_function(*specs), calls
         except Exception as error:  # whatever the layers of a model raise when they are called
-            refuse_unfused(calls.layers, on_unsupported)
+            refuse_unfused(calls.layers, options.on_unsupported)
             raise ConversionError(f"model {model.name!r} cannot be traced: {first_line(str(error))}") from error
 
     state_specs: dict[str, Any] = {}
@@ -124,7 +116,7 @@ def trace(
         # Which states there are, and how large, only a first call can tell.
         state_specs = {name: tf.TensorSpec(shape) for name, shape in traced(False, {})[1].state_shapes.items()}
     function, calls = traced(True, state_specs)
-    refuse_unfused(calls.layers, on_unsupported)
+    refuse_unfused(calls.layers, options.on_unsupported)
     holder = tf.Module()
     holder.variables_of_model = [getattr(variable, "_value", variable) for variable in model.variables]
     names = (*inputs.names, *state_specs)
@@ -134,7 +126,7 @@ def trace(
         tensors = [tf.convert_to_tensor(array) for array in arrays]
         given = [swapped(t) if time_major and s else t for t, s in zip(tensors, is_sequence, strict=False)]
         explicit = dict(zip(state_specs, tensors[len(inputs.specs) :], strict=True))
-        run = RecurrentCalls(library, marking=False, state=state, states=explicit or carried)
+        run = RecurrentCalls(library, marking=False, state=state, plain=options.plain, states=explicit or carried)
         outputs = call(given, run)
         carried.update(run.new_states)
         if time_major:
@@ -174,7 +166,8 @@ def _library_of(model: Any) -> Any:
     return keras
 
 
-def _inputs_of(model: Any, input_signature: Any, batch_size: int | None, time_steps: int | None) -> _Inputs:
+def _inputs_of(model: Any, options: TraceOptions) -> _Inputs:
+    input_signature = options.input_signature
     if input_signature is not None:
         if isinstance(input_signature, (list, tuple)) and len(input_signature) == 1:
             (input_signature,) = input_signature
@@ -200,7 +193,7 @@ def _inputs_of(model: Any, input_signature: Any, batch_size: int | None, time_st
             f"the inputs {list(names)} share a name; give each tf.TensorSpec of input_signature its own"
         )
     specs = tuple(
-        tf.TensorSpec(fixed_shape(name, list(tensor.shape), batch_size, time_steps), tensor.dtype)
+        tf.TensorSpec(fixed_shape(name, list(tensor.shape), options), tensor.dtype)
         for name, tensor in zip(names, flat, strict=True)
     )
     return _Inputs(names, specs, packed)

@@ -1,5 +1,6 @@
 """Traces Lingvo cells and RNNs into TensorFlow functions whose LSTMs are marked for fusing."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,21 +11,13 @@ from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources import lingvo_modules as lingvo
 from lstm_toolkit.sources.marks import last_valid, swapped
-from lstm_toolkit.sources.traced import LayerReport, TracedModel, fixed_shape
+from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions, fixed_shape
 from lstm_toolkit.tflite.recurrent import FUSED_OPS, SINGLE_STEP_OP
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE
 
 
-def trace(
-    model: lingvo.RNN | lingvo.LSTMCellSimple,
-    *,
-    input_signature: Any = None,
-    batch_size: int | None = None,
-    time_steps: int | None = None,
-    time_major: bool = False,
-    state: str = "auto",
-) -> TracedModel:
-    """Traces an RNN over sequences, or a cell over one step. Arguments as for `convert`.
+def trace(model: lingvo.RNN | lingvo.LSTMCellSimple, options: TraceOptions) -> TracedModel:
+    """Traces an RNN over sequences, or a cell over one step.
 
     The inputs are `inputs` [batch, time, num_input_nodes], or [batch, num_input_nodes] for a cell, and with a second
     `tf.TensorSpec` in `input_signature` `padding` [batch, time], 1 where a step is padded, which must be at the end.
@@ -40,8 +33,8 @@ def trace(
             f"cell {cell.name!r} has output_nonlinearity=False, and the fused op always takes the activation of c; "
             "train it with output_nonlinearity=True"
         )
-    state = ("carry" if is_cell else "reset") if state == "auto" else state
-    specs = _specs(cell, is_cell, input_signature, batch_size, time_steps)
+    state = ("carry" if is_cell else "reset") if options.state == "auto" else options.state
+    specs, time_major = _specs(cell, is_cell, options), options.time_major
     has_padding = len(specs) > 1
     if has_padding and state == "carry":
         raise ConversionError(
@@ -107,9 +100,10 @@ def trace(
     )
 
 
-def _specs(
-    cell: Any, is_cell: bool, input_signature: Any, batch_size: int | None, time_steps: int | None
-) -> list[tf.TensorSpec]:
+def _specs(cell: Any, is_cell: bool, options: TraceOptions) -> list[tf.TensorSpec]:
+    input_signature = options.input_signature
+    if is_cell:
+        options = dataclasses.replace(options, time_steps=None)
     default = [None, cell.num_input_nodes] if is_cell else [None, None, cell.num_input_nodes]
     given = tf.nest.flatten(input_signature) if input_signature is not None else [tf.TensorSpec(default)]
     wanted = ([default], [default, [None, None]])
@@ -122,7 +116,7 @@ def _specs(
             f"got input_signature with the shapes {shapes}"
         )
     return [
-        tf.TensorSpec(fixed_shape(name, spec.shape.as_list(), batch_size, None if is_cell else time_steps), tf.float32)
+        tf.TensorSpec(fixed_shape(name, spec.shape.as_list(), options), tf.float32)
         for name, spec in zip(("inputs", "padding"), given, strict=False)
     ]
 

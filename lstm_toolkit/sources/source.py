@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from lstm_toolkit.errors import ConversionError, InvalidModelError
 
 if TYPE_CHECKING:
-    from lstm_toolkit.sources.traced import TracedModel
+    from lstm_toolkit.sources.traced import TracedModel, TraceOptions
 
 logger = logging.getLogger("lstm_toolkit")
 
 
-def trace(model: Any, **options: Any) -> TracedModel:
+def trace(model: Any, options: TraceOptions) -> TracedModel:
     """Takes the model as the kind of source that it is."""
     import keras
     import tensorflow as tf
@@ -32,24 +32,21 @@ def trace(model: Any, **options: Any) -> TracedModel:
         model = functions.load_saved_model(path) if path.is_dir() else keras_models.load(path)
     logger.info("tracing")
     if isinstance(model, (lingvo.RNN, lingvo.LSTMCellSimple)):
-        options.pop("on_unsupported")
-        return lingvo_models.trace(model, **options)
+        return lingvo_models.trace(model, options)
     layers_of_gates = bare_weights.layers_of(model)
     if layers_of_gates is not None:
-        options.pop("on_unsupported")
-        return bare_weights.trace(layers_of_gates, **options)
+        return bare_weights.trace(layers_of_gates, options)
     tf_keras = sys.modules.get("tf_keras")
     layers = (keras.layers.Layer, *([tf_keras.layers.Layer] if tf_keras else []))
     if isinstance(model, layers) or not callable(model):
-        return keras_models.trace(model, **options)
+        return keras_models.trace(model, options)
     fixed = {"state": "auto", "time_major": False}
-    changed = [name for name, value in fixed.items() if options[name] != value]
+    changed = [name for name, value in fixed.items() if getattr(options, name) != value]
     if changed:
         raise ConversionError(
             f"{', '.join(changed)} must be settled when a function is traced; convert the Keras model itself, or pass "
             "state to fusable_lstms"
         )
-    sizes = {name: options[name] for name in ("batch_size", "time_steps")}
     if not isinstance(model, tf.types.experimental.ConcreteFunction):
-        model = functions.concrete(model, input_signature=options["input_signature"], **sizes)
-    return functions.trace(model, **sizes)
+        model = functions.concrete(model, options)
+    return functions.trace(model, options)

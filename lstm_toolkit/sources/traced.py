@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 
-if TYPE_CHECKING:
-    pass
+
+@dataclasses.dataclass(frozen=True)
+class TraceOptions:
+    """How a model is traced. All but `plain` are options of `convert`, which says more of them.
+
+    Attributes:
+        input_signature: a `tf.TensorSpec` an input, in the structure of the model's input; None asks the model.
+        batch_size: of all inputs; None keeps the model's own, and 1 where that is None.
+        time_steps: of all sequence inputs; None keeps the model's own.
+        time_major: the traced function takes and returns sequences as [time, batch, ...].
+        state: "auto", "reset", "carry" or "explicit".
+        on_unsupported: "raise", or "keep" for a model with layers that cannot be fused.
+        plain: layers are marked for plain ops, which can hold more than the fused ones: GRUs and other activations.
+    """
+
+    input_signature: Any = None
+    batch_size: int | None = None
+    time_steps: int | None = None
+    time_major: bool = False
+    state: str = "auto"
+    on_unsupported: str = "raise"
+    plain: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +62,9 @@ class TracedModel:
     random_inputs: RandomInputs
 
 
-def fixed_shape(name: str, shape: list[int | None], batch_size: int | None, time_steps: int | None) -> list[int | None]:
+def fixed_shape(name: str, shape: list[int | None], options: TraceOptions) -> list[int | None]:
     """The shape of an input with its batch, and if asked for its time, fixed."""
-    batch, *rest = shape
+    (batch, *rest), batch_size, time_steps = shape, options.batch_size, options.time_steps
     if batch_size is not None and batch not in (None, batch_size):
         raise ConversionError(f"input {name!r} has the fixed batch {batch}; batch_size={batch_size} is not it")
     if rest and time_steps is not None:

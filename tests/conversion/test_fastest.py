@@ -233,7 +233,7 @@ def fake_times(monkeypatch):
             return {way: 1.0 if all(word in str(way) for word in words) else 1.3 for way in calls}
 
         choose_really = choice_conversion.choose
-        monkeypatch.setattr(stopwatch, "choose", lambda *a, **k: choose_really(*a, **k, timed=timed))
+        monkeypatch.setattr(choice_conversion, "choose", lambda *a, **k: choose_really(*a, **k, timed=timed))
 
     return prefer
 

@@ -114,9 +114,10 @@ def test_each_other_order_is_caught_whatever_the_function(monkeypatch, order):
     from lstm_toolkit.conversion import convert as conversion
     from lstm_toolkit.conversion import parity
     from lstm_toolkit.sources import functions
+    from lstm_toolkit.sources.traced import TraceOptions
 
-    concrete = functions.concrete(declared(order, order), input_signature=[SPEC], batch_size=None, time_steps=None)
-    traced = functions.trace(concrete, batch_size=None, time_steps=None)
+    options = TraceOptions(input_signature=[SPEC])
+    traced = functions.trace(functions.concrete(declared(order, order), options), options)
     stock = conversion._stock_conversion(traced)
     for gates in ORDERS:
         with monkeypatch.context() as patch:

@@ -10,34 +10,12 @@ A state that an ADD_N sets from a given one becomes the start of the plain ops, 
 reads their last one. Such files run where variable tensors are refused, and often faster than with the fused ops.
 """
 
-import contextlib
-import contextvars
-from collections.abc import Iterator
-
 from lstm_toolkit.passes.plain.cells import GruCell, LstmCell, SimpleRnnCell
 from lstm_toolkit.passes.plain.match import Match, matches
 from lstm_toolkit.passes.plain.recurrence import FORMS
 from lstm_toolkit.passes.plain.sequence import emit
 from lstm_toolkit.tflite import edit, files, graph
 from lstm_toolkit.tflite.types import Model, Subgraph
-
-_plain_ops_wanted = contextvars.ContextVar("plain_ops_wanted", default=False)
-
-
-@contextlib.contextmanager
-def plain_ops(wanted: bool) -> Iterator[None]:
-    """While it is open, layers are traced for plain ops, which can hold more than the fused ones."""
-    token = _plain_ops_wanted.set(wanted)
-    try:
-        yield
-    finally:
-        _plain_ops_wanted.reset(token)
-
-
-def plain_ops_wanted() -> bool:
-    """Whether layers are traced for plain ops now."""
-    return _plain_ops_wanted.get()
-
 
 _CLASSES = {LstmCell: "LSTM", GruCell: "GRU", SimpleRnnCell: "SimpleRNN"}
 
