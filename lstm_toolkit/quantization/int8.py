@@ -75,13 +75,10 @@ def quantize(
     prints = [_fingerprint(model, subgraph, op) for subgraph, op in found]
     for subgraph, op in found:
         _prepare(model, subgraph, op)
-    quantized = worker.quantize_elsewhere(
-        files.write_model(model),
-        [list(sample.values()) for sample in calibration],
-        io_dtype=io_dtype,
-        kept_float=KEPT_FLOAT,
-        progress=progress,
-    )
+    samples = [list(sample.values()) for sample in calibration]
+    calibrated = files.read_model(worker.calibrate_elsewhere(files.write_model(model), samples, progress=progress))
+    widen_ranges(calibrated)
+    quantized = worker.quantize_elsewhere(files.write_model(calibrated), io_dtype=io_dtype, kept_float=KEPT_FLOAT)
     result = files.read_model(quantized)
     int8_scales.equalize(result)
     _reset_from_variables(result)

@@ -13,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Any, NoReturn
 
-Answer = Callable[[dict[str, Any], Callable[[int], Any]], Mapping[str, Any]]
+Answer = Callable[[Any, Callable[[int], Any]], Mapping[str, Any]]
 """Takes a request, and a function to call with the number of parts that are done, and returns the answer."""
 
 
@@ -25,6 +27,9 @@ class WorkerProcess:
 
     Args:
         command: starts it; it is to call `serve`.
+
+    Attributes:
+        process_id: of the process.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -37,22 +42,51 @@ class WorkerProcess:
             text=True,
             env={"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )
-
-    def ask(self, request: Mapping[str, Any], progress: Callable[[int], Any] = lambda _: None) -> dict[str, Any] | None:
-        """Sends a request and waits for its answer; None if the process ends instead."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._requests: IO[str] = self._process.stdin
+        self._lines: queue.Queue[str] = queue.Queue()
+        self.process_id = self._process.pid
+        # A thread reads, since a pipe cannot be read with a time limit on every platform.
+        threading.Thread(target=_pass_on, args=(self._process.stdout, self._lines), daemon=True).start()
+        weakref.finalize(self, _close, self._process)
+
+    def ask(
+        self,
+        request: Mapping[str, Any],
+        progress: Callable[[int], Any] = lambda _: None,
+        time_limit: float | None = None,
+    ) -> dict[str, Any] | None:
+        """Sends a request and waits for its answer.
+
+        Args:
+            request: what JSON can hold.
+            progress: called with the number of parts of the work that are done.
+            time_limit: seconds to wait, which include the start of the process where it is new; None for no limit.
+
+        Returns:
+            The answer; None if the process ends instead.
+
+        Raises:
+            TimeoutError: if no answer comes in time; the process is ended then.
+        """
+        end = None if time_limit is None else time.monotonic() + time_limit
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            for line in self._process.stdout:
-                if not line.endswith("\n"):
-                    break
-                answer = json.loads(line)
-                if "done" not in answer:
-                    return answer
-                progress(answer["done"])
-        return None
+            self._requests.write(json.dumps(request) + "\n")
+            self._requests.flush()
+        while True:
+            try:
+                line = self._lines.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                self.kill()
+                raise TimeoutError(f"it did not answer in {time_limit:g} seconds") from None
+            if not line.endswith("\n"):
+                self._lines.put("")
+                return None
+            answer = json.loads(line)
+            if "done" not in answer:
+                return answer
+            progress(answer["done"])
 
     def kill(self) -> None:
         """Ends the process at once."""
@@ -91,3 +125,18 @@ def _read(requests: queue.Queue[str]) -> None:
     for line in sys.stdin:
         requests.put(line)
     os._exit(0)
+
+
+def _pass_on(lines: Iterable[str], read: queue.Queue[str]) -> None:
+    """Passes lines on, and then an empty one."""
+    for line in lines:
+        read.put(line)
+    read.put("")
+
+
+def _close(process: subprocess.Popen[str]) -> None:
+    """Ends a process by closing its requests."""
+    with contextlib.suppress(OSError):
+        if process.stdin is not None:
+            process.stdin.close()
+    process.wait()

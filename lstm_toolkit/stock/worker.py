@@ -6,28 +6,56 @@ are handled by a worker, which is started at the first need, kept for the next o
 started it, whatever it is doing.
 """
 
-from __future__ import annotations
-
-import atexit
 import contextlib
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.worker import WorkerProcess, serve
-from lstm_toolkit.stock.converter import quiet_tensorflow
+from lstm_toolkit.stock.converter import quiet_tensorflow, run_converter
+
+
+class ConvertRequest(TypedDict):
+    """A SavedModel to convert, and the path of the `.tflite` file that it becomes."""
+
+    task: Literal["convert"]
+    saved_model: str
+    output: str
+
+
+class CalibrateRequest(TypedDict):
+    """A `.tflite` file, one `.npy` file [samples, ...] an input, and the path of the file with ranges."""
+
+    task: Literal["calibrate"]
+    tflite: str
+    inputs: list[str]
+    output: str
+
+
+class QuantizeRequest(TypedDict):
+    """A `.tflite` file with ranges, and the path of the int8 file that it becomes."""
+
+    task: Literal["quantize"]
+    tflite: str
+    io_dtype: str
+    kept_float: list[str]
+    output: str
+
 
 _lock = threading.Lock()
+_worker: WorkerProcess | None = None
 
 
-_worker: _Worker | None = None
+def process_id() -> int | None:
+    """The worker's process; None if there is none now. For tests."""
+    return _worker.process_id if _worker is not None else None
 
 
 def convert_elsewhere(function: Any, trackable: Any) -> bytes:
@@ -49,26 +77,47 @@ def convert_elsewhere(function: Any, trackable: Any) -> bytes:
         path = Path(folder)
         with quiet_tensorflow():
             tf.saved_model.save(trackable, str(path / "saved_model"), signatures=function)
-        _ask("convert", {"saved_model": str(path / "saved_model"), "output": str(path / "model.tflite")})
-        return (path / "model.tflite").read_bytes()
+        return _ask(ConvertRequest(task="convert", saved_model=str(path / "saved_model"), output=f"{folder}/tflite"))
 
 
-def quantize_elsewhere(
+def calibrate_elsewhere(
     tflite: bytes,
     samples: Sequence[Sequence[npt.NDArray[Any]]],
     *,
-    io_dtype: str,
-    kept_float: Sequence[str] = (),
     progress: Callable[[int], Any] | None = None,
 ) -> bytes:
-    """Calibrates a file on samples and quantizes it to int8 in the worker.
+    """Runs a file on samples in the worker, and writes down which values its tensors take.
 
     Args:
         tflite: a float file whose LSTM ops have intermediates.
         samples: for each sample one array an input, in the order of the file's inputs.
+        progress: called with the number of samples that are done.
+
+    Returns:
+        The file, with the range of each tensor in its quantization parameters.
+
+    Raises:
+        ConversionError: with the calibrator's reason, or with its last words if it ended its process.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        (path / "float.tflite").write_bytes(tflite)
+        inputs = [str(path / f"input_{number}.npy") for number in range(len(samples[0]))]
+        for name, arrays in zip(inputs, zip(*samples, strict=True), strict=True):
+            np.save(name, np.stack(arrays), allow_pickle=False)
+        request = CalibrateRequest(
+            task="calibrate", tflite=str(path / "float.tflite"), inputs=inputs, output=f"{folder}/calibrated"
+        )
+        return _ask(request, progress)
+
+
+def quantize_elsewhere(calibrated: bytes, *, io_dtype: str, kept_float: Sequence[str] = ()) -> bytes:
+    """Quantizes a file with ranges to int8 in the worker.
+
+    Args:
+        calibrated: the file.
         io_dtype: of the inputs and outputs of the new file, "float32" or "int8".
         kept_float: names of ops that stay float.
-        progress: called with the number of samples that are done.
 
     Returns:
         The quantized file.
@@ -77,22 +126,25 @@ def quantize_elsewhere(
         ConversionError: with the quantizer's reason, or with its last words if it ended its process.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        (path / "float.tflite").write_bytes(tflite)
-        for number, arrays in enumerate(zip(*samples, strict=True)):
-            np.save(path / f"input_{number}.npy", np.stack(arrays), allow_pickle=False)
-        request = {
-            "folder": folder,
-            "inputs": len(samples[0]),
-            "io_dtype": io_dtype,
-            "kept_float": list(kept_float),
-        }
-        _ask("quantize", request, progress)
-        return (path / "int8.tflite").read_bytes()
+        path = Path(folder, "calibrated.tflite")
+        path.write_bytes(calibrated)
+        request = QuantizeRequest(
+            task="quantize",
+            tflite=str(path),
+            io_dtype=io_dtype,
+            kept_float=list(kept_float),
+            output=f"{folder}/int8",
+        )
+        return _ask(request)
 
 
-def _ask(task: str, request: dict[str, Any], progress: Callable[[int], Any] | None = None) -> None:
+def _ask(
+    request: ConvertRequest | CalibrateRequest | QuantizeRequest, progress: Callable[[int], Any] | None = None
+) -> bytes:
     """Lets the worker do a task.
+
+    Returns:
+        The bytes of the output.
 
     Raises:
         ConversionError: with the reason, or with the worker's last words if the task ended it.
@@ -100,9 +152,9 @@ def _ask(task: str, request: dict[str, Any], progress: Callable[[int], Any] | No
     global _worker
     with _lock:
         if _worker is None:
-            _worker = _Worker()
+            _worker = WorkerProcess([sys.executable, "-m", __name__])
         try:
-            answer = _worker.ask({"task": task} | request, progress or (lambda _: None))
+            answer = _worker.ask(request, progress or (lambda _: None))
         except BaseException:
             # An answer that nobody waits for would be taken for that of the next request.
             _worker.kill()
@@ -111,78 +163,70 @@ def _ask(task: str, request: dict[str, Any], progress: Callable[[int], Any] | No
         if answer is None:
             last_words, _worker = _worker.last_words(), None
             raise ConversionError(f"TensorFlow's converter ended its own process: {last_words}")
-        if "error" in answer:
+        if answer["error"] is not None:
             raise ConversionError(answer["error"])
+    return Path(request["output"]).read_bytes()
 
 
-class _Worker(WorkerProcess):
-    """Ends in peace with the interpreter that started it."""
-
-    def __init__(self) -> None:
-        super().__init__([sys.executable, "-m", __name__])
-        atexit.register(self._close)
-
-    def kill(self) -> None:
-        super().kill()
-        atexit.unregister(self._close)
-
-    def last_words(self) -> str:
-        atexit.unregister(self._close)
-        return super().last_words()
-
-    def _close(self) -> None:
-        with contextlib.suppress(OSError):
-            if self._process.stdin is not None:
-                self._process.stdin.close()
-        self._process.wait()
-
-
-def _answer(request: dict[str, Any], progress: Callable[[int], Any]) -> dict[str, str]:
+def _answer(
+    request: ConvertRequest | CalibrateRequest | QuantizeRequest, progress: Callable[[int], Any]
+) -> Mapping[str, str | None]:
     try:
-        {"convert": _convert, "quantize": _quantize}[request["task"]](request, progress)
-        return {"result": "ok"}
+        if request["task"] == "convert":
+            made = _convert(request)
+        elif request["task"] == "calibrate":
+            made = _calibrate(request, progress)
+        else:
+            made = _quantize(request)
     except ConversionError as error:
         return {"error": str(error)}
+    Path(request["output"]).write_bytes(made)
+    return {"error": None}
 
 
-def _convert(request: dict[str, Any], progress: Callable[[int], Any]) -> None:
+def _convert(request: ConvertRequest) -> bytes:
     import tensorflow as tf
-
-    from lstm_toolkit.stock.converter import run_converter
 
     converter = tf.lite.TFLiteConverter.from_saved_model(request["saved_model"])
     converter.allow_custom_ops = True
-    Path(request["output"]).write_bytes(run_converter(converter))
+    return run_converter(converter)
 
 
-def _quantize(request: dict[str, Any], progress: Callable[[int], Any]) -> None:
-    import tensorflow as tf
-    from tensorflow.lite.python.convert import mlir_quantize
+def _calibrate(request: CalibrateRequest, progress: Callable[[int], Any]) -> bytes:
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    from lstm_toolkit.quantization import int8
-    from lstm_toolkit.tflite import files
-
-    folder = Path(request["folder"])
-    inputs = [np.load(folder / f"input_{n}.npy", allow_pickle=False) for n in range(request["inputs"])]
+    inputs = [np.load(path, allow_pickle=False) for path in request["inputs"]]
 
     def samples() -> Iterator[list[npt.NDArray[Any]]]:
         for number, arrays in enumerate(zip(*inputs, strict=True)):
             yield list(arrays)
             progress(number + 1)
 
-    try:
-        calibrated = Calibrator((folder / "float.tflite").read_bytes()).calibrate(samples)
-        model = files.read_model(bytes(calibrated))
-        int8.widen_ranges(model)
-        calibrated = files.write_model(model)
-        dtype = tf.dtypes.as_dtype(request["io_dtype"])
-        quantized = mlir_quantize(
-            calibrated, input_data_type=dtype, output_data_type=dtype, denylisted_ops=set(request["kept_float"])
+    with _quantizer_reasons():
+        return bytes(Calibrator(Path(request["tflite"]).read_bytes()).calibrate(samples))
+
+
+def _quantize(request: QuantizeRequest) -> bytes:
+    import tensorflow as tf
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    dtype = tf.dtypes.as_dtype(request["io_dtype"])
+    with _quantizer_reasons():
+        return mlir_quantize(
+            Path(request["tflite"]).read_bytes(),
+            input_data_type=dtype,
+            output_data_type=dtype,
+            denylisted_ops=set(request["kept_float"]),
         )
+
+
+@contextlib.contextmanager
+def _quantizer_reasons() -> Iterator[None]:
+    """Turns what the quantizer raises into a `ConversionError`."""
+    try:
+        yield
     except Exception as error:  # the quantizer's own error types are not public
         raise ConversionError(f"TensorFlow's quantizer refuses the model: {error}") from error
-    (folder / "int8.tflite").write_bytes(quantized)
 
 
 if __name__ == "__main__":

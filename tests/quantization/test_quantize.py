@@ -25,7 +25,7 @@ from lstm_toolkit.errors import ConversionError, ParityError
 from lstm_toolkit.quantization import int8 as int8_module
 from lstm_toolkit.quantization import quantize
 from lstm_toolkit.quantization_view import quantization_view
-from lstm_toolkit.stock import converter, worker
+from lstm_toolkit.stock import worker
 from lstm_toolkit.weights.operands import OPERANDS
 from tests.helpers import fault_corpus
 
@@ -285,14 +285,14 @@ def test_int8(name):
 
 @pytest.mark.parametrize("name", [name for name in FORMS if name not in INT8])
 def test_what_cannot_be_int8_is_refused_before_the_calibration(name, monkeypatch):
-    monkeypatch.setattr(worker, "quantize_elsewhere", lambda *_, **__: pytest.fail("calibrates"))
+    monkeypatch.setattr(worker, "calibrate_elsewhere", lambda *_, **__: pytest.fail("calibrates"))
     tflite = float_file(name, "split")
     with pytest.raises(ConversionError, match=f"layer '.*' cannot be int8: .*{FORMS[name].int8}.*; (pass|drop)"):
         quantize.quantize(tflite, "int8", drawn(tflite, 20, seed=1), calibrate=True)
 
 
 def test_a_clipped_projection_is_refused(monkeypatch):
-    monkeypatch.setattr(worker, "quantize_elsewhere", lambda *_, **__: pytest.fail("calibrates"))
+    monkeypatch.setattr(worker, "calibrate_elsewhere", lambda *_, **__: pytest.fail("calibrates"))
 
     def clip(model):
         for op in fault_corpus.lstms(model):
@@ -365,24 +365,8 @@ def test_a_coupled_gate_beside_layer_normalization_gets_weights_of_its_own():
     np.testing.assert_allclose(weights.input_gate_bias, -weights.forget_gate_bias, atol=1e-3)
 
 
-def in_this_process(tflite, samples, *, io_dtype, kept_float=(), progress=None):
-    """`quantize_elsewhere` without the worker, where a test changes the margin."""
-    import tensorflow as tf
-    from tensorflow.lite.python.convert import mlir_quantize
-    from tensorflow.lite.python.optimize.calibrator import Calibrator
-
-    from lstm_toolkit.tflite.files import read_model, write_model
-
-    with converter.quiet_tensorflow():
-        model = read_model(bytes(Calibrator(tflite).calibrate(lambda: iter(samples))))
-        int8_module.widen_ranges(model)
-        dtype = tf.dtypes.as_dtype(io_dtype)
-        return mlir_quantize(write_model(model), input_data_type=dtype, output_data_type=dtype)
-
-
 def test_wider_ranges_help_new_samples(monkeypatch):
     """Signal to noise over five models: what 150 new samples gain is more than what those that were seen lose."""
-    monkeypatch.setattr(worker, "quantize_elsewhere", in_this_process)
     gains = []
     for seed in range(5):
         model = as_initialized(sequential((10, 4), 1, lstm(8, last=True), layers.Dense(3)), seed)
@@ -394,7 +378,6 @@ def test_wider_ranges_help_new_samples(monkeypatch):
             quantized, _ = int8_module.quantize(tflite, seen, io_dtype="float32")
             noise.append([quantize.compare_files(tflite, quantized, each)[0] for each in (seen, new)])
             monkeypatch.undo()
-            monkeypatch.setattr(worker, "quantize_elsewhere", in_this_process)
         gains.append([wide.signal_to_noise - tight.signal_to_noise for tight, wide in zip(*noise, strict=True)])
     of_seen, of_new = np.median(gains, axis=0)
     assert of_seen > -2

@@ -70,10 +70,6 @@ def quantize(tflite, count, at=None, action=lambda: None):
     return quantized, done
 
 
-def worker_pid() -> int:
-    return worker._worker._process.pid
-
-
 def test_progress_counts_the_calibrated_samples(float_file, temporary):
     quantized, done = quantize(float_file, 25)
     assert done == list(range(1, 21))
@@ -84,19 +80,19 @@ def test_progress_counts_the_calibrated_samples(float_file, temporary):
 def test_the_worker_is_killed(float_file, temporary):
     at = random.randrange(1, 1000)
     quantize(float_file, 25)
-    killed = worker_pid()
+    killed = worker.process_id()
     with pytest.raises(ConversionError, match="converter ended its own process: SIGKILL"):
         quantize(float_file, 20_000, at, lambda: os.kill(killed, signal.SIGKILL))
     assert list(temporary.iterdir()) == []
     quantized, _ = quantize(float_file, 25)
-    assert worker_pid() != killed
+    assert worker.process_id() != killed
     assert lt.Runner(quantized)(samples(1)[0]["x"]).shape == (1, 16)
 
 
 def test_the_caller_interrupts(float_file, temporary):
     """As with Control-C: the worker, which would go on with its answer, is ended too."""
     quantize(float_file, 25)
-    waited_for = worker_pid()
+    waited_for = worker.process_id()
 
     def interrupt():
         raise KeyboardInterrupt
@@ -123,7 +119,7 @@ samples = [{"x": random.standard_normal((1, 20, 4)).astype(np.float32)} for _ in
 
 def progress(number):
     if number in (1, 50):
-        print(number, worker._worker._process.pid, flush=True)
+        print(number, worker.process_id(), flush=True)
 
 quantized, _ = quantize(float_file, "int8", samples, calibrate=True, progress=progress)
 write_whole(target, quantized)

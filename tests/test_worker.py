@@ -1,0 +1,52 @@
+"""A process that answers: progress, a time limit, and how it ends."""
+
+import sys
+
+import pytest
+
+from lstm_toolkit.runtime.worker import WorkerProcess
+
+PROGRAM = """
+import os, sys, time
+from lstm_toolkit.runtime.worker import serve
+
+def answer(request, progress):
+    for number in range(request.get("parts", 0)):
+        progress(number + 1)
+    if request.get("say"):
+        print(request["say"])
+        sys.stdout.flush()
+    if request.get("end") is not None:
+        os._exit(request["end"])
+    time.sleep(request.get("sleep", 0))
+    return {"answer": request}
+
+serve(answer)
+"""
+
+
+@pytest.fixture
+def process():
+    process = WorkerProcess([sys.executable, "-c", PROGRAM])
+    yield process
+    process.kill()
+
+
+def test_answers_and_progress(process):
+    done = []
+    assert process.ask({"parts": 3}, done.append, time_limit=60) == {"answer": {"parts": 3}}
+    assert done == [1, 2, 3]
+    assert process.ask({"say": "words", "sleep": 0}) == {"answer": {"say": "words", "sleep": 0}}
+
+
+def test_the_end_of_the_process_is_no_answer(process):
+    assert process.ask({"say": "a last line", "end": 3}, time_limit=60) is None
+    assert process.last_words() == "exit code 3; its last line was 'a last line'"
+    assert process.ask({}, time_limit=60) is None
+
+
+def test_a_time_limit_ends_the_process(process):
+    assert process.ask({"sleep": 0}) is not None
+    with pytest.raises(TimeoutError, match=r"did not answer in 0\.3 seconds"):
+        process.ask({"sleep": 60}, time_limit=0.3)
+    assert process.last_words() == "SIGKILL"
