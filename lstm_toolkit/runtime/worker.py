@@ -22,6 +22,10 @@ Answer = Callable[[Any, Callable[[int], Any]], Mapping[str, Any]]
 """Takes a request, and a function to call with the number of parts that are done, and returns the answer."""
 
 
+class WorkerEndedError(RuntimeError):
+    """A worker ended before it answered; the message says how, and what it wrote last."""
+
+
 class WorkerProcess:
     """The process, seen from the one that started it.
 
@@ -29,11 +33,12 @@ class WorkerProcess:
         command: starts it; it is to call `serve`.
 
     Attributes:
-        process_id: of the process.
+        process_id: the number of the process.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
+        self._errors: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (lives as long as the process)
+        self._last_request = 0
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -42,12 +47,12 @@ class WorkerProcess:
             text=True,
             env={"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )
+        self.process_id = self._process.pid
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests: IO[str] = self._process.stdin
         self._lines: queue.Queue[str] = queue.Queue()
-        self.process_id = self._process.pid
-        # A thread reads, since a pipe cannot be read with a time limit on every platform.
+        # Not every platform can wait for a pipe with a time limit.
         threading.Thread(target=_pass_on, args=(self._process.stdout, self._lines), daemon=True).start()
         weakref.finalize(self, _close, self._process)
 
@@ -56,21 +61,26 @@ class WorkerProcess:
         request: Mapping[str, Any],
         progress: Callable[[int], Any] = lambda _: None,
         time_limit: float | None = None,
-    ) -> dict[str, Any] | None:
+    ) -> dict[str, Any]:
         """Sends a request and waits for its answer.
 
+        After any error, also one that `progress` raises, the process cannot be asked again: `kill` it.
+
         Args:
-            request: what JSON can hold.
+            request: values that JSON can hold.
             progress: called with the number of parts of the work that are done.
-            time_limit: seconds to wait, which include the start of the process where it is new; None for no limit.
+            time_limit: seconds to wait, which include the start of a new process; None for no limit.
 
         Returns:
-            The answer; None if the process ends instead.
+            The answer.
 
         Raises:
-            TimeoutError: if no answer comes in time; the process is ended then.
+            WorkerEndedError: if the process ends instead.
+            TimeoutError: if there is no answer in time; the process is killed then.
         """
         end = None if time_limit is None else time.monotonic() + time_limit
+        # The process writes at the place that a seek leaves, so it must be the end of the file.
+        self._last_request = self._errors.seek(0, os.SEEK_END)
         with contextlib.suppress(BrokenPipeError):
             self._requests.write(json.dumps(request) + "\n")
             self._requests.flush()
@@ -82,7 +92,8 @@ class WorkerProcess:
                 raise TimeoutError(f"it did not answer in {time_limit:g} seconds") from None
             if not line.endswith("\n"):
                 self._lines.put("")
-                return None
+                said = self.said()
+                raise WorkerEndedError(self.ending() + (f"; its last line was {said[-1]!r}" if said else ""))
             answer = json.loads(line)
             if "done" not in answer:
                 return answer
@@ -93,16 +104,16 @@ class WorkerProcess:
         self._process.kill()
         self._process.wait()
 
-    def last_words(self) -> str:
-        """How the process ended, and the last line that it wrote."""
+    def ending(self) -> str:
+        """How the process ended: the name of a signal, or its exit code."""
         status = self._process.wait()
-        ending = signal.Signals(-status).name if status < 0 else f"exit code {status}"
-        said = b""
-        with contextlib.suppress(ValueError):  # whoever ended the process may have closed the file
-            self._errors.seek(0)
-            said = self._errors.read()
-        lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
-        return f"{ending}; its last line was {lines[-1]!r}" if lines else ending
+        return signal.Signals(-status).name if status < 0 else f"exit code {status}"
+
+    def said(self) -> list[str]:
+        """The lines that the process has written since the last request, without those that are empty."""
+        self._errors.seek(self._last_request)
+        lines = self._errors.read().decode(errors="replace").splitlines()
+        return [line.strip() for line in lines if line.strip()]
 
 
 def serve(answer: Answer) -> NoReturn:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.runtime.worker import WorkerProcess, serve
+from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess, serve
 from lstm_toolkit.stock.converter import quiet_tensorflow, run_converter
 
 
@@ -155,14 +155,13 @@ def _ask(
             _worker = WorkerProcess([sys.executable, "-m", __name__])
         try:
             answer = _worker.ask(request, progress or (lambda _: None))
-        except BaseException:
+        except BaseException as error:
             # An answer that nobody waits for would be taken for that of the next request.
             _worker.kill()
             _worker = None
+            if isinstance(error, WorkerEndedError):
+                raise ConversionError(f"TensorFlow's converter ended its own process: {error}") from error
             raise
-        if answer is None:
-            last_words, _worker = _worker.last_words(), None
-            raise ConversionError(f"TensorFlow's converter ended its own process: {last_words}")
         if answer["error"] is not None:
             raise ConversionError(answer["error"])
     return Path(request["output"]).read_bytes()

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.runtime import worker
-from lstm_toolkit.runtime.worker import WorkerProcess
+from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess
 
 COMMAND = (sys.executable, "-m", __name__)
 """Starts a child."""
@@ -32,10 +32,6 @@ _LONGEST_ERROR = 2000
 _lock = threading.Lock()
 _children: set[_Child] = set()
 _idle: list[_Child] = []
-
-
-class WorkerEndedError(RuntimeError):
-    """A child ended before it answered; the message says how."""
 
 
 def measure_elsewhere(config: Mapping[str, Any], timeout: float | None, token: str) -> dict[str, Any]:
@@ -100,26 +96,12 @@ class _Child(WorkerProcess):
         Raises:
             WorkerEndedError: if the process ends instead.
         """
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            self._process.kill()
-
-        timer = threading.Timer(timeout or 0, expire)
-        if timeout is not None:
-            timer.start()
         try:
-            answer = self.ask(config)
-        finally:
-            timer.cancel()
-            if timeout is not None:
-                timer.join()
-        if expired.is_set():
+            return self.ask(config, time_limit=timeout)
+        except TimeoutError:
             return None
-        if answer is None:
-            raise WorkerEndedError(f"the worker process ended: {self.last_words()}")
-        return answer
+        except WorkerEndedError as error:
+            raise WorkerEndedError(f"the worker process ended: {error}") from error
 
     def end(self) -> None:
         """Ends the process at once."""

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lstm_toolkit.runtime.worker import WorkerProcess
+from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess
 
 PROGRAM = """
 import os, sys, time
@@ -36,17 +36,20 @@ def test_answers_and_progress(process):
     done = []
     assert process.ask({"parts": 3}, done.append, time_limit=60) == {"answer": {"parts": 3}}
     assert done == [1, 2, 3]
-    assert process.ask({"say": "words", "sleep": 0}) == {"answer": {"say": "words", "sleep": 0}}
+    for words in ("first", "second"):
+        assert process.ask({"say": words}) == {"answer": {"say": words}}
+        assert process.said() == [words]
 
 
 def test_the_end_of_the_process_is_no_answer(process):
-    assert process.ask({"say": "a last line", "end": 3}, time_limit=60) is None
-    assert process.last_words() == "exit code 3; its last line was 'a last line'"
-    assert process.ask({}, time_limit=60) is None
+    with pytest.raises(WorkerEndedError, match=r"^exit code 3; its last line was 'a last line'$"):
+        process.ask({"say": "a last line", "end": 3}, time_limit=60)
+    with pytest.raises(WorkerEndedError, match=r"^exit code 3$"):
+        process.ask({}, time_limit=60)
 
 
 def test_a_time_limit_ends_the_process(process):
     assert process.ask({"sleep": 0}) is not None
     with pytest.raises(TimeoutError, match=r"did not answer in 0\.3 seconds"):
         process.ask({"sleep": 60}, time_limit=0.3)
-    assert process.last_words() == "SIGKILL"
+    assert process.ending() == "SIGKILL"
