@@ -117,8 +117,8 @@ def match(model: Model, subgraph: Subgraph, operator: Operator) -> LstmLoop:
         Mismatch: with the reason, if it is anything but an LSTM that the fused op can compute.
     """
     condition, body = subgraphs_of(model, operator)
-    for part, subgraph in (("condition", condition), ("body", body)):
-        strange = sorted({graph.operator_name(model, op) for op in subgraph.operators} - UNDERSTOOD)
+    for part, called in (("condition", condition), ("body", body)):
+        strange = sorted({graph.operator_name(model, op) for op in called.operators} - UNDERSTOOD)
         if strange:
             raise Mismatch(f"its {part} has {', '.join(strange)}, which {_MEANING.get(strange[0], _NO_PART)}")
     arguments = [
