@@ -6,9 +6,8 @@ ones. The files are timed in turn, so that a change of the machine's speed hits 
 """
 
 import dataclasses
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,15 +16,17 @@ import numpy.typing as npt
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import ConversionError, LstmToolkitError, ParityError
 from lstm_toolkit.quantization.samples import Samples
-from lstm_toolkit.runtime import compare
+from lstm_toolkit.runtime import compare, stopwatch
 from lstm_toolkit.runtime.runner import RUNTIMES
-from lstm_toolkit.runtime.stopwatch import stopwatch
+
+Outputs = list[dict[str, npt.NDArray[Any]]]
+"""The outputs of each sample by name."""
 
 FINALISTS = 1.5
-"""What takes at most so many times as long as the fastest in a first, short measurement is measured again, longer."""
+"""Candidates within this factor of the fastest, in a first short measurement, are timed again for longer."""
 
 FIRST_SECONDS, FINAL_SECONDS = 0.05, 3.0
-"""Time that the first measurement of each file, and the last one of all finalists together, takes."""
+"""Seconds that the first measurement of each file takes, and the last one of all finalists together."""
 
 SHARE_OF_FIRST = 0.8
 """Share of the budget after which no further file is made."""
@@ -84,7 +85,7 @@ class AutomaticChoice(Tabular):
     seconds: float
 
     def ratio(self, trial: Trial) -> float | None:
-        """Time of a trial in those of the chosen one; None where it was not timed."""
+        """How many times as long as the chosen candidate a trial takes; None if it was not timed."""
         chosen = next(each.median for each in self.trials if each.candidate == self.chosen)
         return None if trial.median is None or chosen is None else trial.median / chosen
 
@@ -143,18 +144,21 @@ def candidates(
     )
 
 
-def check_options(lowering: str, kind: str | None, max_error: float | None, time_budget: float) -> None:
-    """Raises ValueError for options of `lowering="auto"` that do not fit."""
-    if max_error is not None:
-        if lowering != "auto" or kind is not None:
-            raise ValueError('max_error is for lowering="auto" without quantization: it lets int8 weights in')
-        if not 0 < max_error < math.inf:
-            raise ValueError(f"max_error must be a number above 0, such as 0.01, got {max_error!r}")
-    if not 0 < time_budget < math.inf:
-        raise ValueError(f"time_budget must be a number of seconds above 0, got {time_budget!r}")
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """How far the choice may go.
+
+    Attributes:
+        max_error: largest relative error of a quantized candidate; None means no limit. Others have to agree as
+            closely as a file with its source.
+        time_budget: seconds after which no further candidate is tried.
+    """
+
+    max_error: float | None = None
+    time_budget: float = 30.0
 
 
-class Runnable(Protocol):
+class Runs(Protocol):
     """What `choose` asks of a `Runner`."""
 
     @property
@@ -167,15 +171,12 @@ class Runnable(Protocol):
 
 def choose(
     ways: Sequence[Candidate],
-    runner_of: Callable[[Candidate], Runnable],
-    reference: Runnable,
+    runner_of: Callable[[Candidate], Runs],
+    reference: Runs,
     samples: Samples,
     *,
-    max_error: float | None = None,
-    time_budget: float = 30.0,
+    limits: Limits,
     confirm: Callable[[Candidate], Any] = lambda candidate: None,
-    timed: Callable[[Mapping[Candidate, Callable[[], Any]], float], Mapping[Candidate, float]] = stopwatch,
-    clock: Callable[[], float] = time.perf_counter,
 ) -> AutomaticChoice:
     """Makes, checks and times candidates, and takes the fastest.
 
@@ -184,23 +185,19 @@ def choose(
         runner_of: makes the file of a candidate and loads it; it may raise any `LstmToolkitError`.
         reference: the float32 file that others are compared with.
         samples: inputs by name, to compare on; calls are timed on the first.
-        max_error: largest error of a quantized candidate; None is any. Others have to
-            agree as closely as a file with its source.
-        time_budget: seconds after which no further candidate is tried.
+        limits: of errors and of time.
         confirm: raises `ParityError` where the chosen candidate fails in comparison with the source; then it is the
             next one's turn.
-        timed: times calls by candidate for about some seconds; gives microseconds.
-        clock: seconds.
 
     Raises:
         ConversionError: if no candidate is left.
     """
-    start, expected = clock(), _outputs(reference, samples)
+    start, expected = time.perf_counter(), _outputs(reference, samples)
     calls: dict[Candidate, Callable[[], Any]] = {}
     trials: dict[Candidate, Trial] = {}
     for way in ways:
-        if calls and clock() - start > SHARE_OF_FIRST * time_budget:
-            trials[way] = Trial(way, reason=f"not tried: the time budget of {time_budget:g} s was spent")
+        if calls and time.perf_counter() - start > SHARE_OF_FIRST * limits.time_budget:
+            trials[way] = Trial(way, reason=f"not tried: the time budget of {limits.time_budget:g} s was spent")
             continue
         try:
             runner = runner_of(way)
@@ -208,59 +205,64 @@ def choose(
         except (LstmToolkitError, RuntimeError) as refusal:  # a runtime raises RuntimeError
             trials[way] = Trial(way, reason=str(refusal))
             continue
-        error = _relative_error(expected, actual)
-        reason = _refusal(way, expected, actual, error, max_error)
-        if reason:
-            trials[way] = Trial(way, error=error, reason=reason)
-            continue
-        calls[way] = runner.bound(**samples[0])[1]
-        trials[way] = Trial(way, timed({way: calls[way]}, FIRST_SECONDS)[way], error)
-    medians = {way: trials[way].median or 0.0 for way in calls}
-    fast = {way: calls[way] for way, median in medians.items() if median <= FINALISTS * min(medians.values())}
-    if len(fast) > 1:
-        left = max(0.0, time_budget - (clock() - start))
-        for way, median in timed(fast, min(FINAL_SECONDS, left)).items():
+        trials[way] = _checked(way, expected, actual, limits.max_error)
+        if not trials[way].reason:
+            calls[way] = runner.bound(**samples[0])[1]
+            median = stopwatch.stopwatch({way: calls[way]}, FIRST_SECONDS)[way]
             trials[way] = dataclasses.replace(trials[way], median=median)
-            medians[way] = median
+    left = max(0.0, limits.time_budget - (time.perf_counter() - start))
+    finalists = _timed_again(calls, trials, min(FINAL_SECONDS, left))
     # A finalist's second, longer measurement is not compared with the first, short one of the others.
-    for way in sorted(calls, key=lambda each: (each not in fast, medians[each])):
+    for way in sorted(calls, key=lambda each: (each not in finalists, trials[each].median)):
         try:
             confirm(way)
         except ParityError as refusal:
             trials[way] = dataclasses.replace(trials[way], reason=str(refusal))
             continue
         ordered = sorted(trials.values(), key=lambda each: (each.median is None, each.median or 0.0))
-        return AutomaticChoice(way, tuple(ordered), clock() - start)
+        return AutomaticChoice(way, tuple(ordered), time.perf_counter() - start)
     reasons = "; ".join(f"{trial.candidate}: {trial.reason}" for trial in trials.values())
     raise ConversionError(f"no lowering is left to choose from: {reasons}")
 
 
-def _outputs(runner: Runnable, samples: Samples) -> list[dict[str, npt.NDArray[Any]]]:
+def _checked(way: Candidate, expected: Outputs, actual: Outputs, max_error: float | None) -> Trial:
+    """A candidate whose outputs were compared, not timed yet; with the reason if it is not exact enough."""
+    error, reason = _relative_error(expected, actual), ""
+    if way.quantization is not None:
+        if max_error is not None and error > max_error:
+            reason = f"its error of {error:.2g} is above the max_error of {max_error:g}"
+        return Trial(way, error=error, reason=reason)
+    try:
+        for call, (wanted, given) in enumerate(zip(expected, actual, strict=True), start=1):
+            compare.compare(wanted, given, call=call)
+    except ParityError as found:
+        reason = str(found)
+    return Trial(way, error=error, reason=reason)
+
+
+def _timed_again(
+    calls: Mapping[Candidate, Callable[[], Any]], trials: dict[Candidate, Trial], seconds: float
+) -> Collection[Candidate]:
+    """Times the candidates that are close to the fastest once more, together, and writes their medians into the trials.
+
+    Returns:
+        These candidates.
+    """
+    medians = {way: trials[way].median or 0.0 for way in calls}
+    close = {way: calls[way] for way, median in medians.items() if median <= FINALISTS * min(medians.values())}
+    if len(close) > 1:
+        for way, median in stopwatch.stopwatch(close, seconds).items():
+            trials[way] = dataclasses.replace(trials[way], median=median)
+    return close
+
+
+def _outputs(runner: Runs, samples: Samples) -> Outputs:
     """The outputs of each sample by name."""
     results = [runner(**sample) for sample in samples]
     return [result if isinstance(result, dict) else {runner.output_names[0]: result} for result in results]
 
 
-def _refusal(
-    way: Candidate,
-    expected: list[dict[str, npt.NDArray[Any]]],
-    actual: list[dict[str, npt.NDArray[Any]]],
-    error: float,
-    max_error: float | None,
-) -> str:
-    """Why a candidate is not exact enough, or else nothing."""
-    if way.quantization is not None:
-        too_far = max_error is not None and error > max_error
-        return f"its error of {error:.2g} is above the max_error of {max_error:g}" if too_far else ""
-    try:
-        for call, (wanted, given) in enumerate(zip(expected, actual, strict=True), start=1):
-            compare.compare(wanted, given, call=call)
-    except ParityError as found:
-        return str(found)
-    return ""
-
-
-def _relative_error(expected: list[dict[str, npt.NDArray[Any]]], actual: list[dict[str, npt.NDArray[Any]]]) -> float:
+def _relative_error(expected: Outputs, actual: Outputs) -> float:
     """Largest error of any output over all samples, relative to the largest value of that output, where above 0."""
     worst = 0.0
     for name in expected[0]:

@@ -1,0 +1,314 @@
+"""One plan, from the model to the checked file: source, stock file, passes, finish, verify, quantize, report."""
+
+import dataclasses
+import functools
+import logging
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from lstm_toolkit.conversion import parity
+from lstm_toolkit.conversion.plans import UNROLLED_STEPS, Plan
+from lstm_toolkit.conversion.report import Conversion, ConversionReport
+from lstm_toolkit.conversion.request import Request
+from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.passes import bidirectional, graft, reset, stock_lstm, transposes
+from lstm_toolkit.passes.for_micro import suit_micro
+from lstm_toolkit.passes.plain.lower import lower_model
+from lstm_toolkit.quantization.quantize import quantize
+from lstm_toolkit.quantization.samples import Samples, read_samples
+from lstm_toolkit.runtime.runner import Runner
+from lstm_toolkit.sources.source import trace
+from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions
+from lstm_toolkit.stock.converter import run_converter
+from lstm_toolkit.stock.worker import convert_elsewhere
+from lstm_toolkit.tflite import files, graph, recurrent
+from lstm_toolkit.tflite.types import Model
+from lstm_toolkit.weights.operands import CELL_COMPOSITE, OPERANDS_OF
+
+logger = logging.getLogger("lstm_toolkit")
+
+
+@dataclasses.dataclass(frozen=True)
+class FloatFile:
+    """A float32 file, with what it was made of.
+
+    Attributes:
+        traced: the model.
+        tflite: the bytes of the file.
+        report: what became of each layer; nothing is verified yet.
+        carried: the layers whose state the file carries.
+    """
+
+    traced: TracedModel
+    tflite: bytes
+    report: ConversionReport
+    carried: frozenset[str]
+
+    def verify(self, tflite: bytes | None = None, runtime: str = "interpreter") -> float:
+        """The largest error of the file, or of another one that was made of it, as `parity.verify` measures it."""
+        # A function that is marked to carry its state in the file has none of its own.
+        function_carries = self.traced.layers is None and bool(self.carried)
+        return parity.verify(tflite or self.tflite, self.traced, reset=function_carries, runtime=runtime)
+
+
+def run_plan(model: Any, request: Request, plan: Plan) -> Conversion:
+    """Converts a model by a plan.
+
+    Raises:
+        ConversionError, InvalidModelError, ParityError, ValueError: as `convert`.
+    """
+    traced = trace_for(model, request, plan)
+    samples = _representative_samples(traced, request) if request.quantization == "int8" else None
+    logger.info("converting")
+    file = lowered(traced, plan)
+    tflite, report = file.tflite, file.report
+    if request.verify:
+        logger.info("verifying")
+        report = dataclasses.replace(report, max_abs_error=file.verify())
+    if request.quantization is not None:
+        logger.info("quantizing")
+        tflite, report = _quantized(tflite, report, request, samples or random_samples(file))
+    return Conversion(tflite, report)
+
+
+def trace_for(model: Any, request: Request, plan: Plan) -> TracedModel:
+    """Traces a model as a plan needs it."""
+    options = TraceOptions(
+        input_signature=request.input_signature,
+        batch_size=request.batch_size,
+        time_steps=request.time_steps,
+        time_major=request.time_major,
+        state=request.state,
+        on_unsupported=plan.on_unsupported,
+        plain=plan.is_plain,
+    )
+    return trace(model, options)
+
+
+@dataclasses.dataclass
+class _Work:
+    """A file on its way through the passes.
+
+    Attributes:
+        model: the file.
+        traced: what the stock converter made it of.
+        plan: which form its layers get.
+        form: "fused", "unrolled" or "loop".
+        became: the op, or for plain ops the class, of each layer by name.
+        merged: the layers that became half of a bidirectional op.
+        carried: the layers whose state the file carries.
+    """
+
+    model: Model
+    traced: TracedModel
+    plan: Plan
+    form: str
+    became: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    merged: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    carried: frozenset[str] = frozenset()
+
+
+def _on_model(run: Callable[[Model], object]) -> Callable[[_Work], object]:
+    return functools.wraps(run)(lambda work: run(work.model))
+
+
+def _graft(work: _Work) -> None:
+    # Only in a function, whose marks were set before its batch was fixed, can the batch be unknown and yet settled.
+    grafted = graft.graft(work.model, batch=work.traced.batch if work.traced.layers is None else None)
+    work.became, work.carried = grafted.ops, grafted.carried
+
+
+def _merge_directions(work: _Work) -> None:
+    if work.plan.merge and not work.plan.is_plain:
+        work.merged = bidirectional.merge_bidirectional(work.model)
+
+
+def _reset_states(work: _Work) -> None:
+    reset.reset_states(work.model, keep=work.carried)
+
+
+def _suit_micro(work: _Work) -> None:
+    if work.plan.for_micro:
+        suit_micro(work.model)
+
+
+def _lower(work: _Work) -> None:
+    if work.plan.by_length:
+        work.form = "unrolled" if all(0 < steps <= UNROLLED_STEPS for steps in _steps(work.model)) else "loop"
+    if work.plan.is_plain:
+        work.became = lower_model(work.model, form=work.form, steps_per_turn=work.plan.steps_per_turn)
+
+
+PASSES: tuple[Callable[[_Work], object], ...] = (
+    _on_model(stock_lstm.remove_clip),
+    _on_model(stock_lstm.unshare_states),
+    _on_model(stock_lstm.name_states),
+    _graft,
+    _on_model(transposes.sink_transposes),
+    _merge_directions,
+    _reset_states,
+    _suit_micro,
+    _lower,
+)
+"""The passes over the stock converter's file, in their order."""
+
+
+def lowered(traced: TracedModel, plan: Plan) -> FloatFile:
+    """Runs TensorFlow's converter on a traced model, and the passes on the file that it gives.
+
+    Raises:
+        ConversionError: if there is no recurrent layer, or something stands in the way.
+    """
+    work = _Work(files.read_model(_stock_file(traced)), traced, plan, plan.lowering)
+    for run in PASSES:
+        run(work)
+    _name_inputs(work.model, traced.input_names)
+    ops = graph.count_operators(work.model)
+    foreign = sorted(set(ops) - set(vars(schema.BuiltinOperator)))
+    if foreign:
+        raise ConversionError(
+            f"TensorFlow Lite has no op for {foreign}, which other layers of the model use; replace these layers"
+        )
+    layers = _layers_of_function(work) if traced.layers is None else _layers_of_model(work, traced.layers)
+    if not layers:
+        raise ConversionError(
+            f"model {traced.name!r} calls no LSTM, so there is nothing to fuse; convert it with tf.lite.TFLiteConverter"
+        )
+    files.sign(work.model)
+    return FloatFile(traced, files.write_model(work.model), ConversionReport(layers, ops, None), work.carried)
+
+
+_LOOPS = (
+    "so that they cannot be recognized any more; trace or export it again inside `with lstm_toolkit.fusable_lstms():`, "
+    "or convert the Keras model itself (a function that tf_keras traced needs a fixed batch from the start); an LSTM "
+    "of your own is to be marked by lstm_toolkit.composite"
+)
+
+
+def _stock_file(traced: TracedModel) -> bytes:
+    """The file that TensorFlow's converter makes, with a CUSTOM op for each marked layer."""
+    import tensorflow as tf
+
+    if traced.layers is not None:
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.function], traced.trackable)
+        converter.allow_custom_ops = True
+        return run_converter(converter)
+    try:
+        return convert_elsewhere(traced.function, traced.trackable)
+    except ConversionError as error:
+        if "TensorList" in str(error):
+            raise ConversionError(
+                f"the function holds its recurrent layers as loops over an open batch, {_LOOPS}"
+            ) from error
+        raise
+
+
+def _steps(model: Model) -> list[int]:
+    """The number of steps of each recurrent op, -1 where it is open."""
+    found = []
+    for subgraph in model.subgraphs:
+        for operator in subgraph.operators:
+            if graph.operator_name(model, operator) in (*OPERANDS_OF, CELL_COMPOSITE):
+                shape = graph.shape_of(subgraph.tensors[operator.inputs[0]])
+                time = 0 if getattr(operator.builtinOptions, "timeMajor", False) else 1
+                found.append(1 if len(shape) < 3 else shape[time])
+    return found
+
+
+def _layers_of_model(work: _Work, layers: tuple[LayerReport, ...]) -> tuple[LayerReport, ...]:
+    """The layers that were marked, with the ops that they became.
+
+    Raises:
+        ConversionError: if one is not in the file.
+    """
+    taken = [each for each in layers if not each.reason]
+    missing = [each.name for each in taken if not _has_parts(each.name, work.became)]
+    if missing:
+        raise ConversionError(f"layers {missing} did not reach the file: no output depends on theirs")
+    final = dict.fromkeys((each.name for each in taken), work.form) if work.plan.is_plain else work.merged
+    return tuple(dataclasses.replace(each, op=final.get(each.name, each.op)) for each in layers)
+
+
+def _has_parts(layer: str, ops: Mapping[str, str]) -> bool:
+    """Whether a layer has an op under its own name, or one for each of its stacked cells."""
+    own = re.compile(re.escape(layer) + r"(_cell\d+)?")
+    return any(own.fullmatch(name) for name in ops)
+
+
+def _layers_of_function(work: _Work) -> tuple[LayerReport, ...]:
+    """The layers that are in the file of a function, whose batch is written into its outputs.
+
+    Raises:
+        ConversionError: if there is none, but a loop.
+    """
+    main = work.model.subgraphs[0]
+    for tensor in (main.tensors[index] for index in main.outputs):
+        if work.traced.batch is not None and tensor.shapeSignature is not None and tensor.shapeSignature[0] < 0:
+            tensor.shape[0] = tensor.shapeSignature[0] = work.traced.batch
+    if work.plan.is_plain and work.became:
+        return tuple(LayerReport(*each, work.form) for each in work.became.items())
+    layers = []
+    for subgraph in work.model.subgraphs:
+        for op in subgraph.operators:
+            for state in recurrent.state_tensors(work.model, op)[:1]:
+                op_name, layer = graph.operator_name(work.model, op), recurrent.layer_of(subgraph.tensors[state])
+                layers.append(LayerReport(layer, "LSTM" if "LSTM" in op_name else "SimpleRNN", op_name))
+    if not layers and graph.count_operators(work.model)["WHILE"]:
+        raise ConversionError(f"the function holds its recurrent layers as loops, {_LOOPS}")
+    return tuple(layers)
+
+
+def _name_inputs(model: Model, names: tuple[str, ...]) -> None:
+    """Gives the inputs the model's own names, which may hold characters that a traced function cannot have."""
+    for signature in model.signatureDefs:
+        tensors = model.subgraphs[signature.subgraphIndex].tensors
+        for entry in signature.inputs:
+            name = names[int(graph.text(entry.name).removeprefix("input_"))]
+            entry.name = name.encode()
+            tensors[entry.tensorIndex].name = f"serving_default_{name}:0".encode()
+
+
+def _representative_samples(traced: TracedModel, request: Request) -> Samples:
+    """The representative dataset, checked against the inputs of the traced model."""
+    specs = traced.function.inputs[: len(traced.input_names)]
+    shapes = [[size or -1 for size in spec.shape] for spec in specs]
+    still_open = [name for name, shape in zip(traced.input_names, shapes, strict=True) if -1 in shape]
+    if still_open:
+        raise ConversionError(f"inputs {still_open} have open sizes, and int8 needs fixed ones; pass time_steps")
+    dtypes = [spec.dtype.as_numpy_dtype for spec in specs]
+    return read_samples(request.representative_dataset, traced.input_names, shapes, dtypes)
+
+
+def random_samples(file: FloatFile, count: int = 8) -> Samples:
+    """Random inputs to compare other files with a float32 file on."""
+    random, shapes, traced = np.random.default_rng(0), Runner(file.tflite).input_shapes, file.traced
+    names = traced.input_names
+    fixed = [[parity.DYNAMIC_SIZES[0] if size < 0 else size for size in shapes[name]] for name in names]
+    dtypes = [spec.dtype.as_numpy_dtype for spec in traced.function.inputs[: len(names)]]
+    return [dict(zip(names, traced.random_inputs.draw(random, fixed, dtypes), strict=True)) for _ in range(count)]
+
+
+def _quantized(
+    tflite: bytes, report: ConversionReport, request: Request, samples: Samples
+) -> tuple[bytes, ConversionReport]:
+    calibrate = request.quantization == "int8"
+    bar = click.progressbar(
+        length=len(samples), label="calibrating", file=sys.stderr, hidden=not (calibrate and sys.stderr.isatty())
+    )
+    with bar:
+        quantized, errors = quantize(
+            tflite,
+            request.quantization or "",
+            samples,
+            calibrate=calibrate,
+            io_dtype=request.io_dtype,
+            progress=lambda number: bar.update(number - bar.pos),
+        )
+    ops = graph.count_operators(files.read_model(quantized))
+    return quantized, dataclasses.replace(report, ops=ops, quantization=errors)

@@ -1,0 +1,94 @@
+"""`Request`: what a caller of `convert` asks for, with every check that needs no model."""
+
+import dataclasses
+import math
+from typing import Any
+
+from lstm_toolkit.quantization.samples import check_early
+
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    "lowering": ("fused", "unrolled", "loop", "auto"),
+    "state": ("auto", "reset", "carry", "explicit"),
+    "bidirectional": ("fused", "split"),
+    "on_unsupported": ("raise", "keep"),
+    "target": ("litert", "compiled", "micro", None),
+    "quantization": ("dynamic", "float16", "int8", None),
+    "io_dtype": ("float32", "int8"),
+}
+"""The values that each option of `convert` can have, in Python and on the command line."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """The options of `convert`, under its names and with its defaults.
+
+    Raises:
+        ValueError: for a value that an option cannot have, and for options that do not go together.
+    """
+
+    input_signature: Any = None
+    batch_size: int | None = None
+    time_steps: int | None = None
+    lowering: str = "fused"
+    state: str = "auto"
+    bidirectional: str = "fused"
+    quantization: str | None = None
+    representative_dataset: Any = None
+    io_dtype: str = "float32"
+    time_major: bool = False
+    on_unsupported: str = "raise"
+    max_error: float | None = None
+    time_budget: float = 30.0
+    target: str | None = None
+    verify: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "time_steps"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"{name} must be a positive integer or None, got {value!r}")
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                names = ", ".join(choice for choice in choices if choice is not None)
+                raise ValueError(f"{name} must be one of {names}{' or None' * (None in choices)}, got {value!r}")
+        self._check_quantization()
+        self._check_auto()
+
+    def _check_quantization(self) -> None:
+        if self.quantization == "int8":
+            if self.lowering != "fused":
+                raise ValueError(
+                    'quantization="int8" needs lowering="fused": the plain ops of '
+                    f"lowering={self.lowering!r} would keep the cell state in 8 bits; pass "
+                    'quantization="dynamic"'
+                )
+            check_early(self.representative_dataset)
+        elif self.io_dtype != "float32":
+            raise ValueError('io_dtype="int8" needs quantization="int8"')
+        elif self.representative_dataset is not None:
+            raise ValueError('representative_dataset is for quantization="int8"')
+
+    def _check_auto(self) -> None:
+        if self.max_error is not None:
+            if self.lowering != "auto" or self.quantization is not None:
+                raise ValueError('max_error is for lowering="auto" without quantization: it lets int8 weights in')
+            if not 0 < self.max_error < math.inf:
+                raise ValueError(f"max_error must be a number above 0, such as 0.01, got {self.max_error!r}")
+        if not 0 < self.time_budget < math.inf:
+            raise ValueError(f"time_budget must be a number of seconds above 0, got {self.time_budget!r}")
+        if self.max_error is not None and not self.is_timed:
+            raise ValueError(
+                f'target={self.target!r} leaves lowering="auto" one way, so max_error lets nothing in; pass '
+                "quantization for int8 weights"
+            )
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether files are timed to choose one; a target other than LiteRT leaves nothing to choose."""
+        return self.lowering == "auto" and self.target in (None, "litert")
+
+    @property
+    def merges(self) -> bool:
+        """Whether both directions of a layer become one op, which has no int8 form."""
+        return self.bidirectional == "fused" and self.quantization != "int8"

@@ -1,0 +1,50 @@
+"""Pass: fused LSTMs get the form that TensorFlow Lite Micro's kernel takes.
+
+    before  [LSTM: input, -1, W_f, W_c, W_o, ...]       with an input gate that is coupled to the forget gate
+    after   [LSTM: input, W_i, W_f, W_c, W_o, ...]      with one of its own
+
+Where a recurrent op has no such form, the file is refused, and its layers have to be plain ops there.
+"""
+
+from collections.abc import Mapping
+
+from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.passes.coupled_gate import uncouple
+from lstm_toolkit.runtime import targets
+from lstm_toolkit.tflite import graph, recurrent
+from lstm_toolkit.tflite.types import Model
+
+
+class NeedsPlainOps(ConversionError):
+    """Some layers cannot be fused ops on the target.
+
+    Attributes:
+        reasons: why, by layer.
+    """
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"layer {layer!r}: {reason}" for layer, reason in reasons.items()))
+        self.reasons = reasons
+
+
+def suit_micro(model: Model) -> None:
+    """Gives every coupled input gate weights of its own, in place.
+
+    Raises:
+        NeedsPlainOps: if the kernel does not take an op.
+    """
+    reasons: dict[str, str] = {}
+    for subgraph in model.subgraphs:
+        for operator in subgraph.operators:
+            states, name = recurrent.state_tensors(model, operator), graph.operator_name(model, operator)
+            if not states:
+                continue
+            reason: str | None = f"there is no op {name}"
+            if name == targets.MICRO_LSTM:
+                if recurrent.is_coupled(operator):
+                    uncouple(model, subgraph, operator)
+                reason = targets.why_not_lstm(subgraph, operator)
+            if reason:
+                reasons[recurrent.layer_of(subgraph.tensors[states[0]])] = reason
+    if reasons:
+        raise NeedsPlainOps(reasons)
