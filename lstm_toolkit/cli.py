@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from lstm_toolkit.conversion.choices import CHOICES
 from lstm_toolkit.errors import LstmToolkitError
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -25,52 +26,30 @@ def main() -> None:
     """LSTMs from Keras to TensorFlow Lite's fused ops, exactly."""
 
 
+def _choice(name: str, help: str, **options: Any) -> Any:
+    """An option of `convert` with the values that `Request` takes."""
+    kind = click.Choice([value for value in CHOICES[name] if value is not None])
+    return click.option("--" + name.replace("_", "-"), type=kind, help=help, show_default=True, **options)
+
+
 @main.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The .tflite file to write.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Fixes the batch; 1 where the model leaves it open.")
 @click.option("--time-steps", type=click.IntRange(min=1), help="Fixes the time where the model leaves it open.")
-@click.option(
-    "--lowering",
-    type=click.Choice(["fused", "unrolled", "loop", "auto"]),
-    default="fused",
-    show_default=True,
-    help="Whether layers become fused ops or plain ones, which need no variable tensors.",
-)
+@_choice("lowering", "Whether layers become fused ops or plain ones, which need no variable tensors.", default="fused")
 @click.option("--max-error", type=float, help="With --lowering auto: the relative error that int8 weights may cause.")
 @click.option("--time-budget", type=float, default=30.0, show_default=True, help="Seconds for --lowering auto.")
-@click.option(
-    "--state",
-    type=click.Choice(["auto", "reset", "carry", "explicit"]),
-    default="auto",
-    show_default=True,
-    help="What a call starts from: zero, where the last one ended, or inputs of the file.",
-)
-@click.option(
-    "--bidirectional",
-    type=click.Choice(["fused", "split"]),
-    default="fused",
-    show_default=True,
-    help="Whether the two directions of a layer become one op.",
-)
+@_choice("state", "What a call starts from: zero, where the last one ended, or inputs of the file.", default="auto")
+@_choice("bidirectional", "Whether the two directions of a layer become one op.", default="fused")
 @click.option(
     "--quantization",
     type=click.Choice(["dynamic", "float16"]),
     help="int8 or float16 weights. (int8 throughout needs data, and so the Python function.)",
 )
-@click.option(
-    "--target",
-    type=click.Choice(["litert", "compiled", "micro"]),
-    help="The runtime that the file is for, which settles the forms of the layers.",
-)
+@_choice("target", "The runtime that the file is for, which settles the forms of the layers.")
 @click.option("--time-major", is_flag=True, help="Sequences in the file are [time, batch, ...].")
-@click.option(
-    "--on-unsupported",
-    type=click.Choice(["raise", "keep"]),
-    default="raise",
-    show_default=True,
-    help="What to do with a recurrent layer that cannot be fused exactly.",
-)
+@_choice("on_unsupported", "What to do with a recurrent layer that cannot be fused exactly.", default="raise")
 @click.option("--verify/--no-verify", default=True, help="Compare the file with the model on random inputs.")
 @json_option
 def convert(model: Path, output: Path, as_json: bool, **options: Any) -> None:
@@ -110,7 +89,7 @@ def inspect(model: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--target", type=click.Choice(["litert", "compiled", "micro"]), help="Also look for what it lacks.")
+@_choice("target", "Also look for what it lacks.")
 @click.option("--run", is_flag=True, help="Also run the file on the target, and compare.")
 @json_option
 def diagnose(model: Path, target: str | None, run: bool, as_json: bool) -> None:

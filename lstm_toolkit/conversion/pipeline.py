@@ -165,7 +165,7 @@ def lowered(traced: TracedModel, plan: Plan) -> FloatFile:
     Raises:
         ConversionError: if there is no recurrent layer, or something stands in the way.
     """
-    work = _Work(files.read_model(_stock_file(traced)), traced, plan, plan.lowering)
+    work = _Work(files.read_model(stock_file(traced)), traced, plan, plan.lowering)
     for run in PASSES:
         run(work)
     _name_inputs(work.model, traced.input_names)
@@ -191,7 +191,7 @@ _LOOPS = (
 )
 
 
-def _stock_file(traced: TracedModel) -> bytes:
+def stock_file(traced: TracedModel) -> bytes:
     """The file that TensorFlow's converter makes, with a CUSTOM op for each marked layer."""
     import tensorflow as tf
 

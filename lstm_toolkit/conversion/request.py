@@ -4,18 +4,8 @@ import dataclasses
 import math
 from typing import Any
 
+from lstm_toolkit.conversion.choices import CHOICES
 from lstm_toolkit.quantization.samples import check_early
-
-CHOICES: dict[str, tuple[str | None, ...]] = {
-    "lowering": ("fused", "unrolled", "loop", "auto"),
-    "state": ("auto", "reset", "carry", "explicit"),
-    "bidirectional": ("fused", "split"),
-    "on_unsupported": ("raise", "keep"),
-    "target": ("litert", "compiled", "micro", None),
-    "quantization": ("dynamic", "float16", "int8", None),
-    "io_dtype": ("float32", "int8"),
-}
-"""The values that each option of `convert` can have, in Python and on the command line."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,18 +1,19 @@
 """`lowering="auto"`: what is chosen and why not the others, with times that the tests set; the rest on real models.
 
-No time is asserted: the choice takes its stopwatch and its clock as arguments.
+No time is asserted: the tests set the stopwatch, and the clock where it matters.
 """
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
 import lstm_toolkit
-from lstm_toolkit.conversion import choice as choice_conversion
-from lstm_toolkit.conversion.choice import Candidate, candidates, choose
+from lstm_toolkit.conversion import choice
+from lstm_toolkit.conversion.choice import Candidate, Limits, candidates, choose
 from lstm_toolkit.errors import ConversionError, InvalidModelError, ParityError
 from lstm_toolkit.runtime import stopwatch
 from tests.helpers.models import randomized
@@ -38,22 +39,27 @@ class Doubler:
         return lambda: None, lambda: self(x)
 
 
-def chosen(times, *, errors=None, refusals=None, second=None, **options):
-    """The choice with set times; a second measurement, of the finalists together, may give others."""
-    errors, refusals, measured = errors or {}, refusals or {}, []
+@pytest.fixture
+def chosen(monkeypatch):
+    def chosen(times, *, errors=None, refusals=None, second=None, max_error=None, time_budget=30.0, **options):
+        """The choice with set times; a second measurement, of the finalists together, may give others."""
+        errors, refusals, measured = errors or {}, refusals or {}, []
 
-    def runner_of(way):
-        if way in refusals:
-            raise refusals[way]
-        return Doubler(errors.get(way, 0.0))
+        def runner_of(way):
+            if way in refusals:
+                raise refusals[way]
+            return Doubler(errors.get(way, 0.0))
 
-    def timed(calls, seconds):
-        measured.append((set(calls), seconds))
-        own = second if second and len(calls) > 1 else times
-        return {way: own[way] for way in calls}
+        def timed(calls, seconds):
+            measured.append((set(calls), seconds))
+            own = second if second and len(calls) > 1 else times
+            return {way: own[way] for way in calls}
 
-    choice = choose(tuple(times), runner_of, Doubler(), SAMPLES, timed=timed, **options)
-    return choice, measured
+        monkeypatch.setattr(stopwatch, "stopwatch", timed)
+        limits = Limits(max_error, time_budget)
+        return choose(tuple(times), runner_of, Doubler(), SAMPLES, limits=limits, **options), measured
+
+    return chosen
 
 
 FUSED, UNROLLED, LOOP = (
@@ -92,110 +98,109 @@ def test_ways_without_a_fused_op():
 
 
 @pytest.mark.parametrize("fastest", [FUSED, UNROLLED, LOOP])
-def test_the_fastest_is_chosen(fastest):
+def test_the_fastest_is_chosen(chosen, fastest):
     times = dict.fromkeys((FUSED, UNROLLED, LOOP), 30.0) | {fastest: 10.0}
-    choice, _ = chosen(times)
-    assert choice.chosen == fastest
-    assert choice.trials[0].candidate == fastest
-    assert [choice.ratio(trial) for trial in choice.trials] == [1.0, 3.0, 3.0]
-    assert {trial.reason for trial in choice.trials} == {""}
+    made, _ = chosen(times)
+    assert made.chosen == fastest
+    assert made.trials[0].candidate == fastest
+    assert [made.ratio(trial) for trial in made.trials] == [1.0, 3.0, 3.0]
+    assert {trial.reason for trial in made.trials} == {""}
 
 
-def test_what_is_close_is_measured_again_together():
+def test_what_is_close_is_measured_again_together(chosen):
     first = {FUSED: 14.0, UNROLLED: 10.0, LOOP: 15.1}
-    choice, measured = chosen(first, second={FUSED: 11.0, UNROLLED: 12.0})
+    made, measured = chosen(first, second={FUSED: 11.0, UNROLLED: 12.0})
     assert [calls for calls, _ in measured] == [{FUSED}, {UNROLLED}, {LOOP}, {FUSED, UNROLLED}]
-    assert choice.chosen == FUSED
-    assert [trial.median for trial in choice.trials] == [11.0, 12.0, 15.1]
+    assert made.chosen == FUSED
+    assert [trial.median for trial in made.trials] == [11.0, 12.0, 15.1]
 
 
-def test_a_slow_way_is_not_chosen_when_the_finalists_slow_down():
+def test_a_slow_way_is_not_chosen_when_the_finalists_slow_down(chosen):
     """The machine became slower between the two measurements: the loser of the first one has not become faster."""
     first = {FUSED: 14.0, UNROLLED: 10.0, LOOP: 20.0}
-    choice, _ = chosen(first, second={FUSED: 28.0, UNROLLED: 24.0})
-    assert choice.chosen == UNROLLED
+    made, _ = chosen(first, second={FUSED: 28.0, UNROLLED: 24.0})
+    assert made.chosen == UNROLLED
 
 
-def test_a_wrong_float_file_is_not_chosen_and_not_timed():
-    choice, measured = chosen({FUSED: 30.0, UNROLLED: 10.0}, errors={UNROLLED: 1e-3})
-    assert choice.chosen == FUSED
+def test_a_wrong_float_file_is_not_chosen_and_not_timed(chosen):
+    made, measured = chosen({FUSED: 30.0, UNROLLED: 10.0}, errors={UNROLLED: 1e-3})
+    assert made.chosen == FUSED
     assert [calls for calls, _ in measured] == [{FUSED}]
-    (trial,) = (trial for trial in choice.trials if trial.candidate == UNROLLED)
+    (trial,) = (trial for trial in made.trials if trial.candidate == UNROLLED)
     assert "call 1: output 'y' differs from the source by 0.001" in trial.reason
     assert trial.median is None
     assert trial.error == pytest.approx(1e-3 / 8)
 
 
 @pytest.mark.parametrize(("max_error", "wanted"), [(0.009, FUSED), (0.011, SMALL)])
-def test_int8_weights_as_far_as_max_error_allows(max_error, wanted):
+def test_int8_weights_as_far_as_max_error_allows(chosen, max_error, wanted):
     """The largest output is 8, so an error of 0.08 is 1 percent."""
-    choice, _ = chosen({FUSED: 30.0, SMALL: 10.0}, errors={SMALL: 0.08}, max_error=max_error)
-    assert choice.chosen == wanted
-    (trial,) = (trial for trial in choice.trials if trial.candidate == SMALL)
+    made, _ = chosen({FUSED: 30.0, SMALL: 10.0}, errors={SMALL: 0.08}, max_error=max_error)
+    assert made.chosen == wanted
+    (trial,) = (trial for trial in made.trials if trial.candidate == SMALL)
     assert trial.error == pytest.approx(0.01)
     assert trial.reason == ("" if wanted == SMALL else "its error of 0.01 is above the max_error of 0.009")
 
 
-def test_not_a_number_is_refused_whatever_the_limit():
-    choice, _ = chosen({FUSED: 30.0, SMALL: 10.0, UNROLLED: 5.0}, errors={SMALL: np.nan, UNROLLED: np.nan}, max_error=9)
-    assert choice.chosen == FUSED
+def test_not_a_number_is_refused_whatever_the_limit(chosen):
+    made, _ = chosen({FUSED: 30.0, SMALL: 10.0, UNROLLED: 5.0}, errors={SMALL: np.nan, UNROLLED: np.nan}, max_error=9)
+    assert made.chosen == FUSED
 
 
-def test_reasons_of_refused_ways_are_kept():
+def test_reasons_of_refused_ways_are_kept(chosen):
     refusals = {UNROLLED: ConversionError("time is open"), LOOP: InvalidModelError("an op is unknown")}
-    choice, _ = chosen({UNROLLED: 1.0, LOOP: 1.0, FUSED: 3.0}, refusals=refusals)
-    assert choice.chosen == FUSED
-    assert {trial.candidate: trial.reason for trial in choice.trials} == {
+    made, _ = chosen({UNROLLED: 1.0, LOOP: 1.0, FUSED: 3.0}, refusals=refusals)
+    assert made.chosen == FUSED
+    assert {trial.candidate: trial.reason for trial in made.trials} == {
         FUSED: "",
         UNROLLED: "time is open",
         LOOP: "an op is unknown",
     }
 
 
-def test_no_way_left():
+def test_no_way_left(chosen):
     refusals = {UNROLLED: ConversionError("time is open"), FUSED: ConversionError("it is a GRU")}
     with pytest.raises(ConversionError, match=r"no lowering is left.*time is open; fused.*it is a GRU"):
         chosen({UNROLLED: 1.0, FUSED: 1.0}, refusals=refusals)
 
 
-def test_the_next_one_takes_the_place_of_one_that_fails_parity():
+def test_the_next_one_takes_the_place_of_one_that_fails_parity(chosen):
     def confirm(way):
         if way == UNROLLED:
             raise ParityError("call 2 differs", max_abs_error=1.0, tolerance=1e-5)
 
-    choice, _ = chosen({FUSED: 30.0, UNROLLED: 10.0, LOOP: 20.0}, confirm=confirm)
-    assert choice.chosen == LOOP
-    assert next(trial for trial in choice.trials if trial.candidate == UNROLLED).reason == "call 2 differs"
+    made, _ = chosen({FUSED: 30.0, UNROLLED: 10.0, LOOP: 20.0}, confirm=confirm)
+    assert made.chosen == LOOP
+    assert next(trial for trial in made.trials if trial.candidate == UNROLLED).reason == "call 2 differs"
 
 
-def test_the_budget():
-    """Each look at the clock takes a second: at the third way four seconds of five are over."""
+def test_the_budget(chosen, monkeypatch):
+    """Each look at the clock takes a second: at the third way two seconds are over."""
     ticks = itertools.count()
-    choice, measured = chosen(
-        {FUSED: 30.0, LOOP: 20.0, UNROLLED: 1.0}, time_budget=2.0, clock=lambda: float(next(ticks))
-    )
-    assert choice.chosen in (FUSED, LOOP)
-    (trial,) = (trial for trial in choice.trials if trial.candidate == UNROLLED)
+    monkeypatch.setattr(choice, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    made, measured = chosen({FUSED: 30.0, LOOP: 20.0, UNROLLED: 1.0}, time_budget=2.0)
+    assert made.chosen in (FUSED, LOOP)
+    (trial,) = (trial for trial in made.trials if trial.candidate == UNROLLED)
     assert trial.reason == "not tried: the time budget of 2 s was spent"
     assert trial.median is None
     assert all(seconds <= 2.0 for _, seconds in measured)
 
 
-def test_a_spent_budget_still_leaves_one_way():
-    choice, _ = chosen({FUSED: 30.0, LOOP: 20.0}, time_budget=1e-9)
-    assert choice.chosen == FUSED
+def test_a_spent_budget_still_leaves_one_way(chosen):
+    made, _ = chosen({FUSED: 30.0, LOOP: 20.0}, time_budget=1e-9)
+    assert made.chosen == FUSED
 
 
-def test_the_table_shows_every_way_and_escapes():
+def test_the_table_shows_every_way_and_escapes(chosen):
     refusals = {UNROLLED: ConversionError("layer '<b>' has no fixed time")}
-    choice, _ = chosen({FUSED: 30.0, UNROLLED: 1.0, LOOP: 60.0}, refusals=refusals)
-    text, html = repr(choice), choice._repr_html_()
+    made, _ = chosen({FUSED: 30.0, UNROLLED: 1.0, LOOP: 60.0}, refusals=refusals)
+    text, html = repr(made), made._repr_html_()
     assert "Chosen: fused, float32, interpreter" in text
     assert "60.0         2.00" in text
     assert "layer '<b>' has no fixed time" in text
     assert "<b>" not in html
     assert "&lt;b&gt;" in html
-    assert json.loads(json.dumps(choice.to_dict()))["chosen"]["lowering"] == "fused"
+    assert json.loads(json.dumps(made.to_dict()))["chosen"]["lowering"] == "fused"
 
 
 def test_the_stopwatch_times_in_turn():
@@ -206,7 +211,7 @@ def test_the_stopwatch_times_in_turn():
     assert all(median > 0 for median in medians.values())
 
 
-def test_a_file_that_fails_as_it_runs_is_not_chosen():
+def test_a_file_that_fails_as_it_runs_is_not_chosen(monkeypatch):
     def fail(self, x):
         raise RuntimeError("the kernel gave up")
 
@@ -216,9 +221,10 @@ def test_a_file_that_fails_as_it_runs_is_not_chosen():
     def runner_of(way):
         return Failing() if way == UNROLLED else Doubler()
 
-    choice = choose((UNROLLED, FUSED), runner_of, Doubler(), SAMPLES, timed=lambda calls, _: dict.fromkeys(calls, 1.0))
-    assert choice.chosen == FUSED
-    assert choice.trials[1].reason == "the kernel gave up"
+    monkeypatch.setattr(stopwatch, "stopwatch", lambda calls, _: dict.fromkeys(calls, 1.0))
+    made = choose((UNROLLED, FUSED), runner_of, Doubler(), SAMPLES, limits=Limits())
+    assert made.chosen == FUSED
+    assert made.trials[1].reason == "the kernel gave up"
 
 
 # On real models, with times that are set
@@ -232,8 +238,7 @@ def fake_times(monkeypatch):
         def timed(calls, seconds):
             return {way: 1.0 if all(word in str(way) for word in words) else 1.3 for way in calls}
 
-        choose_really = choice_conversion.choose
-        monkeypatch.setattr(choice_conversion, "choose", lambda *a, **k: choose_really(*a, **k, timed=timed))
+        monkeypatch.setattr(stopwatch, "stopwatch", timed)
 
     return prefer
 

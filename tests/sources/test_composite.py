@@ -111,24 +111,24 @@ def test_each_other_order_is_caught():
 def test_each_other_order_is_caught_whatever_the_function(monkeypatch, order):
     """The same for all 24 functions: the converter runs once for each function, and the declaration is changed in its
     result, before the passes and `verify` see it."""
-    from lstm_toolkit.conversion import convert as conversion
-    from lstm_toolkit.conversion import parity
+    from lstm_toolkit.conversion import parity, pipeline
+    from lstm_toolkit.conversion.plans import Plan
     from lstm_toolkit.sources import functions
     from lstm_toolkit.sources.traced import TraceOptions
 
     options = TraceOptions(input_signature=[SPEC])
     traced = functions.trace(functions.concrete(declared(order, order), options), options)
-    stock = conversion._stock_conversion(traced)
+    stock = pipeline.stock_file(traced)
     for gates in ORDERS:
         with monkeypatch.context() as patch:
-            patch.setattr(conversion, "_stock_conversion", lambda _, gates=gates: redeclared(stock, gates))
-            tflite, report, _ = conversion.lowered(traced, merge=True, form="fused")
-        assert report.ops[FUSED] == 1
+            patch.setattr(pipeline, "stock_file", lambda _, gates=gates: redeclared(stock, gates))
+            file = pipeline.lowered(traced, Plan(lowering="fused", merge=True))
+        assert file.report.ops[FUSED] == 1
         if gates == order:
-            assert parity.verify(tflite, traced) < 1e-5
+            assert parity.verify(file.tflite, traced) < 1e-5
             continue
         with pytest.raises(ParityError) as raised:
-            parity.verify(tflite, traced)
+            parity.verify(file.tflite, traced)
         assert raised.value.max_abs_error > 1e-3
 
 

@@ -1,0 +1,12 @@
+"""The values of options, apart from their checks, so that the command line starts without loading anything."""
+
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    "lowering": ("fused", "unrolled", "loop", "auto"),
+    "state": ("auto", "reset", "carry", "explicit"),
+    "bidirectional": ("fused", "split"),
+    "on_unsupported": ("raise", "keep"),
+    "target": ("litert", "compiled", "micro", None),
+    "quantization": ("dynamic", "float16", "int8", None),
+    "io_dtype": ("float32", "int8"),
+}
+"""The values that each option of `convert` can have, in Python and on the command line."""
