@@ -21,17 +21,6 @@ SUFFIXES = (".keras", ".h5", ".tflite")
 """Of the files that a configuration may name."""
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
-_COLUMNS = (
-    "ops",
-    "size",
-    "median",
-    "percentile_90",
-    "max_abs_error",
-    "conversion_seconds",
-    "executor",
-    "machine",
-    "error",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +66,7 @@ class SweepConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as values that JSON can hold."""
-        return {
-            each.name: dict(value) if isinstance(value := getattr(self, each.name), Mapping) else value
-            for each in dataclasses.fields(self)
-        }
+        return {name: dict(each) if isinstance(each, Mapping) else each for name, each in vars(self).items()}
 
     def __hash__(self) -> int:
         return hash(json.dumps(self.to_dict(), sort_keys=True))
@@ -91,6 +77,18 @@ class SweepConfig:
     def __str__(self) -> str:
         settings = [f"{name}={value}" for name, value in (*self.sizes.items(), *self.options.items())]
         return " ".join([self.model, *settings, f"num_threads={self.num_threads}"])
+
+
+def _as_json(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in values.items():
+        try:
+            json.dumps({key: value}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name}[{key!r}] cannot be written as JSON ({error}), and so can neither reach a worker nor the "
+                "results file; use numbers, strings, lists and paths of files"
+            ) from error
+    return json.loads(json.dumps(dict(values)))
 
 
 def grid(
@@ -113,15 +111,17 @@ def grid(
         ValueError: as `SweepConfig`.
     """
     models = [model] if isinstance(model, str) else model
-    chosen_sizes = [dict(zip(sizes, values, strict=True)) for values in itertools.product(*sizes.values())]
-    chosen_options = [dict(zip(options, values, strict=True)) for values in itertools.product(*options.values())]
-    every = itertools.product(models, chosen_sizes, chosen_options, num_threads)
+    every = itertools.product(models, _combinations(sizes), _combinations(options), num_threads)
     return tuple(SweepConfig(*each, **settings) for each in every)
+
+
+def _combinations(lists: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
 
 @dataclasses.dataclass(frozen=True)
 class SweepRow:
-    """What a configuration came to. Figures that there are none of are None.
+    """What was measured of a configuration. A missing figure is None.
 
     Attributes:
         config: the configuration.
@@ -132,10 +132,8 @@ class SweepRow:
         max_abs_error: largest absolute difference from the source model, as `convert` verifies it.
         conversion_seconds: time of `convert`, without loading TensorFlow.
         executor: class of the executor that was given, or the number of processes of `sweep` itself.
-        machine: name of the machine that measured.
-        digest: SHA-256 of the files that the configuration names.
+        machine: name of the machine that measured; empty where the executor failed.
         error: type and message of what went wrong; None if nothing did.
-        unanswered: the error is that no worker answered, so the configuration may be innocent.
     """
 
     config: SweepConfig
@@ -147,13 +145,7 @@ class SweepRow:
     conversion_seconds: float | None = None
     executor: str = ""
     machine: str = ""
-    digest: str | None = None
     error: str | None = None
-    unanswered: bool = False
-
-    def __post_init__(self) -> None:
-        if self.ops is not None:
-            object.__setattr__(self, "ops", MappingProxyType(dict(self.ops)))
 
     @property
     def op_count(self) -> int | None:
@@ -162,11 +154,10 @@ class SweepRow:
 
     def to_dict(self) -> dict[str, Any]:
         """The row as values that JSON can hold."""
-        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        return values | {"config": self.config.to_dict(), "ops": None if self.ops is None else dict(self.ops)}
+        return vars(self) | {"config": self.config.to_dict()}
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return SweepRow, tuple((self.to_dict() | {"config": self.config}).values())
+
+_FIGURES = tuple(field.name for field in dataclasses.fields(SweepRow) if field.name != "config")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -205,9 +196,9 @@ class SweepResult(Tabular):
     def to_csv(self) -> str:
         """The result as CSV: a column for every size and option (`sizes.units`, `options.lowering`) and figure."""
         flat = [_flat(row) for row in self.rows]
-        names = list(dict.fromkeys(name for row in flat for name in row if name not in _COLUMNS))
+        settings = dict.fromkeys(name for row in flat for name in row if name not in _FIGURES)
         text = io.StringIO()
-        writer = csv.DictWriter(text, [*names, *_COLUMNS], lineterminator="\n")
+        writer = csv.DictWriter(text, [*settings, *_FIGURES], lineterminator="\n")
         writer.writeheader()
         writer.writerows(flat)
         return text.getvalue()
@@ -221,23 +212,13 @@ class SweepResult(Tabular):
         write_whole(path, self.to_csv().encode())
 
 
-def _as_json(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    for key, value in values.items():
-        try:
-            json.dumps({key: value}, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{name}[{key!r}] cannot be written as JSON ({error}), and so can neither reach a worker nor the "
-                "results file; use numbers, strings, lists and paths of files"
-            ) from error
-    return json.loads(json.dumps(dict(values)))
-
-
 def _flat(row: SweepRow) -> dict[str, Any]:
+    """The values of a row by column; a mapping of the configuration has a column for each of its keys."""
     flat: dict[str, Any] = {}
     for name, value in row.config.to_dict().items():
         flat |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
-    return flat | {name: getattr(row, name) for name in _COLUMNS} | {"ops": row.op_count}
+    figures = vars(row) | {"ops": row.op_count}
+    return flat | {name: figures[name] for name in _FIGURES}
 
 
 def _text(value: float | None, form: str) -> str:

@@ -8,7 +8,6 @@ import pytest
 from lstm_toolkit.sweeping.sweep import SweepConfig, grid, sweep
 from tests.sweeping.test_sweep import write_sum
 
-dask = pytest.importorskip("dask", reason="needs the extra 'sweep' of lstm_toolkit (Dask)")
 distributed = pytest.importorskip("distributed", reason="needs the extra 'sweep' of lstm_toolkit (Dask)")
 
 
@@ -24,8 +23,6 @@ def test_a_dask_cluster_that_loses_a_worker_loses_no_row(tmp_path):
     assert len(set(configs)) == 24
     killed = []
     with (
-        # Dask gives up at once what a lost worker had, so that it is on `sweep` to give it to another.
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(tmp_path)
         ) as cluster,

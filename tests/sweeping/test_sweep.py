@@ -1,6 +1,6 @@
-"""Sweeps: order, errors as rows, workers that end, taking up again, and executors of every kind.
+"""Sweeps: order, errors as rows, processes that end, taking up again, and executors of every kind.
 
-Most tests put a worker in the place of the real one that answers, hangs or ends as it is told.
+Most tests put a function in the place of `measure` that answers, hangs or ends its process as it is told.
 """
 
 import ast
@@ -8,7 +8,6 @@ import csv
 import inspect
 import io
 import json
-import multiprocessing
 import os
 import pickle
 import signal
@@ -16,6 +15,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -26,32 +26,13 @@ from ai_edge_litert.tools import flatbuffer_utils
 from lstm_toolkit import models
 from lstm_toolkit.sweeping import values, worker
 from lstm_toolkit.sweeping.sweep import SweepConfig, SweepResult, SweepRow, grid, sweep
+from tests.helpers.obedient import obey
 
-FAKE = """
-import os, sys, time
-from lstm_toolkit.sweeping import worker
-
-def measure(config):
-    options = config["options"]
-    with open(options["log"], "a") as log:
-        log.write(f"{options['number']} {os.getpid()}\\n")
-    with open(options["log"]) as log:
-        times = sum(line.split()[0] == str(options["number"]) for line in log)
-    if options["does"] == "end" or (options["does"] == "end once" and times == 1):
-        print("about to end", file=sys.stderr, flush=True)
-        os.kill(os.getpid(), 9)
-    if options["does"] == "hang":
-        time.sleep(600)
-    print("noise on stdout")
-    return {"size": options["number"], "error": "ValueError: told so" if options["does"] == "fail" else None}
-
-worker.measure = measure
-worker.serve()
-"""
+ROOT = Path(__file__).parents[2]
 
 
 class Fake:
-    """Configurations of the fake worker, and what it was given."""
+    """Configurations for `obey`, and what it was given."""
 
     def __init__(self, folder):
         self.log = folder / "log"
@@ -74,11 +55,8 @@ class Fake:
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    script = tmp_path / "worker.py"
-    script.write_text(FAKE)
-    monkeypatch.setattr(worker, "COMMAND", (sys.executable, str(script)))
-    yield Fake(tmp_path)
-    assert not worker._children
+    monkeypatch.setattr(worker, "measure", obey)
+    return Fake(tmp_path)
 
 
 def is_alive(pid):
@@ -130,106 +108,97 @@ def test_rows_have_the_order_of_the_configurations(fake, kind):
     assert fake.numbers == [0, 1, 2, 3, 4]
     assert seen == [(done, 5) for done in range(1, 6)]
     assert len({pid for _, pid in fake.lines}) <= 3
-    assert not any(is_alive(pid) for _, pid in fake.lines)
+    assert kind == "threads" or not any(is_alive(pid) for _, pid in fake.lines)
 
 
-def test_a_worker_that_always_ends_is_one_row_with_its_last_words(fake):
-    rows = sweep(fake.configs("answer", "end", "answer", "end once", "answer"), workers=2).rows
+def test_a_crash_is_the_row_of_its_configuration_alone(fake, tmp_path):
+    """And it is measured again, since another time or machine may bear it."""
+    configs, results = fake.configs("answer", "end", "answer", "fail", "answer"), tmp_path / "rows.jsonl"
+    rows = sweep(configs, results=results).rows
     assert [row.size for row in rows] == [0, None, 2, 3, 4]
-    assert [row.error is None for row in rows] == [True, False, True, True, True]
-    assert rows[1].error == (
-        "WorkerEndedError: the worker process ended: SIGKILL; its last line was 'about to end' (tried 3 times)"
-    )
-    assert [row.unanswered for row in rows] == [False, True, False, False, False]
-    assert fake.numbers == [0, 1, 1, 1, 2, 3, 3, 4]
-
-
-def test_a_worker_that_hangs_is_ended_when_its_time_is_over(fake):
-    (row,) = sweep(fake.configs("hang"), timeout=1.5).rows
-    assert row.error == "TimeoutError: no answer within 1.5 s"
-    assert row.unanswered
-    assert len(fake.lines) == 1
-    assert not is_alive(fake.lines[0][1])
+    assert [row.error is None for row in rows] == [True, False, True, False, True]
+    assert rows[1].error.startswith("BrokenProcessPool: A process in the process pool was terminated abruptly")
+    assert rows[3].error == "ValueError: told so"
+    assert len({pid for _, pid in fake.lines}) == 2
+    assert len(results.read_text().splitlines()) == 4
+    again = sweep(configs, results=results).rows
+    assert again[::2] == rows[::2]
+    assert fake.numbers == [0, 1, 1, 2, 3, 4]
 
 
 class ThirdFails(Executor):
-    """Every third submit fails, in the way that it is told."""
+    """Every third call fails, in the way that it is told."""
 
-    def __init__(self, fails, *, every=3):
-        self.threads, self.submits, self.fails, self.every = ThreadPoolExecutor(2), 0, fails, every
+    def __init__(self, fails):
+        self.threads, self.submits, self.fails = ThreadPoolExecutor(2), 0, fails
 
     def submit(self, function, /, *args, **kwargs):
         self.submits += 1
-        if self.submits % self.every:
+        if self.submits % 3:
             return self.threads.submit(function, *args, **kwargs)
-        return self.fails()
+        future = Future()
+        self.fails(future)
+        return future
 
 
-def refuses():
-    raise RuntimeError("no room")
+def refuses(future):
+    future.set_exception(RuntimeError("no room"))
 
 
-def cancels():
-    future = Future()
+def cancels(future):
     future.cancel()
     future.set_running_or_notify_cancel()
-    return future
 
 
-@pytest.mark.parametrize("fails", [refuses, cancels])
-def test_an_executor_that_fails_now_and_then_loses_no_row(fake, fails):
-    rows = sweep(fake.configs(*["answer"] * 8), ThirdFails(fails)).rows
-    assert [(row.size, row.error) for row in rows] == [(number, None) for number in range(8)]
+@pytest.mark.parametrize(("fails", "message"), [(refuses, "RuntimeError: no room"), (cancels, "CancelledError: ")])
+def test_what_an_executor_fails_at_is_a_row_with_its_error(fake, fails, message, tmp_path):
+    configs, results = fake.configs(*["answer"] * 7), tmp_path / "rows.jsonl"
+    rows = sweep(configs, ThirdFails(fails), results=results).rows
+    assert [row.size for row in rows] == [0, 1, None, 3, 4, None, 6]
+    assert [row.error for row in rows] == [None, None, message, None, None, message, None]
+    assert {row.executor for row in rows} == {"ThirdFails"}
+    # Only these are measured the next time.
+    assert [row.error for row in sweep(configs, ThirdFails(fails), results=results).rows] == [None] * 7
+    assert fake.numbers == list(range(7))
 
 
-@pytest.mark.parametrize(("fails", "message"), [(refuses, "RuntimeError: no room"), (cancels, "CancelledError")])
-def test_an_executor_that_always_fails_gives_rows_with_its_error(fake, fails, message):
-    rows = sweep(fake.configs("answer", "answer"), ThirdFails(fails, every=1)).rows
-    assert len(rows) == 2
-    assert all(row.error.startswith(message) and row.error.endswith("(tried 3 times)") for row in rows)
-    assert all(row.unanswered for row in rows)
-    assert fake.numbers == []
-
-
-def test_every_call_that_an_executor_gets_is_unlike_the_others(fake):
-    calls = []
-
-    class Recording(ThirdFails):
-        def submit(self, function, /, *args, **kwargs):
-            calls.append(repr(args))
-            return super().submit(function, *args, **kwargs)
-
-    for _ in range(2):
-        sweep(fake.configs("answer"), Recording(refuses, every=1))
-    assert len(set(calls)) == len(calls) == 6
-
-
-def test_a_process_pool_that_breaks_loses_no_row(tmp_path):
+def test_what_a_pool_that_breaks_loses_is_measured_the_next_time(tmp_path):
     configs = [SweepConfig(write_sum(tmp_path / "sum.tflite"), runs=n) for n in range(1, 9)]
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    results = tmp_path / "rows.jsonl"
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         pid = pool.submit(os.getpid).result()
 
         def kill(row, done, total):
             if done == 2:
                 os.kill(pid, signal.SIGKILL)
 
-        rows = sweep(configs, pool, progress=kill).rows
+        rows = sweep([*configs, SweepConfig(configs[0].model, runs=10**7)], pool, results=results, progress=kill).rows
+    assert [row.config for row in rows[:-1]] == configs
+    assert {row.executor for row in rows} == {"ProcessPoolExecutor"}
+    lost = [row for row in rows if row.error]
+    assert 1 <= len(lost) <= 7
+    assert all(row.error.startswith("BrokenProcessPool: ") for row in lost)
+    assert len(results.read_text().splitlines()) == 9 - len(lost)
+    rows = sweep(configs, results=results).rows
     assert [row.error for row in rows] == [None] * 8
-    assert [row.config.runs for row in rows] == list(range(1, 9))
-    assert {row.executor for row in rows} == {"ProcessPoolExecutor", "1 process of sweep"}
-    assert not worker._children
+    assert {row.executor for row in rows} <= {"ProcessPoolExecutor", "1 process of sweep"}
 
 
-def idle_children():
-    return len(worker._idle)
+def test_threads_measure_one_after_the_other(monkeypatch):
+    running, most = [], []
 
+    def slow(config, figures):
+        running.append(config)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.remove(config)
+        raise ValueError("seen")
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_a_forked_process_leaves_the_children_of_its_parent_alone(monkeypatch):
-    monkeypatch.setattr(worker, "_idle", [None])
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
-        assert pool.submit(idle_children).result() == 0
-    assert idle_children() == 1
+    monkeypatch.setattr(worker, "_converted", slow)
+    with ThreadPoolExecutor(4) as threads:
+        rows = sweep([SweepConfig("stacked", runs=n) for n in range(1, 9)], threads).rows
+    assert [row.error for row in rows] == ["ValueError: seen"] * 8
+    assert max(most) == 1
 
 
 def interrupt_at(number):
@@ -241,52 +210,34 @@ def interrupt_at(number):
 
 
 def test_an_interrupted_sweep_is_taken_up_where_it_stopped(fake, tmp_path):
-    configs, results = fake.configs("answer", "fail", "answer", "answer", "answer"), tmp_path / "rows.jsonl"
+    configs, results = fake.configs("answer", "fail", *["answer"] * 30), tmp_path / "rows.jsonl"
     with pytest.raises(KeyboardInterrupt):
         sweep(configs, results=results, progress=interrupt_at(3))
-    assert not worker._children
-    whole = results.read_bytes()
-    assert [json.loads(line)["size"] for line in whole.splitlines()] == [0, 1, 2]
-    results.write_bytes(whole + whole.splitlines()[0][:-30])
-    fake.log.write_text("")
+    assert [json.loads(line)["size"] for line in results.read_text().splitlines()] == [0, 1, 2]
+    begun = fake.numbers
+    assert len(begun) < 32, "what waited was not cancelled"
+    assert not any(is_alive(pid) for _, pid in fake.lines)
     result = sweep(configs, results=results)
-    assert [row.size for row in result.rows] == [0, 1, 2, 3, 4]
-    assert [row.error for row in result.rows] == [None, "ValueError: told so", None, None, None]
-    assert fake.numbers == [3, 4]
-    fake.log.write_text("")
+    assert [row.size for row in result.rows] == list(range(32))
+    assert [row.error for row in result.rows] == [None, "ValueError: told so", *[None] * 30]
+    assert fake.numbers == sorted([*begun, *range(3, 32)])
     assert sweep(configs[::-1], results=results).rows == result.rows[::-1]
-    assert fake.numbers == []
-
-
-def test_errors_are_measured_again_where_that_can_help(fake, tmp_path):
-    configs, results = fake.configs("answer", "fail", "end"), tmp_path / "rows.jsonl"
-    sweep(configs, results=results)
-    for retry_errors, wanted in ((False, [2, 2, 2]), (True, [1, 2, 2, 2])):
-        fake.log.write_text("")
-        assert len(sweep(configs, results=results, retry_errors=retry_errors).rows) == 3
-        assert fake.numbers == wanted
-
-
-def test_a_file_that_changed_is_measured_again(tmp_path):
-    path, results = tmp_path / "sum.tflite", tmp_path / "rows.jsonl"
-    configs = [SweepConfig(write_sum(path), runs=3)]
-    first = sweep(configs, results=results).rows
-    assert sweep(configs, results=results).rows == first
-    write_sum(path, addend=2.0)
-    second = sweep(configs, results=results).rows
-    assert second[0].digest != first[0].digest
-    assert sweep(configs, results=results).rows == second
-    assert len(results.read_text().splitlines()) == 2
+    assert fake.numbers == sorted([*begun, *range(3, 32)])
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"a,b\n1,2\n", "line 1 is not JSON"), (b"TFL3\0", "line 1 is not JSON"), (b'\n{"config": 3}\n', "line 2: ")],
+    [
+        (b"a,b\n1,2\n", "line 1: Expecting value"),
+        (b"\x1c\0\0\0TFL3\xff", "line 1: Expecting value"),
+        (b'{"config": {"model": "stacked"}}\n{"config": 3}\n', "line 2: "),
+        (b'{"config": {"model": "stacked"}, "unanswered": true}\n', "line 1: .* 'unanswered'"),
+    ],
 )
 def test_another_file_is_refused_and_stays_as_it_is(fake, tmp_path, content, reason):
     path = tmp_path / "other"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=reason):
+    with pytest.raises(ValueError, match=f"is not the results file of a sweep; {reason}"):
         sweep(fake.configs("answer"), results=path)
     assert path.read_bytes() == content
     assert fake.numbers == []
@@ -298,23 +249,36 @@ def test_results_that_cannot_be_written_are_refused_before_anything_runs(fake, t
     assert fake.numbers == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_no_process_is_left_when_the_sweep_is_ended(fake, tmp_path, number):
-    """Also of a script that does not guard its main module."""
-    script = tmp_path / "script.py"
-    script.write_text(
+def script_of(fake, folder, call):
+    path = folder / "script.py"
+    path.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from lstm_toolkit.sweeping import sweep, worker\n"
-        f"worker.COMMAND = {worker.COMMAND!r}\n"
+        "from tests.helpers.obedient import obey\n"
+        "worker.measure = obey\n"
         f"options = {dict(fake.configs('answer', 'hang')[1].options)!r}\n"
-        "configs = [sweep.SweepConfig('unidirectional', options=options | {'number': n}) for n in (1, 2)]\n"
-        "sweep.sweep(configs, workers=2)\n"
+        "configs = [sweep.SweepConfig('unidirectional', options=options | {'number': n}) for n in (1, 2)]\n" + call
     )
-    with subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL) as process:
+    return [sys.executable, str(path)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_is_left_when_the_sweep_is_ended(fake, tmp_path, number):
+    command = script_of(fake, tmp_path, "if __name__ == '__main__':\n    sweep.sweep(configs, workers=2)\n")
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         wait_until(lambda: len(fake.lines) == 2)
         process.send_signal(number)
         assert process.wait(30) != 0
     wait_until(lambda: not any(is_alive(pid) for _, pid in fake.lines))
+
+
+def test_a_script_without_a_guard_ends_and_is_told_why(fake, tmp_path):
+    command = script_of(fake, tmp_path, "print([row.error for row in sweep.sweep(configs).rows])\n")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.count("BrokenProcessPool: ") == 2
+    assert "if __name__ == '__main__':" in done.stderr
+    assert fake.numbers == []
 
 
 def wait_until(condition):
@@ -344,7 +308,6 @@ def test_conversions_are_measured():
         assert row.max_abs_error < 1e-5
     assert rows[2].error == "ValueError: bidirectional must be one of fused, split, got 'both'"
     assert rows[2].median is None
-    assert not rows[2].unanswered
 
 
 def test_files_are_timed_as_they_are(tmp_path):
@@ -395,7 +358,6 @@ def test_configurations_are_checked_when_they_are_made(arguments, reason):
     ("arguments", "reason"),
     [
         ({"workers": 0}, "workers must be an integer from 1, got 0"),
-        ({"timeout": 0}, "timeout must be above 0 seconds, got 0"),
         ({"configs": ["unidirectional"]}, "configs must hold SweepConfig, got str"),
     ],
 )
