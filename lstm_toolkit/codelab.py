@@ -1,20 +1,17 @@
-"""What the codelabs need beside the toolkit: real data, the stock converter for comparison, and a stopwatch.
+"""What the codelabs need beside the toolkit: real data. What they also use stands here under one name.
 
 Needs the extra `codelabs`.
 """
 
 import dataclasses
-import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.display.picture import Picture
-from lstm_toolkit.inspection.arithmetic import turns_of
+from lstm_toolkit.inspection.arithmetic import operators_executed
+from lstm_toolkit.runtime.stopwatch import interleaved_medians
 from lstm_toolkit.stock.converter import stock_conversion
-from lstm_toolkit.tflite import files, graph
 
 __all__ = ("Images", "Picture", "interleaved_medians", "load_images", "operators_executed", "stock_conversion")
 
@@ -58,52 +55,3 @@ def load_images(source: str = "digits") -> Images:
         x_train, x_test = ((x / 255).astype(np.float32) for x in (x_train, x_test))
         return Images(x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))
     raise ValueError(f'source must be "digits" or "mnist", got {source!r}')
-
-
-def operators_executed(tflite: bytes, time_steps: int) -> int:
-    """Operators that one call executes; the body of a loop counts as often as it runs, an initializer not at all.
-
-    Args:
-        tflite: the file.
-        time_steps: turns of a loop whose number of turns cannot be read in the file.
-
-    Raises:
-        InvalidModelError: if the bytes are no readable `.tflite` file.
-    """
-    model = files.read_model(tflite)
-
-    def executed(number: int) -> int:
-        subgraph, total = model.subgraphs[number], 0
-        for op in subgraph.operators:
-            name = graph.operator_name(model, op)
-            total += name != "CALL_ONCE"
-            if name == "WHILE":
-                turns = turns_of(model, subgraph, op) or time_steps
-                total += (turns + 1) * executed(op.builtinOptions.condSubgraphIndex)
-                total += turns * executed(op.builtinOptions.bodySubgraphIndex)
-        return total
-
-    return executed(0)
-
-
-def interleaved_medians(
-    calls: dict[str, Callable[[], Any]], *, rounds: int = 300, warmup: int = 20
-) -> dict[str, float]:
-    """Times calls in turn (A B C A B C ...), so that a change of the machine's speed hits all alike.
-
-    Args:
-        calls: functions without arguments by name.
-        rounds: how often each is timed.
-        warmup: how often each is called before.
-
-    Returns:
-        For each name the median time of a call in microseconds.
-    """
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(warmup + rounds):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if number >= warmup:
-                times[name].append(time.perf_counter() - start)
-    return {name: 1e6 * float(np.median(values)) for name, values in times.items()}

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from lstm_toolkit.benchmarking.result import COLUMNS, BenchmarkResult, ModelTiming, Overhead, Timing
 from lstm_toolkit.benchmarking.subjects import Subject, named_models, subjects
+from lstm_toolkit.runtime.stopwatch import timed_calls
 
 BLOCK = 1000.0
 """Microseconds that the timed calls of one column in one round last at least."""
@@ -30,8 +31,6 @@ NOTES = (
     "No time per op: LiteRT's Python interpreter gives no access to its profiler.",
 )
 """What holds of every result."""
-
-Clock = Callable[[], float]
 
 
 def benchmark(
@@ -125,7 +124,6 @@ class _Arm:
 
     subject: Subject
     estimate: float
-    clock: Clock
     loads: list[float] = dataclasses.field(default_factory=list)
     first_calls: list[float] = dataclasses.field(default_factory=list)
     blocks: dict[str, list[npt.NDArray[np.float64]]] = dataclasses.field(
@@ -141,13 +139,13 @@ class _Arm:
     def time_round(self, random: np.random.Generator, warmup: int, *, bare: bool) -> None:
         """Loads the model where it can be, and times its columns in random order."""
         load = self.subject.place()
-        start = self.clock()
+        start = time.perf_counter()
         invoke, call = load()
-        loaded = self.clock()
+        loaded = time.perf_counter()
         if self.subject.runner:
             call()
             self.loads.append(1e6 * (loaded - start))
-            self.first_calls.append(1e6 * (self.clock() - loaded))
+            self.first_calls.append(1e6 * (time.perf_counter() - loaded))
         for _ in range(min(max(warmup, 1), self.calls)):
             (invoke or call)()
         columns = {column: timed for column, timed in zip(COLUMNS, (invoke, call), strict=True) if timed}
@@ -155,10 +153,10 @@ class _Arm:
         for column in random.permutation(list(columns)):
             before = bool(random.integers(2))
             if bare and column == fastest and before:
-                self.bare.append(bare_loop(columns[column], self.calls, self.clock))
-            self.blocks[column].append(timed_calls(columns[column], self.calls, self.clock))
+                self.bare.append(bare_loop(columns[column], self.calls))
+            self.blocks[column].append(timed_calls(columns[column], self.calls))
             if bare and column == fastest and not before:
-                self.bare.append(bare_loop(columns[column], self.calls, self.clock))
+                self.bare.append(bare_loop(columns[column], self.calls))
 
     def timing(self, peak_memory: int | None) -> ModelTiming:
         """What came of the rounds."""
@@ -183,37 +181,26 @@ class _Arm:
         return Overhead(self.subject.name, float(np.median(self.bare)), float(np.median(timed)), share)
 
 
-def timed_calls(call: Callable[[], Any], count: int, clock: Clock) -> npt.NDArray[np.float64]:
-    """Microseconds of each of `count` calls. The clock is read once a call, so its own time is in the figure."""
-    stamps = [clock()]
-    stamp = stamps.append
-    for _ in range(count):
-        call()
-        stamp(clock())
-    return 1e6 * np.diff(stamps)
-
-
-def bare_loop(call: Callable[[], Any], count: int, clock: Clock) -> float:
+def bare_loop(call: Callable[[], Any], count: int) -> float:
     """Microseconds a call of a loop that does nothing but call."""
-    start = clock()
+    start = time.perf_counter()
     for _ in range(count):
         call()
-    return 1e6 * (clock() - start) / count
+    return 1e6 * (time.perf_counter() - start) / count
 
 
 def _warmed_up(subject: Subject, warmup: int) -> _Arm:
     """The first calls, which show whether the model runs and how long it takes."""
-    clock = time.perf_counter
     try:
         invoke, call = subject.place()()
-        first = float(timed_calls(call, 1, clock)[0])
-        times = timed_calls(invoke or call, max(warmup, 1), clock)
+        first = float(timed_calls(call, 1)[0])
+        times = timed_calls(invoke or call, max(warmup, 1))
     except Exception as error:  # whatever the caller's model raises
         shapes = {name: list(array.shape) for name, array in subject.inputs.items()}
         raise ValueError(
             f"model {subject.name!r} fails on inputs of the shapes {shapes}: {type(error).__name__}: {error}"
         ) from error
-    arm = _Arm(subject, float(np.median(times)), clock)
+    arm = _Arm(subject, float(np.median(times)))
     if not subject.runner:
         arm.first_calls.append(first)
     return arm

@@ -6,12 +6,13 @@ list) is None, never a guess.
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit.tflite import graph
+from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.tflite.graph import called_subgraphs
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF
@@ -51,7 +52,7 @@ class Arithmetic:
         """Multiply-adds of one run of a subgraph."""
         if number not in self._subgraphs:
             subgraph = self._model.subgraphs[number]
-            self._subgraphs[number] = _sum(self.operator(subgraph, op).multiply_adds for op in subgraph.operators)
+            self._subgraphs[number] = known_sum(self.operator(subgraph, op).multiply_adds for op in subgraph.operators)
         return self._subgraphs[number]
 
     def operator(self, subgraph: Subgraph, op: Operator) -> Work:
@@ -71,12 +72,38 @@ class Arithmetic:
 
     def _loop(self, subgraph: Subgraph, op: Operator) -> Work:
         options = op.builtinOptions
-        per_turn = _sum(self.subgraph(index) for index in (options.condSubgraphIndex, options.bodySubgraphIndex))
+        per_turn = known_sum(self.subgraph(index) for index in (options.condSubgraphIndex, options.bodySubgraphIndex))
         turns = turns_of(self._model, subgraph, op)
         condition = self.subgraph(options.condSubgraphIndex)
         if turns is None or per_turn is None or condition is None:
             return Work(0 if per_turn == 0 else None, turns, per_turn)
         return Work(turns * per_turn + condition, turns, per_turn)
+
+
+def operators_executed(tflite: bytes, time_steps: int) -> int:
+    """Operators that one call executes; the body of a loop counts as often as it runs, an initializer not at all.
+
+    Args:
+        tflite: the file.
+        time_steps: turns of a loop whose number of turns cannot be read in the file.
+
+    Raises:
+        InvalidModelError: if the bytes are no readable `.tflite` file.
+    """
+    model = files.read_model(tflite)
+
+    def executed(number: int) -> int:
+        subgraph, total = model.subgraphs[number], 0
+        for op in subgraph.operators:
+            name = graph.operator_name(model, op)
+            total += name != "CALL_ONCE"
+            if name == "WHILE":
+                turns = turns_of(model, subgraph, op) or time_steps
+                total += (turns + 1) * executed(op.builtinOptions.condSubgraphIndex)
+                total += turns * executed(op.builtinOptions.bodySubgraphIndex)
+        return total
+
+    return executed(0)
 
 
 def turns_of(model: Model, subgraph: Subgraph, loop: Any) -> int | None:
@@ -148,7 +175,8 @@ def _integer(model: Model, subgraph: Subgraph, index: int) -> int | None:
     return int(value.reshape(-1)[0]) if value is not None and np.issubdtype(value.dtype, np.integer) else None
 
 
-def _sum(counts: Any) -> int | None:
+def known_sum(counts: Iterable[int | None]) -> int | None:
+    """The sum; None where a count is not known."""
     total = 0
     for count in counts:
         if count is None:
@@ -170,7 +198,7 @@ def _recurrent(subgraph: Subgraph, op: Operator, operands: tuple[str, ...]) -> i
     shape = graph.shape_of(subgraph.tensors[op.inputs[0]])
     names = zip(operands, op.inputs, strict=False)
     matrices = [index for name, index in names if name.endswith(_MATRIX_OPERANDS) and index != ABSENT]
-    weights = _sum(_elements(subgraph, index) for index in matrices)
+    weights = known_sum(_elements(subgraph, index) for index in matrices)
     if len(shape) not in (2, 3) or -1 in shape or weights is None:
         return None
     return math.prod(shape[:-1]) * weights

@@ -208,7 +208,7 @@ def _description(
 
 def _svg(boxes: list[_Box], edges: list[tuple[int, int, TensorSummary]], placed: Placement, alt: str, note: str) -> str:
     tops, y = [], float(_MARGIN)
-    for layer in range(max(placed.layers.values(), default=-1) + 1):
+    for layer in range(max(placed.layers, default=-1) + 1):
         tops.append(y)
         y += max((box.height for n, box in enumerate(boxes) if placed.layers[n] == layer), default=0.0) + _GAP
     places = {n: (placed.centers[n] + _MARGIN, tops[placed.layers[n]]) for n in range(len(boxes))}

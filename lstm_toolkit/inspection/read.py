@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.inspection.arithmetic import Arithmetic
-from lstm_toolkit.inspection.memory import plan_memory
+from lstm_toolkit.inspection.memory import memory_of
 from lstm_toolkit.inspection.summary import (
     LstmNode,
     ModelSummary,
@@ -72,7 +72,7 @@ def inspect(tflite: bytes | str | os.PathLike[str]) -> ModelSummary:
         inputs=interface.inputs,
         outputs=interface.outputs,
         size=len(data),
-        memory=plan_memory(model),
+        memory=memory_of(model),
     )
 
 

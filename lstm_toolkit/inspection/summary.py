@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from lstm_toolkit.display.tables import Table, Tabular, printable
-from lstm_toolkit.inspection.memory import MemoryPlan
+from lstm_toolkit.inspection.memory import Memory
 from lstm_toolkit.weights.gate_weights import GateWeights
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class ModelSummary(Tabular):
         lstm_nodes: the fused LSTM ops in the order in which they run.
         inputs, outputs: of the first signature, or of the main subgraph where there is none.
         size: bytes of the file.
-        memory: bytes of weights, states and arena.
+        memory: bytes of weights and states, and how many the arena needs at least.
     """
 
     subgraphs: tuple[SubgraphSummary, ...]
@@ -229,7 +229,7 @@ class ModelSummary(Tabular):
     inputs: tuple[TensorSummary, ...]
     outputs: tuple[TensorSummary, ...]
     size: int
-    memory: MemoryPlan
+    memory: Memory
 
     @property
     def subgraph_ops(self) -> tuple[Counter[str], ...]:
@@ -287,7 +287,7 @@ class ModelSummary(Tabular):
         rows = [
             ("weights, bytes", _count(self.memory.weights)),
             ("states, bytes", _count(self.memory.variables)),
-            ("arena, bytes (estimate, without temporaries of kernels)", _count(self.memory.arena)),
+            ("arena, bytes at least (largest live size, without temporaries)", _count(self.memory.largest_live)),
             ("multiply-adds of a call", _count(self.multiply_adds)),
         ]
         return Table("Cost", ("what", "amount"), rows)

@@ -9,7 +9,7 @@ import json
 import math
 import subprocess
 import sys
-from types import SimpleNamespace
+import time
 
 import keras
 import numpy as np
@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from scipy.stats import binom, quantile_test
 
 import lstm_toolkit
-from lstm_toolkit.benchmarking import benchmark as benchmark_benchmarking
 from lstm_toolkit.benchmarking.benchmark import benchmark
 from lstm_toolkit.benchmarking.result import BenchmarkResult, ModelTiming, Overhead, Ratio, Timing, median_interval
 from lstm_toolkit.errors import InvalidModelError
@@ -68,7 +67,7 @@ class Machine:
 @pytest.fixture
 def on(monkeypatch):
     def use(machine):
-        monkeypatch.setattr(benchmark_benchmarking, "time", SimpleNamespace(perf_counter=machine.clock))
+        monkeypatch.setattr(time, "perf_counter", machine.clock)
         return machine
 
     return use
