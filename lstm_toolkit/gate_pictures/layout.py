@@ -1,65 +1,33 @@
 """`GateLayout`: for every number of packed LSTM weights, the operand of the fused op in which it stands, and where."""
 
 import dataclasses
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lstm_toolkit.display.tables import Table, Tabular
-from lstm_toolkit.gate_pictures.sources import (
-    FRAMEWORKS,
-    Half,
-    PackedSource,
-    StoredArray,
-    gates_of,
-    operands_of,
-    read_source,
-)
-from lstm_toolkit.weights.operands import (
-    ABSENT,
-    BIASES,
-    GATES,
-    INPUT_WEIGHTS,
-    LAYER_NORM_COEFFICIENTS,
-    OPERANDS_OF,
-    PEEPHOLE_WEIGHTS,
-    RECURRENT_WEIGHTS,
-    WEIGHT_OPERANDS,
-)
-
-Array = npt.NDArray[np.float32]
+from lstm_toolkit.gate_pictures.sources import FRAMEWORKS, Half, PackedSource, read_source
+from lstm_toolkit.weights.operands import ABSENT, GATES, OPERANDS_OF, WEIGHT_OPERANDS
+from lstm_toolkit.weights.packing import PACKED_KINDS, Array, Block
 
 LETTERS = {gate: gate[0] for gate in GATES}
 """The letter of each gate."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GateBlock:
+class GateBlock(Block):
     """A part of a packed array that becomes one operand.
 
     Attributes:
         gate: name of the gate, or None where the operand belongs to no gate.
-        start, stop: the part, for each axis of the packed array.
+        start, stop: the part, for each axis of the packed array; `slices` has the same as NumPy takes it.
         transposed: whether the op takes it transposed.
         operand, index: of the fused op.
         shape: in the operand's slot.
     """
 
-    gate: str | None
-    start: tuple[int, ...]
-    stop: tuple[int, ...]
-    transposed: bool
-    operand: str
     index: int
-    shape: tuple[int, ...]
-
-    @property
-    def slices(self) -> tuple[slice, ...]:
-        """The part as NumPy takes it: `packed[block.slices]`."""
-        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -80,10 +48,14 @@ class PackedArray:
     gate_axis: int
     blocks: tuple[GateBlock, ...]
 
+    def __post_init__(self) -> None:
+        values = np.array(self.values, np.float32)
+        values.setflags(write=False)
+        object.__setattr__(self, "values", values)
+
     def part(self, block: GateBlock) -> Array:
         """What a block puts into its slot: cut out, and transposed where it is."""
-        part = self.values[block.slices]
-        return part.T if block.transposed else part
+        return block.part(self.values)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -258,22 +230,12 @@ class GateLayout(Tabular):
         return (Table(title, header, rows), *([Table("", ("notes",), notes)] if notes else []))
 
 
-_GROUPS = (
-    INPUT_WEIGHTS,
-    RECURRENT_WEIGHTS,
-    PEEPHOLE_WEIGHTS,
-    BIASES,
-    ("projection_weights",),
-    ("projection_bias",),
-    LAYER_NORM_COEFFICIENTS,
+_GROUPS = tuple(
+    {operand.format(gate): gate or None for operand in kind.operands for gate in kind.gates(GATES) or ("",)}
+    for name, kind in sorted(PACKED_KINDS.items(), key=lambda item: item[0] == "layer_norm")
+    if name not in ("joint_kernel", "recurrent_diagonal")
 )
-
-_GATE_OF = {
-    operand: gate
-    for kind in ("kernel", "recurrent_kernel", "peephole", "bias", "layer_norm")
-    for gate in gates_of(kind, GATES)
-    for operand in operands_of(kind, (gate,))
-}
+"""The op's operands for weights, in its order, each with its gate; those of a group are there together."""
 
 
 def gate_layout(
@@ -310,59 +272,40 @@ def gate_layout(
         framework=FRAMEWORKS[packed.order],
         stored=packed.stored,
         op=packed.op,
-        arrays=tuple(_packed_array(packed, half, stored) for half in halves for stored in half.arrays),
+        arrays=tuple(array for half in halves for array in _arrays(packed, half)),
         slots=tuple(slot for half in halves for slot in _slots(packed, half)),
         absent=tuple(index for half in halves for index in _absent(packed, half)),
     )
 
 
-def _packed_array(source: PackedSource, half: Half, stored: StoredArray) -> PackedArray:
-    axis = stored.gate_axis % stored.values.ndim
-    return PackedArray(
-        name=stored.name,
-        values=stored.values,
-        gates=stored.gates,
-        gate_axis=axis,
-        blocks=tuple(_blocks(source, half, stored, axis)),
-    )
-
-
-def _blocks(source: PackedSource, half: Half, stored: StoredArray, axis: int) -> Iterator[GateBlock]:
-    shape = stored.values.shape
-    transposed = stored.values.ndim == 2 and stored.gate_axis == -1
-    operands = iter(operands_of(stored.kind, stored.gates))
-    bounds = [0, stored.inputs, shape[0]] if stored.inputs else [0, shape[1 - axis] if len(shape) == 2 else 0]
-    count = len(stored.gates) or 1
-    width = shape[axis] // count
-    for low, high in itertools.pairwise(bounds):
-        for number in range(count):
-            start, stop = [number * width], [(number + 1) * width]
-            if len(shape) == 2:
-                start.insert(1 - axis, low)
-                stop.insert(1 - axis, high)
-            size = tuple(b - a for a, b in zip(start, stop, strict=True))
-            operand = half.prefix + next(operands)
-            yield GateBlock(
-                gate=stored.gates[number] if stored.gates else None,
-                start=tuple(start),
-                stop=tuple(stop),
-                transposed=transposed,
-                operand=operand,
-                index=OPERANDS_OF[source.op].index(operand),
-                shape=size[::-1] if transposed else size,
-            )
+def _arrays(source: PackedSource, half: Half) -> Iterator[PackedArray]:
+    packing = half.packed.packing
+    for name, values in half.packed.arrays.items():
+        blocks = packing.blocks(name, values.shape, half.weights.input_size)
+        owned = [(block, half.prefix + block.operand) for block in blocks]
+        yield PackedArray(
+            name=name,
+            values=values,
+            gates=PACKED_KINDS[packing.arrays[name]].gates(packing.gates),
+            gate_axis=packing.gate_axis % values.ndim,
+            blocks=tuple(
+                GateBlock(**vars(block) | {"operand": operand, "index": OPERANDS_OF[source.op].index(operand)})
+                for block, operand in owned
+            ),
+        )
 
 
 def _slots(source: PackedSource, half: Half) -> Iterator[OperandSlot]:
     there = dict(half.weights.operands())
+    constant = half.packed.packing.forget_gate_bias
     for group in _GROUPS:
-        for name in group if there.keys() & set(group) else ():
+        for name, gate in group.items() if there.keys() & group.keys() else ():
             yield OperandSlot(
                 operand=half.prefix + name,
                 index=OPERANDS_OF[source.op].index(half.prefix + name),
-                gate=_GATE_OF.get(name),
+                gate=gate,
                 values=there.get(name),
-                constant=half.forget_gate_bias if name == "forget_gate_bias" else 0.0,
+                constant=constant if name == "forget_gate_bias" else 0.0,
             )
 
 

@@ -1,68 +1,20 @@
-"""The packed weights of an LSTM as its framework stores them, read from whatever holds them.
-
-No framework is imported: an object is asked only for its arrays, as in `adapters`.
-"""
+"""The packed weights of an LSTM as its framework stores them, read from whatever holds them."""
 
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.weights.frameworks import KERAS, LINGVO, Packed, read_keras, read_lingvo, read_torch, torch_packing
 from lstm_toolkit.weights.gate_weights import GateWeights
-from lstm_toolkit.weights.packing import (
-    KERAS_GATES,
-    LINGVO_COUPLED_GATES,
-    LINGVO_GATES,
-    LINGVO_KINDS,
-    OPERAND_OF_KIND,
-    PACKED_KINDS,
-    TORCH_GATES,
-)
-
-Array = npt.NDArray[np.float32]
-
-ORDERS = {"keras": KERAS_GATES, "lingvo": LINGVO_GATES, "pytorch": TORCH_GATES}
-"""For each framework the order of the gates in its packed arrays; a coupled input gate is left out."""
+from lstm_toolkit.weights.packing import PACKED_KINDS
 
 FRAMEWORKS = {"keras": "Keras", "lingvo": "Lingvo", "pytorch": "PyTorch"}
-"""How the frameworks write their names."""
-
-_NAMES: dict[str, dict[str, str]] = {
-    "keras": {},
-    "lingvo": {kind: name for name, kind in LINGVO_KINDS.items()},
-    "pytorch": {"kernel": "weight_ih_l0", "recurrent_kernel": "weight_hh_l0", "bias": "bias_ih_l0"}
-    | {"projection": "weight_hr_l0"},
-}
+"""How the frameworks write their names, by the order of the gates that each has."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class StoredArray:
-    """One array as its framework stores it.
-
-    Attributes:
-        name: that the framework gives it; of a bidirectional layer with the direction in it.
-        kind: key of `adapters.PACKED_KINDS`.
-        values: float32, read-only.
-        gates: order of the gates along `gate_axis`; empty where the array belongs to no gate.
-        gate_axis: -1, or 0 where matrices are stored as the op takes them.
-        inputs: of a joint kernel, how many of its rows belong to the input; else 0.
-    """
-
-    name: str
-    kind: str
-    values: Array
-    gates: tuple[str, ...]
-    gate_axis: int = -1
-    inputs: int = 0
-
-    def __post_init__(self) -> None:
-        values = np.array(self.values, np.float32)
-        values.setflags(write=False)
-        object.__setattr__(self, "values", values)
+_BY_GATE = Packed(KERAS, {})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,14 +24,12 @@ class Half:
     Attributes:
         prefix: what its operands' names start with: "", "forward_" or "backward_".
         weights: by gate.
-        arrays: the same, packed.
-        forget_gate_bias: what the cell adds to the bias of its forget gate.
+        packed: the same as arrays; none where the source stores its weights by gate.
     """
 
     prefix: str
     weights: GateWeights
-    arrays: tuple[StoredArray, ...]
-    forget_gate_bias: float = 0.0
+    packed: Packed = _BY_GATE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,10 +38,10 @@ class PackedSource:
 
     Attributes:
         title: what it is, with its name.
-        order: key of `ORDERS`.
+        order: key of `FRAMEWORKS`.
         stored: whether the arrays are the source's own, and not packed for the picture.
         op: the fused op that takes them.
-        halves: one, or forward and backward.
+        halves: one, or forward and backward, all with arrays.
     """
 
     title: str
@@ -103,14 +53,14 @@ class PackedSource:
 
 def read_source(source: Any, *, order: str | None, layer: int, node: int) -> PackedSource:
     """Reads the packed weights of an LSTM. Arguments and errors as for `gate_layout`."""
-    if order is not None and order not in ORDERS:
-        raise ValueError(f"order must be one of {sorted(ORDERS)}, got {order!r}")
+    if order is not None and order not in FRAMEWORKS:
+        raise ValueError(f"order must be one of {sorted(FRAMEWORKS)}, got {order!r}")
     title, own, op, halves = _read(source, layer, node)
     if len(halves) == 2:
         _check_directions(halves)
     order = order or own or _order_that_holds(halves[0].weights)
     if order != own:
-        halves = [Half(half.prefix, half.weights, _pack(half.weights, order, half.prefix)) for half in halves]
+        halves = [dataclasses.replace(half, packed=_pack(half, order)) for half in halves]
     op = op or ("BIDIRECTIONAL_SEQUENCE_LSTM" if len(halves) == 2 else "UNIDIRECTIONAL_SEQUENCE_LSTM")
     return PackedSource(title, order, order == own, op, tuple(halves))
 
@@ -124,14 +74,14 @@ def _read(source: Any, layer: int, node: int) -> tuple[str, str | None, str | No
         return _titled(source), "keras", None, [_keras(source, "")]
     cell = source if hasattr(source, "theta") else getattr(source, "cell", None)
     if hasattr(cell, "theta"):
-        return _titled(cell), "lingvo", None, [_lingvo(cell)]
+        return _titled(cell), "lingvo", None, [_half("", read_lingvo(cell))]
     if hasattr(source, "state_dict") or isinstance(source, Mapping):
         state = source.state_dict() if hasattr(source, "state_dict") else source
         return f"PyTorch LSTM, layer {layer}", "pytorch", None, _torch(state, layer)
     pair = source if isinstance(source, tuple) and len(source) == 2 else (source,)
     if all(isinstance(each, GateWeights) for each in pair):
         prefixes = ("",) if len(pair) == 1 else ("forward_", "backward_")
-        halves = [Half(prefix, each, ()) for prefix, each in zip(prefixes, pair, strict=True)]
+        halves = [Half(prefix, each) for prefix, each in zip(prefixes, pair, strict=True)]
         return "GateWeights", None, None, halves
     if isinstance(source, (bytes, bytearray, memoryview, str, os.PathLike)) or hasattr(source, "tflite"):
         return _file(source, node)
@@ -157,25 +107,14 @@ def _keras(layer: Any, prefix: str) -> Half:
         raise ValueError(
             f"{_titled(layer)} is no LSTM: recurrent_kernel must be [units, 4 * units], got [{units}, {columns}]"
         )
-    weights = GateWeights.from_keras(layer)
-    kinds = ("kernel", "recurrent_kernel", "bias")
-    stored = (
-        StoredArray(name=prefix + kind, kind=kind, values=values, gates=KERAS_GATES)
-        for kind, values in zip(kinds, arrays, strict=False)
-    )
-    return Half(prefix, weights, tuple(stored))
+    stored = read_keras(layer)
+    packing = stored.packing.renamed(f"{prefix}{{}}")
+    arrays = dict(zip(packing.arrays, stored.arrays.values(), strict=False))
+    return _half(prefix, Packed(packing, arrays))
 
 
-def _lingvo(cell: Any) -> Half:
-    weights = GateWeights.from_lingvo(cell)
-    gates = LINGVO_GATES if weights.has_input_gate else LINGVO_COUPLED_GATES
-    arrays = []
-    for name, variable in cell.theta.items():
-        kind = LINGVO_KINDS[name]
-        inputs = weights.input_size if kind == "joint_kernel" else 0
-        own = () if kind == "projection" else gates
-        arrays.append(StoredArray(name=name, kind=kind, values=np.asarray(variable), gates=own, inputs=inputs))
-    return Half("", weights, tuple(arrays), float(cell.forget_gate_bias))
+def _half(prefix: str, packed: Packed) -> Half:
+    return Half(prefix, GateWeights(**packed.split()), packed)
 
 
 def _torch(state: Mapping[str, Any], layer: int) -> list[Half]:
@@ -184,21 +123,10 @@ def _torch(state: Mapping[str, Any], layer: int) -> list[Half]:
             "a theta alone does not tell its options: give the cell, or GateWeights.from_lingvo(theta, ...) with "
             'order="lingvo"'
         )
-    directions = (False, True) if f"weight_ih_l{layer}_reverse" in state else (False,)
-    prefixes = ("forward_", "backward_") if len(directions) == 2 else ("",)
-    kinds = {"weight_ih": "kernel", "weight_hh": "recurrent_kernel", "bias_ih": "bias", "bias_hh": "bias"}
-    halves = []
-    for reverse, prefix in zip(directions, prefixes, strict=True):
-        weights = GateWeights.from_torch(state, layer=layer, reverse=reverse)
-        suffix, arrays = f"_l{layer}{'_reverse' if reverse else ''}", []
-        for name, kind in (kinds | {"weight_hr": "projection"}).items():
-            if name + suffix in state:
-                value = state[name + suffix]
-                value = value.detach().cpu().float().numpy() if hasattr(value, "detach") else value
-                gates = () if kind == "projection" else TORCH_GATES
-                arrays.append(StoredArray(name=name + suffix, kind=kind, values=value, gates=gates, gate_axis=0))
-        halves.append(Half(prefix, weights, tuple(arrays)))
-    return halves
+    if f"weight_ih_l{layer}_reverse" not in state:
+        return [_half("", read_torch(state, layer=layer))]
+    both = (("forward_", False), ("backward_", True))
+    return [_half(prefix, read_torch(state, layer=layer, reverse=reverse)) for prefix, reverse in both]
 
 
 def _file(source: Any, number: int) -> tuple[str, str | None, str, list[Half]]:
@@ -211,9 +139,9 @@ def _file(source: Any, number: int) -> tuple[str, str | None, str, list[Half]]:
         names = ", ".join(f"{index}: {each.name!r}" for index, each in enumerate(nodes))
         raise ValueError(f"node must be 0 to {len(nodes) - 1}, got {number}; the fused LSTM ops are {names}")
     node = nodes[number]
-    halves = [Half("", node.weights, ())]
+    halves = [Half("", node.weights)]
     if node.backward_weights is not None:
-        halves = [Half("forward_", node.weights, ()), Half("backward_", node.backward_weights, ())]
+        halves = [Half("forward_", node.weights), Half("backward_", node.backward_weights)]
     name = repr(node.name)
     return f".tflite, op {number} {name if len(name) <= 40 else name[:37] + '...'}", None, node.op, halves
 
@@ -234,51 +162,18 @@ def _order_that_holds(weights: GateWeights) -> str:
     return "keras" if weights.has_input_gate and all(each is None for each in others) else "lingvo"
 
 
-def _pack(weights: GateWeights, order: str, prefix: str) -> tuple[StoredArray, ...]:
+def _pack(half: Half, order: str) -> Packed:
     """Packs weights in an order; what its framework does not have is packed in the same order."""
-    gates = tuple(gate for gate in ORDERS[order] if gate != "input" or weights.has_input_gate)
-    axis = 0 if order == "pytorch" else -1
-    packed: dict[str, tuple[Array, tuple[str, ...]]] = {}
-    for kind in PACKED_KINDS:
-        own = gates_of(kind, gates)
-        operands = operands_of(kind, own)
-        parts = [getattr(weights, operand) for operand in operands]
-        has_kind = weights.has_diagonal_recurrence == (kind == "recurrent_diagonal") or "recurrent" not in kind
-        if kind != "joint_kernel" and has_kind and parts[0] is not None:
-            values = np.concatenate(parts)
-            packed[kind] = (values if axis == 0 else values.T, own)
-    if order == "lingvo" and "recurrent_kernel" in packed:
-        joint = np.concatenate([packed.pop("kernel")[0], packed.pop("recurrent_kernel")[0]])
-        packed = {"joint_kernel": (joint, gates), **packed}
-    if order == "pytorch" and "bias" in packed:
-        packed["bias_hh_l0"] = (np.zeros_like(packed["bias"][0]), gates)
-    reverse = "_reverse" if prefix == "backward_" else ""
-    return tuple(
-        StoredArray(
-            name=_NAMES[order].get(kind, kind) + reverse
-            if order == "pytorch"
-            else prefix + _NAMES[order].get(kind, kind),
-            kind="bias" if kind == "bias_hh_l0" else kind,
-            values=values,
-            gates=own,
-            gate_axis=axis,
-            inputs=weights.input_size if kind == "joint_kernel" else 0,
-        )
-        for kind, (values, own) in packed.items()
+    packing = {"keras": KERAS, "lingvo": LINGVO, "pytorch": torch_packing(layer=0, reverse=False)}[order]
+    kinds = list(PACKED_KINDS)
+    others = {kind: kind for kind in kinds if kind not in ("joint_kernel", *packing.arrays.values())}
+    # Before the kernels, which hold the same where no joint kernel can.
+    arrays = sorted(
+        {**packing.arrays, **others}.items(), key=lambda item: (item[1] != "joint_kernel", kinds.index(item[1]))
     )
-
-
-def gates_of(kind: str, gates: Sequence[str]) -> tuple[str, ...]:
-    """The gates that a kind of packed weights has, in order."""
-    if kind.startswith("projection"):
-        return ()
-    return tuple(gate for gate in gates if kind != "peephole" or gate != "cell")
-
-
-def operands_of(kind: str, gates: Sequence[str]) -> tuple[str, ...]:
-    """The operands that a kind of packed weights becomes; of a joint kernel those of the input, then the recurrent."""
-    if kind == "joint_kernel":
-        return (*operands_of("kernel", gates), *operands_of("recurrent_kernel", gates))
-    if kind.startswith("projection"):
-        return ("projection_weights" if kind == "projection" else kind,)
-    return tuple(OPERAND_OF_KIND[kind].format(gate) for gate in gates)
+    packing = dataclasses.replace(packing, arrays=dict(arrays), couples=True)
+    reverse = "_reverse" if half.prefix == "backward_" else ""
+    packing = packing.renamed(f"{{}}{reverse}" if order == "pytorch" else f"{half.prefix}{{}}")
+    if not half.weights.has_input_gate:
+        packing = packing.coupled()
+    return Packed(packing, packing.pack(dict(half.weights.operands())))

@@ -13,8 +13,8 @@ import numpy as np
 
 from lstm_toolkit.gate_pictures.layout import GateLayout, gate_layout
 from lstm_toolkit.gate_pictures.steps import STEPS, step_svg
+from lstm_toolkit.weights.frameworks import LINGVO
 from lstm_toolkit.weights.gate_weights import GateWeights
-from lstm_toolkit.weights.packing import LINGVO_COUPLED_GATES
 
 ALL_GATES = "all gates"
 
@@ -45,7 +45,7 @@ def examples() -> dict[str, GateLayout]:
         return random.uniform(-1, 1, shape).astype(np.float32)
 
     weights = GateWeights.from_keras([array(3, 20), array(5, 20), array(20)])
-    columns = len(LINGVO_COUPLED_GATES) * 5
+    columns = len(LINGVO.coupled().gates) * 5
     theta = {"wm": array(3 + 4, columns), "b": array(columns), "w_proj": array(5, 4), "ln_scale": array(columns)}
     state = weights.to_torch() | {"bias_hh_l0": array(20)}
     return {

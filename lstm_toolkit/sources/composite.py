@@ -11,7 +11,7 @@ import tensorflow as tf
 from lstm_toolkit.sources import marks
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS
 from lstm_toolkit.weights.operands import GATES, LSTM_COMPOSITE, WEIGHT_OPERANDS
-from lstm_toolkit.weights.packing import PACKED_KINDS, check_packed
+from lstm_toolkit.weights.packing import PACKED_KINDS, Packing
 
 KERAS_INTERFACE = ("input", "h", "c", "kernel", "recurrent_kernel", "bias")
 """What the arguments of a function with the Keras interface are, in order."""
@@ -160,7 +160,7 @@ def _checked_sizes(
             raise ValueError(f"{name}: argument {each} has no known rank, and the op needs one; set its shape")
     packed = {kind: shapes[argument[kind]].as_list() for kind in weights}
     names = {kind: f"{name}: argument {argument[kind]}" for kind in weights}
-    sizes = check_packed(packed, gates=gates, gate_axis=gate_axis, names=names)
+    sizes = Packing(gates=tuple(gates), gate_axis=gate_axis).sizes(packed, names)
     x = shapes[argument["input"]].as_list()
     if len(x) not in (2, 3) or sizes.get("inputs") not in (None, x[-1]):
         wanted = [None, None, sizes.get("inputs")]

@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from lstm_toolkit.sources import marks
+from lstm_toolkit.weights.frameworks import LINGVO
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE
-from lstm_toolkit.weights.packing import LINGVO_COUPLED_GATES, LINGVO_GATES, LINGVO_KINDS, theta_shapes
+from lstm_toolkit.weights.packing import Packing
 
 __all__ = ["RNN", "LSTMCellSimple", "LayerNormalizedLSTMCellSimple"]
 
@@ -90,7 +91,11 @@ class LSTMCellSimple(tf.Module):
     @property
     def gates(self) -> tuple[str, ...]:
         """Names of the gates in the order of the columns of `wm`."""
-        return LINGVO_COUPLED_GATES if self.couple_input_forget_gates else LINGVO_GATES
+        return self._packing.gates
+
+    @property
+    def _packing(self) -> Packing:
+        return LINGVO.coupled() if self.couple_input_forget_gates else LINGVO
 
     @property
     def hidden_size(self) -> int:
@@ -108,14 +113,9 @@ class LSTMCellSimple(tf.Module):
         return {parameter: getattr(self, parameter) for parameter in self._theta_shapes()}
 
     def _theta_shapes(self) -> dict[str, tuple[int, ...]]:
-        shapes = theta_shapes(
-            inputs=self.num_input_nodes,
-            outputs=self.num_output_nodes,
-            hidden=self.hidden_size,
-            gates=len(self.gates),
-        )
+        sizes = {"units": self.hidden_size, "outputs": self.num_output_nodes, "inputs": self.num_input_nodes}
         wanted = {"wm": True, "b": self.enable_lstm_bias, "w_proj": self.num_hidden_nodes > 0}
-        return {parameter: shapes[parameter] for parameter, there in wanted.items() if there}
+        return {parameter: self._packing.shape(parameter, **sizes) for parameter, there in wanted.items() if there}
 
     def load_theta(self, theta: Mapping[str, Any]) -> None:
         """Assigns all parameters at once, as from a Lingvo checkpoint or `GateWeights.to_lingvo`.
@@ -313,7 +313,7 @@ def _marked(cell: LSTMCellSimple, is_step: bool, has_padding: bool, mark: bool, 
         body,
         LSTM_COMPOSITE,
         layer=cell.name,
-        weights=",".join(LINGVO_KINDS[name] for name in theta),
+        weights=",".join(LINGVO.arrays[name] for name in theta),
         gates=",".join(cell.gates),
         forget_gate_bias=cell.forget_gate_bias,
         cell_clip=cell.cell_value_cap or 0.0,

@@ -149,7 +149,7 @@ def mark(body: Callable[..., Any], composite: str, *, layer: str, **attributes: 
             outputs and perhaps the last c. It must depend on all of its arguments, or the converter drops them.
         composite: name of the op.
         layer: name of the layer.
-        **attributes: what `graft` is to know: `weights`, kinds of `adapters.PACKED_KINDS` or operand names, with
+        **attributes: what `graft` is to know: `weights`, kinds of `packing.PACKED_KINDS` or operand names, with
             commas; `gates`, their order, with commas; and the options of the op.
     """
     function = tf.compat.v1.NameAttrList(name=composite)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.weights import packing
+from lstm_toolkit.weights import frameworks
 from lstm_toolkit.weights.operands import (
     BIASES,
     INPUT_WEIGHTS,
@@ -155,7 +155,7 @@ class GateWeights:
         Source: points 3 and 4 of the guide's contract, "kernel and recurrent_kernel are transposed", "split along
         dimension 0 into input gate, forget gate, cell and output gate".
         """
-        return cls(**packing.split_keras(layer))
+        return cls(**frameworks.read_keras(layer).split())
 
     def to_keras(self) -> list[Array]:
         """Packs the weights for `set_weights` of a Keras LSTM: [kernel, recurrent_kernel] and, if any, bias.
@@ -166,7 +166,7 @@ class GateWeights:
             ValueError: if there is something that a Keras LSTM does not have (peephole, projection, layer
                 normalization, or a coupled input gate).
         """
-        return packing.pack_keras(self)
+        return list(frameworks.KERAS.pack(dict(self.operands())).values())
 
     @classmethod
     def from_lingvo(
@@ -195,14 +195,13 @@ class GateWeights:
         The cell's `cell_value_cap` is an option of the op, `cell_clip`, and no weight.
         Source: `lingvo/core/rnn_cell.py`.
         """
-        return cls(
-            **packing.split_lingvo(
-                cell_or_theta,
-                num_input_nodes=num_input_nodes,
-                forget_gate_bias=forget_gate_bias,
-                couple_input_forget_gates=couple_input_forget_gates,
-            )
+        packed = frameworks.read_lingvo(
+            cell_or_theta,
+            num_input_nodes=num_input_nodes,
+            forget_gate_bias=forget_gate_bias,
+            couple_input_forget_gates=couple_input_forget_gates,
         )
+        return cls(**packed.split())
 
     def to_lingvo(self, *, forget_gate_bias: float = 0.0) -> dict[str, Array]:
         """Packs the weights as the theta of a Lingvo cell, for `load_theta`; names and shapes as in `from_lingvo`.
@@ -215,7 +214,8 @@ class GateWeights:
         Raises:
             ValueError: if there is something that Lingvo's cells do not have (peephole or projection bias).
         """
-        return packing.pack_lingvo(self, forget_gate_bias=forget_gate_bias)
+        packing = dataclasses.replace(frameworks.LINGVO, forget_gate_bias=forget_gate_bias)
+        return packing.pack(dict(self.operands()))
 
     @classmethod
     def from_torch(cls, module_or_state_dict: Any, *, layer: int = 0, reverse: bool = False) -> GateWeights:
@@ -234,7 +234,7 @@ class GateWeights:
 
         Source: the section "Variables" of `torch.nn.LSTM`.
         """
-        return cls(**packing.split_torch(module_or_state_dict, layer=layer, reverse=reverse))
+        return cls(**frameworks.read_torch(module_or_state_dict, layer=layer, reverse=reverse).split())
 
     def to_torch(self, *, layer: int = 0, reverse: bool = False) -> dict[str, Array]:
         """Packs the weights as the entries that one layer and direction has in the `state_dict` of a PyTorch LSTM.
@@ -246,7 +246,7 @@ class GateWeights:
             ValueError: if there is something that a PyTorch LSTM does not have (peephole, projection bias, layer
                 normalization, or a coupled input gate).
         """
-        return packing.pack_torch(self, layer=layer, reverse=reverse)
+        return frameworks.torch_packing(layer=layer, reverse=reverse).pack(dict(self.operands()))
 
     @classmethod
     def from_operands(cls, operands: Mapping[str, npt.ArrayLike]) -> GateWeights:

@@ -1,63 +1,265 @@
-"""Packed weights of Keras, Lingvo and PyTorch, split by gate and packed again, as plain functions on arrays.
+"""How the weights of an LSTM stand in packed arrays: a value that is declared once, then split, packed or drawn."""
 
-The documented way in is `GateWeights.from_*` and `GateWeights.to_*`. `split_*` gives the fields of `GateWeights` by
-name, `pack_*` is its inverse. None of them imports the framework: they ask an object only for its arrays.
-"""
-
-from __future__ import annotations
-
+import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.weights.operands import BIASES, INPUT_WEIGHTS, LAYER_NORM_COEFFICIENTS, RECURRENT_WEIGHTS
-
-if TYPE_CHECKING:
-    from lstm_toolkit.weights.gate_weights import GateWeights
-
 Array = npt.NDArray[np.float32]
 
-KERAS_GATES = ("input", "forget", "cell", "output")
-"""Order of the columns of `kernel`, `recurrent_kernel` and `bias`."""
 
-TORCH_GATES = ("input", "forget", "cell", "output")
-"""Order of the rows of `weight_ih`, `weight_hh` and the biases. PyTorch writes i, f, g, o: its g is the cell gate."""
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What a packed array holds, with the gates along its last axis.
 
-LINGVO_GATES = ("cell", "input", "forget", "output")
-"""Order of the columns of `wm`, `b` and `ln_scale`."""
+    Attributes:
+        axes: the size of each axis as a formula. A sum has one part for each of its terms, "gates * units" one part for
+            each gate, "gates but cell * units" one for each gate but the cell gate.
+        operands: the op's operand for each term of the first axis, with {} for the name of the gate.
+    """
 
-LINGVO_COUPLED_GATES = ("cell", "forget", "output")
-"""The same with `couple_input_forget_gates`."""
+    axes: tuple[str, ...]
+    operands: tuple[str, ...]
 
-THETA = ("wm", "b", "w_proj", "ln_scale")
-"""Names of all arrays that a theta may have; only `wm` is always there."""
+    def gates(self, order: Sequence[str]) -> tuple[str, ...]:
+        """The gates of `order` that have a part; none where the array belongs to no gate."""
+        if not self.axes[-1].startswith("gates"):
+            return ()
+        return tuple(gate for gate in order if gate != "cell" or "but cell" not in self.axes[-1])
 
-LINGVO_KINDS = dict(zip(THETA, ("joint_kernel", "bias", "projection", "layer_norm"), strict=True))
-"""What the arrays of a theta are in the words of `split_packed`."""
 
 PACKED_KINDS = {
-    "kernel": ("inputs", "gates * units"),
-    "recurrent_kernel": ("outputs", "gates * units"),
-    "joint_kernel": ("inputs + outputs", "gates * units"),
-    "recurrent_diagonal": ("gates * units",),
-    "peephole": ("gates but cell * units",),
-    "bias": ("gates * units",),
-    "layer_norm": ("gates * units",),
-    "projection": ("units", "outputs"),
-    "projection_bias": ("outputs",),
+    "kernel": Kind(("inputs", "gates * units"), ("input_to_{}_weights",)),
+    "recurrent_kernel": Kind(("outputs", "gates * units"), ("recurrent_to_{}_weights",)),
+    "joint_kernel": Kind(("inputs + outputs", "gates * units"), ("input_to_{}_weights", "recurrent_to_{}_weights")),
+    "recurrent_diagonal": Kind(("gates * units",), ("recurrent_to_{}_weights",)),
+    "peephole": Kind(("gates but cell * units",), ("cell_to_{}_weights",)),
+    "bias": Kind(("gates * units",), ("{}_gate_bias",)),
+    "layer_norm": Kind(("gates * units",), ("{}_layer_norm_coefficients",)),
+    "projection": Kind(("units", "outputs"), ("projection_weights",)),
+    "projection_bias": Kind(("outputs",), ("projection_bias",)),
 }
-"""What `split_packed` splits: for each kind of packed weights the sizes of its axes, with gates in the last one."""
+"""Every kind of packed array by name."""
 
-OPERAND_OF_KIND = {
-    "kernel": "input_to_{}_weights",
-    "recurrent_kernel": "recurrent_to_{}_weights",
-    "recurrent_diagonal": "recurrent_to_{}_weights",
-    "peephole": "cell_to_{}_weights",
-    "bias": "{}_gate_bias",
-    "layer_norm": "{}_layer_norm_coefficients",
-}
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Block:
+    """A part of a packed array that becomes one operand.
+
+    Attributes:
+        gate: name of the gate, or None where the operand belongs to no gate.
+        start, stop: the part, for each axis of the packed array.
+        transposed: whether the op takes it transposed.
+        operand: of the fused op.
+    """
+
+    gate: str | None
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+    transposed: bool
+    operand: str
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The part as NumPy takes it: `packed[block.slices]`."""
+        return tuple(map(slice, self.start, self.stop))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the operand."""
+        size = tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+        return size[::-1] if self.transposed else size
+
+    def part(self, packed: Array) -> Array:
+        """What the op takes of a packed array, as a view: cut out, and transposed where it is."""
+        part = packed[self.slices]
+        return part.T if self.transposed else part
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Packing:
+    """How the weights of one LSTM stand in arrays. `split` runs it, `pack` runs it backwards, and pictures draw it.
+
+    Attributes:
+        gates: their order in every packed array; without "input" for a coupled input gate.
+        gate_axis: axis of the matrices along which the gates are packed: -1, or 0 where matrices are transposed.
+        arrays: kind of each array, a key of `PACKED_KINDS`, by its name. Arrays of one kind are added.
+        forget_gate_bias: a number that the cell adds to the bias of its forget gate. The op has no such option, so the
+            operand has it added, in float32.
+        holder: what has such arrays, for messages.
+        couples: whether it may have a coupled input gate.
+    """
+
+    gates: tuple[str, ...]
+    gate_axis: int = -1
+    arrays: Mapping[str, str] = dataclasses.field(default_factory=lambda: {kind: kind for kind in PACKED_KINDS})
+    forget_gate_bias: float = 0.0
+    holder: str = "this packing"
+    couples: bool = True
+
+    def coupled(self) -> "Packing":
+        """The same without an input gate."""
+        return dataclasses.replace(self, gates=tuple(gate for gate in self.gates if gate != "input"))
+
+    def renamed(self, form: str) -> "Packing":
+        """The same with other names of the arrays; `form` has {} for the present one."""
+        return dataclasses.replace(self, arrays={form.format(name): kind for name, kind in self.arrays.items()})
+
+    def shape(self, name: str, *, units: int, outputs: int, inputs: int = 0) -> tuple[int, ...]:
+        """Shape of an array of these sizes."""
+        count = len(self.gates)
+        sizes = {"inputs": inputs, "outputs": outputs, "inputs + outputs": inputs + outputs, "units": units}
+        sizes |= {"gates * units": count * units, "gates but cell * units": (count - 1) * units}
+        return self._turned([sizes[axis] for axis in PACKED_KINDS[self.arrays[name]].axes])
+
+    def blocks(self, name: str, shape: Sequence[int], inputs: int = 0) -> tuple[Block, ...]:
+        """The parts of an array. They cover it once; first those of the first operand, by gate in the packed order.
+
+        Args:
+            name: of the array.
+            shape: of the array.
+            inputs: the input size, which the shape of a joint kernel does not tell.
+
+        Raises:
+            ValueError: for a shape that cannot be split into as many gates.
+        """
+        kind = PACKED_KINDS[self.arrays[name]]
+        gates = kind.gates(self.gates) or ("",)
+        cuts = []
+        for axis, size in zip(kind.axes, self._turned(shape), strict=True):
+            count = len(gates) if axis.startswith("gates") else 1
+            if size % count:
+                raise ValueError(f"{name} of shape {list(shape)} cannot be split into {count} gates")
+            bounds = [number * size // count for number in range(count + 1)]
+            cuts.append(itertools.pairwise([0, inputs, size] if "+" in axis else bounds))
+        owners = itertools.product(kind.operands, gates)
+        return tuple(
+            Block(
+                gate=gate or None,
+                start=self._turned([start for start, _ in part]),
+                stop=self._turned([stop for _, stop in part]),
+                transposed=len(shape) == 2 and self.gate_axis == -1,
+                operand=operand.format(gate),
+            )
+            for (operand, gate), part in zip(owners, itertools.product(*cuts), strict=True)
+        )
+
+    def sizes(self, shapes: Mapping[str, Sequence[int]], names: Mapping[str, str] | None = None) -> dict[str, int]:
+        """Checks that shapes fit together.
+
+        Args:
+            shapes: of the arrays by name. What has a name that is not in `arrays` is not looked at.
+            names: what to call each array in a message.
+
+        Returns:
+            The sizes `units`, `outputs` and `inputs`, as far as the shapes tell them.
+
+        Raises:
+            ValueError: naming what does not fit, with expected and actual shape.
+        """
+        own: dict[str, tuple[int, ...]] = {}
+        for name, shape in shapes.items():
+            axes = PACKED_KINDS[self.arrays[name]].axes if name in self.arrays else shape
+            if len(shape) != len(axes):
+                raise ValueError(f"{(names or {}).get(name, name)} must be {list(axes)}, got shape {list(shape)}")
+            own[self.arrays.get(name, name)] = self._turned(shape)
+        packed = [own[kind] for kind in ("joint_kernel", "kernel", "recurrent_diagonal", "bias") if kind in own]
+        if "projection" in own:
+            units, outputs = own["projection"]
+        elif "recurrent_kernel" in own:
+            units = outputs = own["recurrent_kernel"][0]
+        elif packed:
+            units = outputs = packed[0][-1] // len(self.gates)
+        else:
+            return {}
+        told = {"units": units, "outputs": outputs}
+        if "kernel" in own:
+            told["inputs"] = own["kernel"][0]
+        elif "joint_kernel" in own:
+            told["inputs"] = own["joint_kernel"][0] - outputs
+        self.check(shapes, told, names)
+        return told
+
+    def check(
+        self, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, int], names: Mapping[str, str] | None = None
+    ) -> None:
+        """Holds shapes against sizes, with the arguments and errors of `sizes`."""
+        for name, shape in shapes.items():
+            expected = list(self.shape(name, **sizes) if name in self.arrays else shape)
+            if list(shape) != expected:
+                what = f"{names[name]} ({self.arrays[name]}, {len(self.gates)} gates)" if names else name
+                raise ValueError(f"{what} must have shape {expected}, got {list(shape)}")
+
+    def split(self, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Array]:
+        """Splits packed arrays by name into operands of the op by name. An array of another name stays as it is.
+
+        Raises:
+            ValueError: for shapes that do not fit together; the message has expected and actual.
+        """
+        sizes = self.sizes(shapes_of(arrays))
+        operands: dict[str, Array] = {}
+        kinds = set()
+        for name, array in arrays.items():
+            if name not in self.arrays:
+                operands[name] = array
+                continue
+            for block in self.blocks(name, array.shape, sizes.get("inputs", 0)):
+                part = block.part(array)
+                operands[block.operand] = operands[block.operand] + part if self.arrays[name] in kinds else part
+            kinds.add(self.arrays[name])
+        return self._biased(operands, self.forget_gate_bias)
+
+    def pack(self, operands: Mapping[str, Array]) -> dict[str, Array]:
+        """Packs operands by name into new arrays by name, float32; of two arrays of a kind, the second is zeros.
+
+        Raises:
+            ValueError: for operands that the arrays cannot hold; the message names them.
+        """
+        packing = self if "input_to_input_weights" in operands else self.coupled()
+        operands = packing._biased(operands, -self.forget_gate_bias)
+        units, inputs = operands["input_to_forget_weights"].shape
+        outputs = len(operands.get("projection_weights", range(units)))
+        packed: dict[str, Array] = {}
+        left, kinds = shapes_of(operands), set()
+        for name, kind in self.arrays.items():
+            shape = packing.shape(name, units=units, outputs=outputs, inputs=inputs)
+            blocks = packing.blocks(name, shape, inputs)
+            wanted = {block.operand: block.shape for block in blocks}
+            if kind in kinds:
+                packed[name] = np.zeros(shape, np.float32)
+            elif wanted.items() <= left.items():
+                packed[name] = np.empty(shape, np.float32)
+                for block in blocks:
+                    block.part(packed[name])[:] = operands[block.operand]
+                kinds.add(kind)
+                left = {operand: left[operand] for operand in left if operand not in wanted}
+        extra = list(left)
+        if extra or not (self.couples or "input_to_input_weights" in operands):
+            reason = f"there are {extra}" if extra else "the input gate is coupled to the forget gate"
+            raise ValueError(f"{self.holder} cannot hold these weights: {reason}")
+        return packed
+
+    def _turned(self, axes: Sequence[int]) -> tuple[int, ...]:
+        """From the axes that `Kind` declares to those of an array, and back."""
+        return tuple(axes)[:: -1 if self.gate_axis == 0 else 1]
+
+    def _biased(self, operands: Mapping[str, Array], added: float) -> dict[str, Array]:
+        """The operands with a number added to the bias of the forget gate; biases that are not there are zeros."""
+        if not added:
+            return dict(operands)
+        zeros = np.zeros(len(operands["input_to_forget_weights"]), np.float32)
+        biases = {name: operands.get(name, zeros) for name in (f"{gate}_gate_bias" for gate in self.gates)}
+        # The key is the op's operand, an array; the number of the same name is an option of cells.
+        biases["forget_gate_bias"] = biases["forget_gate_bias"] + np.float32(added)
+        return {**operands, **biases}
+
+
+def shapes_of(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[int, ...]]:
+    """The shapes of arrays by name."""
+    return {name: array.shape for name, array in arrays.items()}
 
 
 def split_packed(
@@ -65,269 +267,15 @@ def split_packed(
     *,
     gates: Sequence[str],
     gate_axis: int = -1,
-    inputs: int | None = None,
     forget_gate_bias: float = 0.0,
 ) -> dict[str, Array]:
     """Splits weights that are packed in any order of gates.
 
     Args:
         packed: arrays by kind, a key of `PACKED_KINDS`, or by the name of an operand of the op, which stays as it is.
-        gates: the order of the gates in every packed array; without "input" for a coupled input gate.
-        gate_axis: axis of the matrices along which the gates are packed: -1, or 0 where matrices are transposed.
-        inputs: the input size, where no kernel tells it.
-        forget_gate_bias: added to the bias of the forget gate.
+        gates, gate_axis, forget_gate_bias: as for `Packing`.
 
     Raises:
         ValueError: for shapes that do not fit together; the message has expected and actual.
     """
-    check_packed({kind: array.shape for kind, array in packed.items()}, gates=gates, gate_axis=gate_axis)
-    by_row = {
-        kind: array.T if gate_axis == -1 and array.ndim == 2 and kind in PACKED_KINDS else array
-        for kind, array in packed.items()
-    }
-    if "joint_kernel" in by_row:
-        joint = by_row.pop("joint_kernel")
-        outputs = by_row["projection"].shape[0] if "projection" in by_row else joint.shape[0] // len(gates)
-        inputs = joint.shape[1] - outputs if inputs is None else inputs
-        by_row["kernel"], by_row["recurrent_kernel"] = joint[:, :inputs], joint[:, inputs:]
-    parts: dict[str, Array] = {}
-    for kind, array in by_row.items():
-        if kind in OPERAND_OF_KIND:
-            order = [gate for gate in gates if gate != "cell"] if kind == "peephole" else gates
-            parts |= _split(OPERAND_OF_KIND[kind], array, order)
-        else:
-            parts[{"projection": "projection_weights"}.get(kind, kind)] = array
-    if forget_gate_bias:
-        for gate in gates:
-            parts.setdefault(f"{gate}_gate_bias", np.zeros(len(parts["input_to_forget_weights"]), np.float32))
-        # The key is the op's operand, an array; the number of the same name is an option of cells.
-        parts["forget_gate_bias"] = parts["forget_gate_bias"] + np.float32(forget_gate_bias)
-    return parts
-
-
-def check_packed(
-    shapes: Mapping[str, Sequence[int]],
-    *,
-    gates: Sequence[str],
-    gate_axis: int = -1,
-    names: Mapping[str, str] | None = None,
-) -> dict[str, int]:
-    """Checks that the shapes of packed weights fit together.
-
-    Args:
-        shapes, gates, gate_axis: as for `split_packed`.
-        names: what to call each kind in a message.
-
-    Returns:
-        The sizes `units`, `inputs` and `outputs`, as far as the shapes tell them.
-
-    Raises:
-        ValueError: naming what does not fit, with expected and actual shape.
-    """
-    names, count = names or {}, len(gates)
-    own = {
-        kind: list(shape)[:: 1 if gate_axis == -1 or kind not in PACKED_KINDS else -1] for kind, shape in shapes.items()
-    }
-    for kind, shape in own.items():
-        if kind in PACKED_KINDS and len(shape) != len(PACKED_KINDS[kind]):
-            raise ValueError(
-                f"{names.get(kind, kind)} must be {list(PACKED_KINDS[kind])}, got shape {list(shapes[kind])}"
-            )
-    columns = [own[kind][-1] for kind in ("joint_kernel", "kernel", "recurrent_diagonal", "bias") if kind in own]
-    units = own["projection"][0] if "projection" in own else None
-    units = own["recurrent_kernel"][0] if units is None and "recurrent_kernel" in own else units
-    units = columns[0] // count if units is None and columns else units
-    if units is None:
-        return {}
-    outputs = own["projection"][1] if "projection" in own else units
-    inputs = own["kernel"][0] if "kernel" in own else own["joint_kernel"][0] - outputs if "joint_kernel" in own else 0
-    sizes = {"inputs": inputs, "outputs": outputs, "inputs + outputs": inputs + outputs, "units": units}
-    sizes |= {"gates * units": count * units, "gates but cell * units": (count - 1) * units}
-    for kind, shape in own.items():
-        expected = [sizes[axis] for axis in PACKED_KINDS.get(kind, ())]
-        if expected and shape != expected:
-            what = f"{names.get(kind, kind)} ({kind}, {count} gates)" if names else kind
-            turned = expected[:: 1 if gate_axis == -1 else -1]
-            raise ValueError(f"{what} must have shape {turned}, got {list(shapes[kind])}")
-    told = {"units": units, "outputs": outputs}
-    return told | ({"inputs": inputs} if {"kernel", "joint_kernel"} & set(own) else {})
-
-
-def split_keras(layer: Any) -> dict[str, Array]:
-    """Source: points 3 and 4 of the guide's contract, "kernel and recurrent_kernel are transposed", "split along
-    dimension 0 into input gate, forget gate, cell and output gate".
-    """
-    packed = layer.get_weights() if hasattr(layer, "get_weights") else list(layer)
-    if len(packed) not in (2, 3):
-        raise ValueError(
-            "expected kernel, recurrent_kernel and perhaps bias of one built Keras LSTM, "
-            f"got {len(packed)} array(s); a layer that was never called has no weights yet"
-        )
-    arrays = dict(zip(("kernel", "recurrent_kernel", "bias"), map(np.asarray, packed), strict=False))
-    return split_packed(arrays, gates=KERAS_GATES)
-
-
-def pack_keras(weights: GateWeights) -> list[Array]:
-    _refuse_others(weights, "a Keras LSTM", (*INPUT_WEIGHTS, *RECURRENT_WEIGHTS, *BIASES))
-    packed = [_pack(weights, f"{kind}_to_{{}}_weights", KERAS_GATES).T.copy() for kind in ("input", "recurrent")]
-    return packed if weights.forget_gate_bias is None else [*packed, _pack(weights, "{}_gate_bias", KERAS_GATES)]
-
-
-def theta_shapes(*, inputs: int, outputs: int, hidden: int, gates: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of every array that a theta may have, by name, in the order of `THETA`."""
-    columns = gates * hidden
-    return {"wm": (inputs + outputs, columns), "b": (columns,), "w_proj": (hidden, outputs), "ln_scale": (columns,)}
-
-
-def split_lingvo(
-    cell_or_theta: Any,
-    *,
-    num_input_nodes: int | None,
-    forget_gate_bias: float | None,
-    couple_input_forget_gates: bool | None,
-) -> dict[str, Array]:
-    """Source: `lingvo/core/rnn_cell.py`: `wm` multiplies [inputs, m], in that order."""
-    if hasattr(cell_or_theta, "theta"):
-        given = (num_input_nodes, forget_gate_bias, couple_input_forget_gates)
-        if any(option is not None for option in given):
-            raise ValueError(
-                "num_input_nodes, forget_gate_bias and couple_input_forget_gates are the cell's own: "
-                "give them only beside a mapping"
-            )
-        num_input_nodes = cell_or_theta.num_input_nodes
-        forget_gate_bias = cell_or_theta.forget_gate_bias
-        couple_input_forget_gates = cell_or_theta.couple_input_forget_gates
-        cell_or_theta = cell_or_theta.theta
-    unknown = sorted(set(cell_or_theta) - set(THETA))
-    if unknown or "wm" not in cell_or_theta:
-        missing = [] if "wm" in cell_or_theta else ["wm"]
-        raise ValueError(f"theta has arrays named {list(THETA)}; unknown: {unknown}; missing: {missing}")
-    theta = {name: np.asarray(array, np.float32) for name, array in cell_or_theta.items()}
-    gates, inputs = _check_theta(theta, num_input_nodes, couple_input_forget_gates)
-
-    packed = {LINGVO_KINDS[name]: array for name, array in theta.items()}
-    return split_packed(packed, gates=gates, inputs=inputs, forget_gate_bias=forget_gate_bias or 0.0)
-
-
-def _check_theta(theta: Mapping[str, Array], inputs: int | None, coupled: bool | None) -> tuple[tuple[str, ...], int]:
-    """Finds the order of the gates and the input size, and checks every shape against them."""
-    for name in ("wm", "w_proj"):
-        if name in theta and theta[name].ndim != 2:
-            raise ValueError(f"{name} must have 2 dimensions, got shape {list(theta[name].shape)}")
-    rows, columns = theta["wm"].shape
-    if "w_proj" in theta:
-        hidden, outputs = theta["w_proj"].shape
-    elif inputs is not None:
-        hidden = outputs = rows - inputs
-    elif coupled is not None:
-        hidden = outputs = columns // (3 if coupled else 4)
-    else:
-        # [10, 24] is as well 8 cells of 3 gates as 6 cells of 4: nothing in the arrays tells them apart.
-        raise ValueError("without w_proj, wm alone does not tell: give num_input_nodes or couple_input_forget_gates")
-    gates = LINGVO_COUPLED_GATES if (columns == 3 * hidden if coupled is None else coupled) else LINGVO_GATES
-    inputs = rows - outputs if inputs is None else inputs
-    if inputs < 1 or hidden < 1:
-        raise ValueError(
-            f"wm [num_input_nodes + num_output_nodes, {len(gates)} * hidden] of shape {[rows, columns]} "
-            f"leaves num_input_nodes = {inputs} and hidden = {hidden}"
-        )
-    _check_shapes(theta, theta_shapes(inputs=inputs, outputs=outputs, hidden=hidden, gates=len(gates)))
-    return gates, inputs
-
-
-def pack_lingvo(weights: GateWeights, *, forget_gate_bias: float) -> dict[str, Array]:
-    holds = (*INPUT_WEIGHTS, *RECURRENT_WEIGHTS, *BIASES, "projection_weights", *LAYER_NORM_COEFFICIENTS)
-    _refuse_others(weights, "a Lingvo LSTMCellSimple", holds, coupled=True)
-    gates = LINGVO_GATES if weights.has_input_gate else LINGVO_COUPLED_GATES
-    kinds = [_pack(weights, f"{kind}_to_{{}}_weights", gates) for kind in ("input", "recurrent")]
-    theta = {"wm": np.concatenate(kinds, axis=1).T.copy()}
-    if weights.forget_gate_bias is not None or forget_gate_bias:
-        has_bias = weights.forget_gate_bias is not None
-        b = _pack(weights, "{}_gate_bias", gates) if has_bias else np.zeros(theta["wm"].shape[1], np.float32)
-        start = gates.index("forget") * weights.units
-        b[start : start + weights.units] -= np.float32(forget_gate_bias)
-        theta["b"] = b
-    if weights.projection_weights is not None:
-        theta["w_proj"] = weights.projection_weights.T.copy()
-    if weights.forget_layer_norm_coefficients is not None:
-        theta["ln_scale"] = _pack(weights, "{}_layer_norm_coefficients", gates)
-    return theta
-
-
-def split_torch(module_or_state_dict: Any, *, layer: int, reverse: bool) -> dict[str, Array]:
-    """Source: the section "Variables" of `torch.nn.LSTM`."""
-    state = module_or_state_dict
-    state = state.state_dict() if hasattr(state, "state_dict") else state
-    suffix = _torch_suffix(layer, reverse)
-    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-    arrays = {kind + suffix: _array(state[kind + suffix]) for kind in kinds if kind + suffix in state}
-    i_h, h_h, b_i, b_h, h_r = (kind + suffix for kind in kinds)
-    missing = [name for name in (i_h, h_h) if name not in arrays]
-    missing += [name for name in (b_i, b_h) if name not in arrays and {b_i, b_h} & set(arrays)]
-    if missing:
-        raise ValueError(f"missing: {missing}; there are {sorted(state)}")
-    for name in (i_h, h_h, h_r):
-        if name in arrays and arrays[name].ndim != 2:
-            raise ValueError(f"{name} must have 2 dimensions, got shape {list(arrays[name].shape)}")
-    inputs, outputs = arrays[i_h].shape[1], arrays[h_h].shape[1]
-    units = arrays[h_r].shape[1] if h_r in arrays else outputs
-    expected: dict[str, tuple[int, ...]] = dict.fromkeys((b_i, b_h), (4 * units,))
-    expected |= {i_h: (4 * units, inputs), h_h: (4 * units, outputs), h_r: (outputs, units)}
-    _check_shapes(arrays, expected)
-
-    packed = {"kernel": arrays[i_h], "recurrent_kernel": arrays[h_h]}
-    if b_i in arrays:
-        packed["bias"] = arrays[b_i] + arrays[b_h]
-    if h_r in arrays:
-        packed["projection"] = arrays[h_r]
-    return split_packed(packed, gates=TORCH_GATES, gate_axis=0)
-
-
-def pack_torch(weights: GateWeights, *, layer: int, reverse: bool) -> dict[str, Array]:
-    holds = (*INPUT_WEIGHTS, *RECURRENT_WEIGHTS, *BIASES, "projection_weights")
-    _refuse_others(weights, "a PyTorch LSTM", holds)
-    suffix = _torch_suffix(layer, reverse)
-    state = {
-        "weight_ih" + suffix: _pack(weights, "input_to_{}_weights", TORCH_GATES),
-        "weight_hh" + suffix: _pack(weights, "recurrent_to_{}_weights", TORCH_GATES),
-    }
-    if weights.forget_gate_bias is not None:
-        bias = _pack(weights, "{}_gate_bias", TORCH_GATES)
-        state |= {"bias_ih" + suffix: bias, "bias_hh" + suffix: np.zeros_like(bias)}
-    if weights.projection_weights is not None:
-        state["weight_hr" + suffix] = weights.projection_weights.copy()
-    return state
-
-
-def _torch_suffix(layer: int, reverse: bool) -> str:
-    return f"_l{layer}{'_reverse' if reverse else ''}"
-
-
-def _array(value: Any) -> Array:
-    # A tensor that needs a gradient, sits on another device or is bfloat16 has no direct way to NumPy.
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().float().numpy()
-    return np.asarray(value, np.float32)
-
-
-def _split(operand: str, packed: npt.NDArray[Any], gates: Sequence[str]) -> dict[str, Array]:
-    """Cuts an array into one block of rows a gate; `operand` has {} for the gate's name."""
-    return {operand.format(gate): block for gate, block in zip(gates, np.split(packed, len(gates)), strict=True)}
-
-
-def _pack(weights: GateWeights, operand: str, gates: Sequence[str]) -> Array:
-    """The inverse of `_split`, always a copy."""
-    return np.concatenate([getattr(weights, operand.format(gate)) for gate in gates])
-
-
-def _check_shapes(arrays: Mapping[str, npt.NDArray[Any]], expected: Mapping[str, tuple[int, ...]]) -> None:
-    for name, array in arrays.items():
-        if array.shape != expected[name]:
-            raise ValueError(f"{name} must have shape {list(expected[name])}, got {list(array.shape)}")
-
-
-def _refuse_others(weights: GateWeights, holder: str, holds: Sequence[str], *, coupled: bool = False) -> None:
-    extra = [name for name, _ in weights.operands() if name not in holds]
-    if extra or not (weights.has_input_gate or coupled):
-        reason = f"there are {extra}" if extra else "the input gate is coupled to the forget gate"
-        raise ValueError(f"{holder} cannot hold these weights: {reason}")
+    return Packing(gates=tuple(gates), gate_axis=gate_axis, forget_gate_bias=forget_gate_bias).split(packed)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from lstm_toolkit import GateWeights, lingvo
 from lstm_toolkit.weights import reference
-from lstm_toolkit.weights.packing import THETA
+from lstm_toolkit.weights.frameworks import LINGVO
 
 GOLDEN = sorted((Path(__file__).parents[1] / "data" / "lingvo_golden").glob("*.npz"))
 TOLERANCE = {"atol": 2e-5, "rtol": 0}
@@ -29,7 +29,7 @@ def golden(path):
     """A cell with the options and theta of a file, and the file's arrays."""
     arrays = dict(np.load(path))
     cell = getattr(lingvo, str(arrays["cell"]))(**{name: arrays[name].item() for name in OPTIONS})
-    cell.load_theta({name: arrays[name] for name in THETA if name in arrays})
+    cell.load_theta({name: arrays[name] for name in LINGVO.arrays if name in arrays})
     return cell, arrays
 
 
@@ -259,7 +259,7 @@ def test_sequences_that_do_not_fit_are_refused(random):
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_from_lingvo_and_to_lingvo_are_inverses(path):
     cell, arrays = golden(path)
-    theta = {name: arrays[name] for name in THETA if name in arrays}
+    theta = {name: arrays[name] for name in LINGVO.arrays if name in arrays}
     coupled = bool(arrays["couple_input_forget_gates"])
     weights = GateWeights.from_lingvo(theta, num_input_nodes=5, couple_input_forget_gates=coupled)
     back = weights.to_lingvo()
