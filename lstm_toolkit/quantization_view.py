@@ -5,7 +5,6 @@ file stores, and then with those of all; what is left to the error of the file i
 """
 
 import dataclasses
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.inspection.read import inspect
 from lstm_toolkit.inspection.summary import LstmNode, TensorSummary
+from lstm_toolkit.runtime.compare import signal_to_noise
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.tflite import files
 from lstm_toolkit.weights import reference
@@ -216,13 +216,8 @@ def _of_weights(quantized: LstmNode, float_: LstmNode) -> Iterator[TensorRange]:
         tensor = stored.get(name)
         if tensor is None or tensor.quantization is None or tensor.dtype not in ("int8", "int16"):
             continue
-        noise = _decibels(wanted[name], values) if name in wanted else None
+        noise = signal_to_noise(wanted[name], values) if name in wanted else None
         yield _range_of(f"{quantized.name}/{name}", tensor, values, noise)
-
-
-def _decibels(wanted: Array, given: Array) -> float:
-    noise = float(np.sum((wanted.astype(np.float64) - given) ** 2))
-    return 10 * math.log10(max(float(np.sum(wanted.astype(np.float64) ** 2)), 1e-300) / noise) if noise else math.inf
 
 
 def _layer_error(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from lstm_toolkit.conversion.report import Conversion
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.runtime.random_inputs import random_array
 from lstm_toolkit.runtime.runner import Runner
 
 Load = Callable[[], tuple[Callable[[], Any] | None, Callable[[], Any]]]
@@ -128,7 +129,11 @@ class _RandomInputs:
         for place, (name, shape) in enumerate(shapes.items()):
             key = (place, self._settled(place, shape, open_batch), np.dtype(dtypes[name]).str)
             if key not in self._drawn:
-                self._drawn[key] = _random_array(np.random.default_rng([self._seed, place]), key[1], np.dtype(key[2]))
+                random, dtype = np.random.default_rng([self._seed, place]), np.dtype(key[2])
+                # Wider integers are mostly tokens, and any vocabulary has two.
+                limits = np.iinfo(dtype) if dtype.kind in "iu" and dtype.itemsize == 1 else None
+                low, high = (limits.min, limits.max + 1) if limits else (0, 2)
+                self._drawn[key] = random_array(random, key[1], dtype, low=low, high=high)
             arrays[name] = self._drawn[key]
         self.last = self.last or arrays
         return arrays
@@ -143,16 +148,6 @@ class _RandomInputs:
                 return known
         defaults = (open_batch, *[OPEN_SIZE] * len(shape))
         return tuple(defaults[axis] if size < 0 else size for axis, size in enumerate(shape))
-
-
-def _random_array(random: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    if dtype.kind == "f":
-        return random.normal(size=shape).astype(dtype)
-    if dtype.itemsize == 1 and dtype.kind != "b":
-        limits = np.iinfo(dtype)
-        return random.integers(limits.min, limits.max + 1, shape).astype(dtype)
-    # Wider integers are mostly tokens, and any vocabulary has two.
-    return random.integers(0, 2, shape).astype(dtype)
 
 
 def _inputs_by_model(inputs: Any, models: Iterable[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import ParityError
+from lstm_toolkit.runtime.compare import signal_to_noise
 from lstm_toolkit.runtime.runner import Runner
 
 
@@ -143,24 +144,19 @@ def compare_files(
 
 
 def _outputs(file: bytes, samples: list[dict[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[np.float64]]:
+    """Each output over all samples, [samples, ...], by name."""
     runner = Runner(file)
-    found: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in runner.output_names}
-    for sample in samples:
-        outputs = runner(**runner.quantized(sample))
-        by_name = outputs if isinstance(outputs, dict) else {runner.output_names[0]: outputs}
-        for name, value in runner.dequantized(by_name).items():
-            found[name].append(value)
-    return {name: np.stack(values).astype(np.float64) for name, values in found.items()}
+    results = [runner.dequantized(runner.outputs(**runner.quantized(sample))) for sample in samples]
+    return {name: np.stack([each[name] for each in results]).astype(np.float64) for name in runner.output_names}
 
 
 def _output_error(name: str, wanted: npt.NDArray[np.float64], given: npt.NDArray[np.float64]) -> OutputError:
     error = np.abs(wanted - given)
-    noise = float(np.sum(error**2))
     return OutputError(
         name=name,
         max_abs_error=float(error.max(initial=0.0)),
         mean_abs_error=float(error.mean()),
         largest=float(np.abs(wanted).max(initial=0.0)),
-        signal_to_noise=10 * math.log10(max(float(np.sum(wanted**2)), 1e-300) / noise) if noise else math.inf,
+        signal_to_noise=signal_to_noise(wanted, given),
         argmax_agreement=float(np.mean(wanted.argmax(-1) == given.argmax(-1))) if wanted.shape[-1] > 1 else None,
     )

@@ -1,5 +1,6 @@
 """Compares outputs, by name, with one tolerance and one rule for NaN."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,8 +15,29 @@ float32 keeps 7 digits; sums in another order, and the runtime's own tanh and si
 """
 
 
+def difference(expected: npt.NDArray, actual: npt.NDArray) -> tuple[float, float]:
+    """The largest absolute difference between two arrays of one shape, and the largest absolute value expected.
+
+    Equal entries differ by 0 even where both are infinite or NaN; NaN in one place only is an infinite difference. The
+    largest value is that of the finite entries, and 0 if there is none.
+    """
+    wanted, given = expected.astype(np.float64), actual.astype(np.float64)
+    same = (wanted == given) | (np.isnan(wanted) & np.isnan(given))
+    with np.errstate(invalid="ignore"):
+        distances = np.where(same, 0.0, np.nan_to_num(np.abs(wanted - given), nan=np.inf))
+    return float(distances.max(initial=0.0)), float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0))
+
+
 def compare(expected: Mapping[str, npt.NDArray], actual: Mapping[str, npt.NDArray], *, call: int = 1) -> float:
-    """Largest absolute difference between two sets of outputs by name.
+    """Compares two sets of outputs by name.
+
+    Args:
+        expected: the outputs of the source.
+        actual: those of the file.
+        call: the number of the call, for the message.
+
+    Returns:
+        The largest absolute difference.
 
     Raises:
         ParityError: if names or shapes differ, or a difference is above the tolerance; the message has the numbers.
@@ -30,14 +52,8 @@ def compare(expected: Mapping[str, npt.NDArray], actual: Mapping[str, npt.NDArra
                 f"call {call}: output {name!r} has shape {list(wanted.shape)}, the file {list(actual[name].shape)}"
             )
             raise ParityError(message, max_abs_error=np.inf, tolerance=TOLERANCE)
-        # Equal entries differ by 0 even where both are infinite; NaN in one place only is an infinite difference.
-        wanted64, actual64 = wanted.astype(np.float64), actual[name].astype(np.float64)
-        same = (wanted64 == actual64) | (np.isnan(wanted64) & np.isnan(actual64))
-        with np.errstate(invalid="ignore"):
-            difference = np.where(same, 0.0, np.nan_to_num(np.abs(wanted64 - actual64), nan=np.inf))
-        error = float(difference.max(initial=0.0))
-        finite = np.abs(wanted64[np.isfinite(wanted64)])
-        tolerance = TOLERANCE * max(1.0, float(finite.max(initial=0.0)))
+        error, size = difference(wanted, actual[name])
+        tolerance = TOLERANCE * max(1.0, size)
         if error > tolerance:
             raise ParityError(
                 f"call {call}: output {name!r} differs from the source by {error:.3g}, and {tolerance:.3g} is allowed "
@@ -48,3 +64,10 @@ def compare(expected: Mapping[str, npt.NDArray], actual: Mapping[str, npt.NDArra
             )
         largest = max(largest, error)
     return largest
+
+
+def signal_to_noise(expected: npt.NDArray, actual: npt.NDArray) -> float:
+    """The power of an array against that of another one's distance from it, in decibels; infinite without distance."""
+    wanted = expected.astype(np.float64)
+    noise = float(np.sum((wanted - actual) ** 2))
+    return 10 * math.log10(max(float(np.sum(wanted**2)), 1e-300) / noise) if noise else math.inf

@@ -24,6 +24,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.options import CpuKernelMode, CpuOptions, Options
 
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.runtime.signature import signature
 from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.weights.operands import ABSENT
 
@@ -72,8 +73,9 @@ class CompiledInterpreter:
         self._model = CompiledModel.from_buffer(self._data, environment=_environment(), options=options)
         signatures = self._model.get_signature_list()
         self._key = next(iter(signatures))
-        self._inputs = _numbered(signatures[self._key]["inputs"], _by_name(self._described, "input"))
-        self._outputs = _numbered(signatures[self._key]["outputs"], _by_name(self._described, "output"))
+        inputs, outputs = signature(self._described)
+        self._inputs = _numbered(signatures[self._key]["inputs"], inputs)
+        self._outputs = _numbered(signatures[self._key]["outputs"], outputs)
         self._output_names = signatures[self._key]["outputs"]
         self.allocate_tensors()
         # The first write of a process prints lines, which are to come now.
@@ -135,14 +137,6 @@ def _environment() -> Environment:
     # It prints lines when it is destroyed, which otherwise happens as Python exits.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(environment.capsule))
     return environment
-
-
-def _by_name(interpreter: Interpreter, kind: str) -> dict[str, dict[str, Any]]:
-    """Details of inputs or outputs by the names that the first signature has for them, or else those of tensors."""
-    signatures = interpreter.get_signature_list()
-    if signatures:
-        return getattr(interpreter.get_signature_runner(next(iter(signatures))), f"get_{kind}_details")()
-    return {details["name"]: details for details in getattr(interpreter, f"get_{kind}_details")()}
 
 
 def _numbered(names: Sequence[str], details: Mapping[str, dict[str, Any]]) -> dict[int, tuple[int, np.dtype[Any]]]:

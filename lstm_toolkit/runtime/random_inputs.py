@@ -10,6 +10,14 @@ import numpy.typing as npt
 from lstm_toolkit.errors import ConversionError
 
 
+def random_array(
+    random: np.random.Generator, shape: Sequence[int], dtype: np.dtype[Any], *, low: int = 0, high: int = 2
+) -> npt.NDArray[Any]:
+    """Draws an array: floats from the standard normal distribution, anything else from `low` to `high` - 1."""
+    drawn = random.standard_normal(shape) if dtype.kind == "f" else random.integers(low, high, shape)
+    return drawn.astype(dtype)
+
+
 @dataclasses.dataclass(frozen=True)
 class RandomInputs:
     """Which random inputs suit a model.
@@ -61,13 +69,12 @@ class RandomInputs:
     def _one(
         self, random: np.random.Generator, shape: Sequence[int], dtype: np.dtype[Any], tokens: bool
     ) -> npt.NDArray[Any]:
-        if dtype.kind in "iu" or tokens:
-            return random.integers(int(self.padded), max(self.integer_bound, 2), shape).astype(dtype)
-        if dtype.kind == "f":
-            return random.standard_normal(shape).astype(dtype)
-        if dtype.kind == "b":
+        if dtype.kind == "b" and not tokens:
             return np.ones(shape, dtype) if self.padded else random.random(shape) < 0.5
-        raise ConversionError(f"inputs of type {dtype} cannot be drawn at random; pass verify=False")
+        if dtype.kind not in "fiu" and not tokens:
+            raise ConversionError(f"inputs of type {dtype} cannot be drawn at random; pass verify=False")
+        low, high = int(self.padded), max(self.integer_bound, 2)
+        return random_array(random, shape, np.dtype(np.int64) if tokens else dtype, low=low, high=high).astype(dtype)
 
     def _pad(self, random: np.random.Generator, batch_major: npt.NDArray[Any], tokens: bool) -> None:
         padding = 0 if tokens or batch_major.dtype.kind in "iub" else self.mask_value

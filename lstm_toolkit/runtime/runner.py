@@ -1,7 +1,6 @@
 """`Runner`: calls a `.tflite` model like a function, on the LiteRT interpreter or on `CompiledModel`."""
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -11,6 +10,7 @@ import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.runtime.signature import signature
 from lstm_toolkit.tflite import files, graph, recurrent
 from lstm_toolkit.weights.operands import STATES
 
@@ -76,7 +76,7 @@ class Runner:
             self._interpreter = _MAKERS[runtime](self._data, num_threads=num_threads, xnnpack=xnnpack)
         except (ValueError, RuntimeError) as error:
             raise InvalidModelError(f"LiteRT cannot run this model: {error}") from error
-        self._inputs, self._outputs = _signature(self._interpreter)
+        self._inputs, self._outputs = signature(self._interpreter)
         self._allocated = {name: tuple(map(int, details["shape"])) for name, details in self._inputs.items()}
 
     @property
@@ -118,13 +118,17 @@ class Runner:
             ValueError: if inputs are missing or unknown, or a shape or dtype does not fit; the message has what was
                 expected and what was given.
         """
+        results = self.outputs(*args, **inputs)
+        return next(iter(results.values())) if len(results) == 1 else results
+
+    def outputs(self, /, *args: npt.ArrayLike, **inputs: npt.ArrayLike) -> dict[str, npt.NDArray[Any]]:
+        """Runs the model once, as a call does, and returns its outputs by name, also where there is only one."""
         values = self._checked(args, inputs)
         self._fit(values)
         for name, value in values.items():
             self._interpreter.set_tensor(self._inputs[name]["index"], value)
         self._interpreter.invoke()
-        results = {name: self._interpreter.get_tensor(details["index"]) for name, details in self._outputs.items()}
-        return next(iter(results.values())) if len(results) == 1 else results
+        return {name: self._interpreter.get_tensor(details["index"]) for name, details in self._outputs.items()}
 
     def bound(self, **inputs: npt.ArrayLike) -> tuple[Callable[[], Any], Callable[[], Any]]:
         """The model on fixed inputs as two functions, for a stopwatch.
@@ -236,13 +240,12 @@ class Runner:
         self._allocated = shapes
 
     def _checked(self, args: tuple[npt.ArrayLike, ...], inputs: dict[str, npt.ArrayLike]) -> dict[str, Any]:
-        expected = list(self._inputs)
         if args:
-            if len(args) > 1 or len(expected) > 1 or inputs:
-                raise ValueError(f"pass the inputs by name: {expected}")
-            inputs = {expected[0]: args[0]}
-        if set(inputs) != set(expected):
-            raise ValueError(f"the model has the inputs {expected}, got {list(inputs)}")
+            if len(args) > 1 or len(self._inputs) > 1 or inputs:
+                raise ValueError(f"pass the inputs by name: {list(self._inputs)}")
+            inputs = {next(iter(self._inputs)): args[0]}
+        if inputs.keys() != self._inputs.keys():
+            raise ValueError(f"the model has the inputs {list(self._inputs)}, got {list(inputs)}")
         return {name: self._converted(name, value) for name, value in inputs.items()}
 
     def _converted(self, name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -272,19 +275,3 @@ def _dequantized(value: npt.NDArray[Any], details: Mapping[str, Any]) -> npt.NDA
     if not scale or value.dtype.kind != "i":
         return value
     return ((value.astype(np.float64) - zero_point) * scale).astype(np.float32)
-
-
-def _signature(interpreter: Interpreter) -> tuple[dict[str, Any], dict[str, Any]]:
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    signatures = interpreter.get_signature_list()
-    if not signatures:
-        return {d["name"]: d for d in inputs}, {d["name"]: d for d in outputs}
-    runner = interpreter.get_signature_runner(next(iter(signatures)))
-    by_name = runner.get_input_details(), runner.get_output_details()
-    ordered = []
-    for details, names in zip((inputs, outputs), by_name, strict=True):
-        place = {d["index"]: number for number, d in enumerate(details)}
-        if all(re.fullmatch(r"output_\d+", name) for name in names):
-            place = {each["index"]: int(name.removeprefix("output_")) for name, each in names.items()}
-        ordered.append(dict(sorted(names.items(), key=lambda item: place[item[1]["index"]])))
-    return ordered[0], ordered[1]

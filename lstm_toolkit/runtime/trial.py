@@ -2,11 +2,7 @@
 
 import dataclasses
 import importlib.util
-import json
-import os
 import re
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,6 +14,11 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.errors import InvalidModelError, LstmToolkitError
+from lstm_toolkit.runtime import trial_worker
+from lstm_toolkit.runtime.compare import difference
+from lstm_toolkit.runtime.random_inputs import random_array
+from lstm_toolkit.runtime.trial_worker import TrialRequest
+from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.files import read_model, text
 from lstm_toolkit.tflite.types import Model, Tensor
@@ -82,73 +83,57 @@ def run_on(
     if runtime == "micro":
         require_micro()
     names = [signature_names(read_model(tflite)) for tflite, _ in files]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        request = {"runtime": runtime, "arena": arena, "names": names, "calls": [len(calls) for _, calls in files]}
-        (folder / "request.json").write_text(json.dumps(request))
-        for number, (tflite, calls) in enumerate(files):
-            (folder / f"{number}.tflite").write_bytes(tflite)
-            arrays: dict[str, Any] = {
-                f"{turn} {place}": call[key]
-                for turn, call in enumerate(calls)
-                for place, key in enumerate(names[number]["inputs"])
-            }
-            np.savez(folder / f"{number}.inputs.npz", **arrays)
-        ends = _serve(folder, len(files), time_limit)
-        return tuple(_read(folder, number, names[number], ends.get(number)) for number in range(len(files)))
-
-
-def _serve(folder: Path, count: int, time_limit: float) -> dict[int, str]:
-    """Starts workers until every file has its answer or has ended one; returns how these ended."""
-    ends: dict[int, str] = {}
-    first = 0
-    while first < count:
-        command = [sys.executable, "-m", f"{__package__}.trial_worker", str(folder), str(first)]
+    trials = []
+    process: WorkerProcess | None = None
+    with tempfile.TemporaryDirectory() as folder:
         try:
-            code = subprocess.run(
-                command,
-                timeout=time_limit * (count - first),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=False,
-                env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-            ).returncode
-            end = f"it ended its process with {_code_name(code)}"
-        except subprocess.TimeoutExpired:
-            end = f"it did not answer in {time_limit:g} seconds"
-        while first < count and (folder / f"{first}.json").exists():
-            first += 1
-        if first < count:
-            ends[first] = end
-            first += 1
-    return ends
+            for number, (tflite, calls) in enumerate(files):
+                if process is None or not process.is_running():
+                    process = WorkerProcess([sys.executable, "-m", trial_worker.__name__])
+                request = _request(Path(folder, str(number)), runtime, tflite, names[number], calls, arena=arena)
+                trials.append(_tried(process, request, time_limit))
+        finally:
+            if process is not None:
+                process.kill()
+    return tuple(trials)
 
 
-def _code_name(code: int) -> str:
-    known = {each.value: each.name for each in signal.Signals}
-    return known.get(-code, f"signal {-code}") if code < 0 else f"code {code}"
+def _request(
+    folder: Path, runtime: str, tflite: bytes, names: dict[str, list[str]], calls: Sequence[Call], *, arena: bool
+) -> TrialRequest:
+    folder.mkdir()
+    (folder / "tflite").write_bytes(tflite)
+    request = TrialRequest(
+        runtime=runtime,
+        tflite=str(folder / "tflite"),
+        input_names=names["inputs"],
+        output_names=names["outputs"],
+        inputs=[str(folder / f"{turn}.inputs.npz") for turn in range(len(calls))],
+        outputs=[str(folder / f"{turn}.outputs.npz") for turn in range(len(calls))],
+        arena=arena,
+    )
+    for path, call in zip(request["inputs"], calls, strict=True):
+        np.savez(path, *(call[name] for name in names["inputs"]))
+    return request
 
 
-def _read(folder: Path, number: int, names: Mapping[str, list[str]], end: str | None) -> Trial:
-    said = _words(folder / f"{number}.said")
-    if end is not None:
-        return Trial("; ".join([*said, end]))
-    answer = json.loads((folder / f"{number}.json").read_text())
-    if answer["error"] is not None:
-        return Trial("; ".join([*said, answer["error"]]))
-    outputs: dict[int, dict[str, Any]] = {}
-    with np.load(folder / f"{number}.outputs.npz") as stored:
-        for key in stored.files:
-            turn, place = map(int, key.split())
-            outputs.setdefault(turn, {})[names["outputs"][place]] = stored[key]
-    return Trial(None, tuple(outputs[turn] for turn in sorted(outputs)), answer["arena_size"])
-
-
-def _words(path: Path) -> list[str]:
-    """The lines in which a runtime says what is wrong."""
-    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    kept = [line.strip() for line in lines if line.strip() and not re.match(r"(INFO|WARNING|[IW]\d{4})\b", line)]
-    return list(dict.fromkeys(kept))[:5]
+def _tried(process: WorkerProcess, request: TrialRequest, time_limit: float) -> Trial:
+    answer: dict[str, Any] = {}
+    try:
+        answer = process.ask(request, time_limit=time_limit)
+        refused = answer["error"]
+    except WorkerEndedError:
+        refused = f"it ended its process with {process.ending()}"
+    except TimeoutError as error:
+        refused = str(error)
+    if refused is not None:
+        said = [line for line in process.said() if not re.match(r"(INFO|WARNING|[IW]\d{4})\b", line)]
+        return Trial("; ".join([*list(dict.fromkeys(said))[:5], refused]))
+    outputs = []
+    for path in request["outputs"]:
+        with np.load(path) as stored:
+            outputs.append(dict(zip(request["output_names"], stored.values(), strict=True)))
+    return Trial(None, tuple(outputs), answer["arena_size"])
 
 
 def signature_names(model: Model) -> dict[str, list[str]]:
@@ -173,22 +158,18 @@ def random_calls(tflite: bytes, *, count: int = 3, seed: int = 0) -> tuple[Call,
     tensors = [model.subgraphs[0].tensors[index] for index in model.subgraphs[0].inputs]
     names = signature_names(model)["inputs"]
     return tuple(
-        {name: _draw(random, tensor) for name, tensor in zip(names, tensors, strict=True)} for _ in range(count)
+        {name: _drawn(random, tensor) for name, tensor in zip(names, tensors, strict=True)} for _ in range(count)
     )
 
 
-def _draw(random: np.random.Generator, tensor: Tensor) -> npt.NDArray[Any]:
+def _drawn(random: np.random.Generator, tensor: Tensor) -> npt.NDArray[Any]:
     if tensor.type not in graph.DTYPES:
         raise InvalidModelError(f"an input is of type {graph.type_name(tensor)}, of which there are no random values")
     dtype = np.dtype(graph.DTYPES[tensor.type])
     shape = tuple(max(int(size), 1) for size in (tensor.shape if tensor.shape is not None else ()))
-    if dtype.kind == "f":
-        return random.normal(size=shape).astype(dtype)
-    scale = tensor.quantization.scale if tensor.quantization is not None else None
-    if scale is not None and len(scale):
-        limits = np.iinfo(dtype)
-        return random.integers(limits.min, limits.max, shape, endpoint=True, dtype=dtype)
-    return np.zeros(shape, dtype)
+    is_quantized = tensor.quantization is not None and graph.listed(tensor.quantization.scale) != []
+    low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max + 1) if is_quantized and dtype.kind in "iu" else (0, 1)
+    return random_array(random, shape, dtype, low=low, high=high)
 
 
 def why_not_on(target: str, tflite: bytes, *, time_limit: float = 20.0) -> str | None:
@@ -217,20 +198,16 @@ def why_not_on(target: str, tflite: bytes, *, time_limit: float = 20.0) -> str |
     is_integer = any(tensor.type in integers for subgraph in model.subgraphs for tensor in subgraph.tensors)
     for turn, (want, got) in enumerate(zip(wanted.outputs, given.outputs, strict=True), start=1):
         for name, array in want.items():
-            reason = _difference(array, got[name], INTEGER_TOLERANCE if is_integer else FLOAT_TOLERANCE)
+            reason = _why_different(array, got[name], INTEGER_TOLERANCE if is_integer else FLOAT_TOLERANCE)
             if reason:
                 return f"output {name!r} of call {turn} in a row {reason}"
     return None
 
 
-def _difference(wanted: npt.NDArray[Any], given: npt.NDArray[Any], tolerance: float) -> str | None:
+def _why_different(wanted: npt.NDArray[Any], given: npt.NDArray[Any], tolerance: float) -> str | None:
     if wanted.shape != given.shape:
         return f"has shape {list(given.shape)} and not {list(wanted.shape)}"
-    first, second = wanted.astype(np.float64), given.astype(np.float64)
-    same = (first == second) | (np.isnan(first) & np.isnan(second))
-    if (np.isfinite(first) & ~np.isfinite(second)).any():
+    if (np.isfinite(wanted) & ~np.isfinite(given)).any():
         return "is not finite, and it is on the LiteRT interpreter"
-    with np.errstate(invalid="ignore"):
-        error = np.where(same, 0.0, np.nan_to_num(np.abs(first - second), nan=np.inf)).max(initial=0.0)
-    largest = np.abs(first[np.isfinite(first)]).max(initial=1.0)
-    return f"differs from the LiteRT interpreter's by {error:.3g}" if error > tolerance * largest else None
+    error, size = difference(wanted, given)
+    return f"differs from the LiteRT interpreter's by {error:.3g}" if error > tolerance * max(1.0, size) else None

@@ -1,22 +1,46 @@
-"""Runs files on a runtime that may crash, in a process of its own: `python -m lstm_toolkit.runtime.trial_worker F N`.
-
-The folder holds `request.json` with the runtime and, for each file, the names of its inputs and outputs in its order;
-and for each number N from FIRST on `N.tflite` and `N.inputs.npz`, with the arrays `CALL INPUT`. The worker writes what
-the runtime says to `N.said`, the results to `N.outputs.npz`, and last `N.json` with what stopped it, if anything did.
-"""
+"""Runs files on a runtime that may crash, in a process of its own: `python -m lstm_toolkit.runtime.trial_worker`."""
 
 import importlib
-import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
+from lstm_toolkit.runtime.worker import serve
+
 Arrays = list[npt.NDArray[Any]]
+
+
+class TrialRequest(TypedDict):
+    """A file to run.
+
+    Attributes:
+        runtime: of `trial.RUNTIMES`.
+        tflite: path of the file.
+        input_names, output_names: of the file, in its order.
+        inputs: for each call the path of an `.npz` file with the inputs in the order of the file.
+        outputs: for each call the path of the `.npz` file that the outputs are to be written to.
+        arena: whether to look for the smallest arena of TensorFlow Lite Micro.
+    """
+
+    runtime: str
+    tflite: str
+    input_names: list[str]
+    output_names: list[str]
+    inputs: list[str]
+    outputs: list[str]
+    arena: bool
+
+
+class TrialAnswer(TypedDict):
+    """What stopped the runtime, if anything did, and the size of the smallest arena, if it was asked for."""
+
+    error: str | None
+    arena_size: int | None
+
 
 AMPLE_ARENA = 1 << 28
 """Bytes; memory that is never written costs nothing."""
@@ -30,34 +54,34 @@ def _interpreter(data: bytes, arena_size: int) -> Any:
     return importlib.import_module("tflite_micro").runtime.Interpreter.from_bytes(data, arena_size=arena_size)
 
 
-def _micro(data: bytes, names: dict[str, list[str]]) -> Callable[[Arrays], Arrays]:
+def _micro(data: bytes, request: TrialRequest) -> Callable[[Arrays], Arrays]:
     interpreter = _interpreter(data, AMPLE_ARENA)
 
     def call(arrays: Arrays) -> Arrays:
         for place, array in enumerate(arrays):
             interpreter.set_input(array, place)
         interpreter.invoke()
-        return [np.array(interpreter.get_output(place)) for place in range(len(names["outputs"]))]
+        return [np.array(interpreter.get_output(place)) for place in range(len(request["output_names"]))]
 
     return call
 
 
-def _litert(data: bytes, names: dict[str, list[str]], **options: Any) -> Callable[[Arrays], Arrays]:
+def _litert(data: bytes, request: TrialRequest, **options: Any) -> Callable[[Arrays], Arrays]:
     from lstm_toolkit.runtime.runner import Runner
 
     runner = Runner(data, **options)
 
     def call(arrays: Arrays) -> Arrays:
-        results = runner(**dict(zip(names["inputs"], arrays, strict=True)))
-        return [results[name] for name in names["outputs"]] if isinstance(results, dict) else [results]
+        results = runner.outputs(**dict(zip(request["input_names"], arrays, strict=True)))
+        return [results[name] for name in request["output_names"]]
 
     return call
 
 
-_RUNTIMES: dict[str, Callable[[bytes, dict[str, list[str]]], Callable[[Arrays], Arrays]]] = {
+_RUNTIMES: dict[str, Callable[[bytes, TrialRequest], Callable[[Arrays], Arrays]]] = {
     "litert": _litert,
-    "litert without XNNPACK": lambda data, names: _litert(data, names, xnnpack=False),
-    "compiled": lambda data, names: _litert(data, names, runtime="compiled"),
+    "litert without XNNPACK": lambda data, request: _litert(data, request, xnnpack=False),
+    "compiled": lambda data, request: _litert(data, request, runtime="compiled"),
     "micro": _micro,
 }
 
@@ -88,33 +112,18 @@ def _smallest_arena(data: bytes) -> int:
     return enough
 
 
-def _serve(folder: Path, number: int, request: dict[str, Any]) -> dict[str, Any]:
-    data, names = (folder / f"{number}.tflite").read_bytes(), request["names"][number]
+def _answer(request: TrialRequest, _: Callable[[int], Any]) -> TrialAnswer:
+    data = Path(request["tflite"]).read_bytes()
     try:
-        call = _RUNTIMES[request["runtime"]](data, names)
-        results: dict[str, Any] = {}
-        with np.load(folder / f"{number}.inputs.npz") as stored:
-            for turn in range(request["calls"][number]):
-                arrays = [stored[f"{turn} {place}"] for place in range(len(names["inputs"]))]
-                for place, array in enumerate(call(arrays)):
-                    results[f"{turn} {place}"] = array
-        np.savez(folder / f"{number}.outputs.npz", **results)
+        call = _RUNTIMES[request["runtime"]](data, request)
+        for inputs, outputs in zip(request["inputs"], request["outputs"], strict=True):
+            with np.load(inputs) as stored:
+                arrays = list(stored.values())
+            np.savez(outputs, *call(arrays))
         return {"error": None, "arena_size": _smallest_arena(data) if request["arena"] else None}
     except Exception as error:  # whatever the runtime raises is its answer
-        return {"error": str(error) or type(error).__name__}
-
-
-def main(folder: Path, first: int) -> None:
-    request = json.loads((folder / "request.json").read_text())
-    for number in range(first, len(request["names"])):
-        said = os.open(folder / f"{number}.said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for stream in (1, 2):
-            os.dup2(said, stream)
-        os.close(said)
-        answer = _serve(folder, number, request)
-        (folder / f"{number}.part").write_text(json.dumps(answer))
-        (folder / f"{number}.part").rename(folder / f"{number}.json")
+        return {"error": str(error) or type(error).__name__, "arena_size": None}
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    serve(_answer)

@@ -99,6 +99,10 @@ class WorkerProcess:
                 return answer
             progress(answer["done"])
 
+    def is_running(self) -> bool:
+        """Whether the process has not ended yet."""
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """Ends the process at once."""
         self._process.kill()
