@@ -1,12 +1,14 @@
-"""The marks of `plot_gates`: heat maps, bars, lines, bands and words in one pair of axes whose unit is the inch."""
+"""The marks of all pictures of gates: heat maps, bars, lines, bands and words in axes whose unit is the inch."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
+from matplotlib.transforms import Affine2D
 
 from lstm_toolkit.gate_pictures.layout import LETTERS, Array
 
@@ -26,51 +28,60 @@ NEUTRAL = "#777777"
 COLORMAP = "Greys"
 FADED = 0.16
 
-WIDTH = 9.0
+
+def largest(arrays: Iterable[Array]) -> float:
+    """The largest absolute value of the finite numbers; 1 where all are zero."""
+    return max((float(np.abs(each[np.isfinite(each)]).max(initial=0.0)) for each in arrays), default=0.0) or 1.0
 
 
-class GateCanvas:
-    """What marks are drawn on.
+class Canvas:
+    """What marks are drawn on: axes that fill a figure.
 
-    Attributes:
-        axes: to draw into, in inches.
+    Args:
+        figure: to draw into; it gets the size.
+        size: width and height in inches.
         gate: the gate that is followed while the others fade, or None.
-        limit: largest absolute value of a number.
-        mirrored: whether the packed arrays stand on the right.
+        limit: this number is black, and white where it is negative.
     """
 
-    axes: Axes
-    gate: str | None
-    limit: float
-    mirrored: bool = False
+    def __init__(self, figure: Figure, size: tuple[float, float], *, gate: str | None, limit: float) -> None:
+        figure.set_size_inches(*size)
+        self.axes = figure.add_axes((0, 0, 1, 1), gid="gates", xlim=(0, size[0]), ylim=(0, size[1]))
+        self.axes.set_axis_off()
+        self.width, self.gate, self.limit = size[0], gate, limit
+        self.mirror(False)
 
-    def _box(self, left: float, right: float, bottom: float, top: float) -> Box:
-        a, b = sorted((self._x(left), self._x(right)))
-        return a, b, bottom, top
+    def mirror(self, mirrored: bool) -> None:
+        """Exchanges left and right of the marks that follow. Words and numbers stay as one reads them."""
+        self.mirrored = mirrored
+        turn = Affine2D().scale(-1, 1).translate(self.width, 0) if mirrored else Affine2D()
+        self._side: dict[str, Any] = {"transform": turn + self.axes.transData}
 
-    def _alpha(self, gate: str | None) -> float:
-        """How opaque the marks of a gate are; None for what belongs to no gate."""
-        return 1.0 if gate is None or self.gate in (None, gate) else FADED
+    def parts(self, box: Box, shares: Sequence[float], *, axis: int) -> list[Box]:
+        """Cuts a box along an axis of its numbers: 0 from top to bottom, 1 from left to right, as one sees it."""
+        cuts = map(sorted, itertools.pairwise(self._cuts(box, shares, axis)))
+        return [(*box[:2], low, high) if axis == 0 else (low, high, *box[2:]) for low, high in cuts]
 
-    def _x(self, x: float) -> float:
-        """From the side on which the packed arrays are to from the left."""
-        return WIDTH - x if self.mirrored else x
-
-    def _text(self, x: float, y: float, text: str, gate: str | None = None, **kwargs: Any) -> None:
-        alpha = 1.0 if gate is None or self.gate in (None, gate) else 0.55
-        self.axes.text(
-            x,
-            y,
-            text,
-            **{"fontsize": 7.5, "color": "black", "alpha": alpha, "parse_math": False, "zorder": 6, **kwargs},
-        )
-
-    def _image(self, values: Array, box: Box, gid: str, gate: str | None = None) -> None:
-        """Draws a heat map."""
+    def _cuts(self, box: Box, shares: Sequence[float], axis: int) -> list[float]:
         left, right, bottom, top = box
+        start, stop = (top, bottom) if axis == 0 else (right, left) if self.mirrored else (left, right)
+        whole = sum(shares) or 1
+        return [start + (stop - start) * share / whole for share in itertools.accumulate(shares, initial=0)]
+
+    def words(self, x: float, y: float, text: str, gate: str | None = None, **kwargs: Any) -> None:
+        """Writes text, by default to the right of a point; the words of a gate that is not followed fade a little."""
+        style = {"fontsize": 7.5, "color": "black", "ha": "left", "parse_math": False, "zorder": 6, **kwargs}
+        if self.mirrored:
+            style["ha"] = {"left": "right", "right": "left"}.get(style["ha"], style["ha"])
+        self.axes.text(x, y, text, alpha=1.0 if self._alpha(gate) == 1 else 0.55, **self._side, **style)
+
+    def heat_map(self, values: Array, box: Box, gid: str, gate: str | None = None) -> None:
+        """Draws numbers, [rows, columns] or [columns], that belong to one gate or to several."""
+        left, right = sorted(self.width - x if self.mirrored else x for x in box[:2])
         self.axes.imshow(
             np.atleast_2d(values),
-            extent=box,
+            aspect="auto",
+            extent=(left, right, *box[2:]),
             cmap=COLORMAP,
             vmin=-self.limit,
             vmax=self.limit,
@@ -80,66 +91,73 @@ class GateCanvas:
             gid=gid,
         )
         self._veil(gate, box)
-        self.axes.add_artist(
-            Rectangle(
-                (left, bottom), right - left, top - bottom, fill=False, edgecolor="#333333", linewidth=0.5, zorder=5
-            )
+        self._rectangle(box, fill=False, edgecolor="#333333", linewidth=0.5, zorder=5)
+
+    def gates(self, gates: Sequence[str], box: Box, *, axis: int, bars: tuple[float, float]) -> None:
+        """Puts a bar beside the part of each gate in a heat map; `bars` is from where to where, across the axis."""
+        for gate, part in zip(gates, self.parts(box, [1] * len(gates), axis=axis), strict=True):
+            self._veil(gate, part)
+            self.bar(gate, (*bars, *part[2:]) if axis == 0 else (*part[:2], *bars))
+
+    def bar(self, gate: str, box: Box) -> None:
+        """Says by colour, hatch and letter whose numbers stand beside it."""
+        left, right, bottom, top = box
+        look = {"facecolor": COLORS[gate], "edgecolor": "white", "hatch": HATCHES[gate], "linewidth": 0.6}
+        self._rectangle(box, alpha=self._alpha(gate), zorder=5, gid=f"gate:{gate}", **look)
+        label = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+        middle = ((left + right) / 2, (bottom + top) / 2 - 0.005)
+        self.words(*middle, LETTERS[gate], gate, ha="center", va="center", weight="bold", fontsize=7, bbox=label)
+
+    def absent(self, box: Box) -> None:
+        """Draws the place of numbers that are not there."""
+        self._rectangle(box, fill=False, edgecolor=NEUTRAL, linestyle=":")
+
+    def border(self, box: Box, shares: Sequence[float], *, axis: int) -> None:
+        """Draws white lines between the parts of a heat map."""
+        for at in self._cuts(box, shares, axis)[1:-1]:
+            ends = (box[:2], (at, at)) if axis == 0 else ((at, at), box[2:])
+            self.axes.plot(*ends, color="white", linewidth=1.2, zorder=5, **self._side)
+
+    def ring(self, box: Box) -> None:
+        """Marks a number: white inside black is seen on every grey."""
+        for color, width in (("black", 4.5), ("white", 1.5)):
+            self._rectangle(box, fill=False, edgecolor=color, linewidth=width, zorder=5.5, gid="ring")
+
+    def line(self, points: Sequence[tuple[float, float]], gate: str) -> None:
+        """Follows a gate from point to point."""
+        look = {"color": COLORS[gate], "linestyle": LINES[gate], "linewidth": 2.6 if self.gate == gate else 1.7}
+        xs, ys = zip(*points, strict=True)
+        self.axes.plot(xs, ys, alpha=self._alpha(gate), zorder=2, gid=f"line:{gate}", **look, **self._side)
+
+    def ribbon(self, start: tuple[float, float, float], end: tuple[float, float, float], gate: str | None) -> None:
+        """Joins two upright edges, each (x, bottom, top), by a band."""
+        (x0, low0, high0), (x1, low1, high1) = start, end
+        middle, curve = (x0 + x1) / 2, [Path.CURVE4] * 3
+
+        def across(y0: float, y1: float) -> list[tuple[float, float]]:
+            return [(x0, y0), (middle, y0), (middle, y1), (x1, y1)]
+
+        codes = [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY]
+        band = Path([*across(high0, high1), *across(low0, low1)[::-1], (x0, high0)], codes)
+        spine = Path(across((low0 + high0) / 2, (low1 + high1) / 2), codes[:4])
+        color, style, alpha = COLORS[gate] if gate else NEUTRAL, LINES[gate] if gate else "-", self._alpha(gate)
+        marks = (
+            PathPatch(band, facecolor=color, edgecolor="none", alpha=0.38 * alpha, gid=f"band:{gate}"),
+            PathPatch(spine, fill=False, edgecolor=color, linestyle=style, linewidth=1.4, alpha=alpha),
         )
+        for mark in marks:
+            mark.set(zorder=1, **self._side)
+            self.axes.add_artist(mark)
+
+    def _alpha(self, gate: str | None) -> float:
+        """How opaque the marks of a gate are; None for what belongs to no gate."""
+        return 1.0 if gate is None or self.gate in (None, gate) else FADED
 
     def _veil(self, gate: str | None, box: Box) -> None:
         """Pales the numbers of a gate that is not followed."""
-        left, right, bottom, top = box
         if self._alpha(gate) < 1:
-            self.axes.add_artist(
-                Rectangle((left, bottom), right - left, top - bottom, facecolor="white", alpha=0.75, zorder=4.5)
-            )
+            self._rectangle(box, facecolor="white", alpha=0.75, zorder=4.5)
 
-    def _bar(self, gate: str, box: Box) -> None:
-        """Says by colour, hatch and letter whose numbers stand beside it."""
+    def _rectangle(self, box: Box, **look: Any) -> None:
         left, right, bottom, top = box
-        patch = Rectangle(
-            (left, bottom),
-            right - left,
-            top - bottom,
-            facecolor=COLORS[gate],
-            edgecolor="white",
-            hatch=HATCHES[gate],
-            linewidth=0.6,
-            alpha=self._alpha(gate),
-            zorder=5,
-            gid=f"gate:{gate}",
-        )
-        self.axes.add_artist(patch)
-        label = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        middle = ((left + right) / 2, (bottom + top) / 2 - 0.005)
-        self._text(*middle, LETTERS[gate], gate, ha="center", va="center", weight="bold", fontsize=7, bbox=label)
-
-    def _line(self, points: Sequence[tuple[float, float]], gate: str | None) -> None:
-        xs, ys = zip(*points, strict=True)
-        color, style = (COLORS[gate], LINES[gate]) if gate else (NEUTRAL, "-")
-        width = 2.6 if self.gate == gate and gate else 1.7
-        self.axes.plot(
-            xs, ys, color=color, linestyle=style, linewidth=width, alpha=self._alpha(gate), zorder=2, gid=f"line:{gate}"
-        )
-
-    def _ribbon(self, start: tuple[float, float, float], end: tuple[float, float, float], gate: str | None) -> None:
-        """Joins two upright edges, each (x, bottom, top), by a band."""
-        (x0, low0, high0), (x1, low1, high1) = start, end
-        middle = (x0 + x1) / 2
-        vertices = [(x0, high0), (middle, high0), (middle, high1), (x1, high1)]
-        vertices += [(x1, low1), (middle, low1), (middle, low0), (x0, low0), (x0, high0)]
-        curve = [Path.CURVE4] * 3
-        path = Path(vertices, [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY])
-        color = COLORS[gate] if gate else NEUTRAL
-        alpha = 0.38 * self._alpha(gate)
-        self.axes.add_artist(
-            PathPatch(path, facecolor=color, edgecolor="none", alpha=alpha, zorder=1, gid=f"band:{gate}")
-        )
-        center0, center1 = (low0 + high0) / 2, (low1 + high1) / 2
-        spine = Path([(x0, center0), (middle, center0), (middle, center1), (x1, center1)], [Path.MOVETO, *curve])
-        style = LINES[gate] if gate else "-"
-        self.axes.add_artist(
-            PathPatch(
-                spine, fill=False, edgecolor=color, linestyle=style, alpha=self._alpha(gate), linewidth=1.4, zorder=1
-            )
-        )
+        self.axes.add_artist(Rectangle((left, bottom), right - left, top - bottom, **look, **self._side))

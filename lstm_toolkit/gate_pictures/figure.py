@@ -11,13 +11,12 @@ import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lstm_toolkit.gate_pictures.canvas import WIDTH
 from lstm_toolkit.gate_pictures.drawing import GateDrawing
 from lstm_toolkit.gate_pictures.layout import LETTERS, GateLayout, gate_layout
 
 
 class GateFigure(Figure):
-    """The figure that `plot_gates` returns.
+    """What `plot_gates` returns: a figure of matplotlib.
 
     It shows itself in a notebook once, as an image with its text; printed, it is the table of its layout. Files that
     `savefig` writes carry title and text.
@@ -29,6 +28,10 @@ class GateFigure(Figure):
 
     layouts: tuple[GateLayout, ...]
     alt: str
+
+    def __init__(self, layouts: Sequence[GateLayout], alt: str) -> None:
+        super().__init__(facecolor="white")
+        self.layouts, self.alt = tuple(layouts), alt
 
     def savefig(self, fname: Any, **kwargs: Any) -> None:
         """As matplotlib's; `metadata` starts with what the figure shows."""
@@ -46,15 +49,19 @@ class GateFigure(Figure):
         """What the weights are of."""
         return "; ".join(dict.fromkeys(layout.title for layout in self.layouts))
 
-    def _repr_html_(self) -> str:
-        drawn, data = io.BytesIO(), io.BytesIO()
-        self.savefig(drawn, format="png", dpi=160)
-        # A palette makes the picture, and with it the notebook, several times smaller.
-        Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
+    def to_html(self, *, palette: bool = False) -> str:
+        """The figure as an image with its text. A palette makes it several times smaller and takes as long again."""
+        data = io.BytesIO()
+        self.savefig(data, format="png", dpi=160)
+        if palette:
+            drawn, data = data, io.BytesIO()
+            Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
         image = base64.b64encode(data.getvalue()).decode()
-        width = round(100 * self.get_figwidth())
-        style = f"width:{width}px;max-width:100%;height:auto"
+        style = f"width:{round(100 * self.get_figwidth())}px;max-width:100%;height:auto"
         return f'<img alt="{html.escape(self.alt)}" style="{style}" src="data:image/png;base64,{image}">'
+
+    def _repr_html_(self) -> str:
+        return self.to_html(palette=True)
 
     def _ipython_display_(self) -> None:
         # The inline backend would add a second image, which has no text.
@@ -97,9 +104,7 @@ def plot_gates(
         raise ValueError(f"order must be one order or two, got {orders}")
     layouts = tuple(gate_layout(source, order=each, layer=layer, reverse=reverse, node=node) for each in orders)
     chosen = _chosen(gate, layouts[0])
-    figure = GateFigure(figsize=(WIDTH, 1), facecolor="white")
-    figure.layouts = layouts
-    figure.alt = _alt(layouts, chosen)
+    figure = GateFigure(layouts, _alt(layouts, chosen))
     GateDrawing(figure, layouts, chosen).draw()
     return figure
 

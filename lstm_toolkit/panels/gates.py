@@ -1,6 +1,6 @@
 """The panel `explore_gates`: a number of packed weights on its way into the operand slot of the fused op.
 
-It shows what `gate_steps` draws. Needs the extra `codelabs`.
+It shows what `gate_pictures.steps` draws. Needs the extra `codelabs`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ipywidgets
 import numpy as np
 
 from lstm_toolkit.gate_pictures.layout import GateLayout, gate_layout
-from lstm_toolkit.gate_pictures.steps import STEPS, step_svg
+from lstm_toolkit.gate_pictures.steps import STEPS, step_figure
 from lstm_toolkit.weights.frameworks import LINGVO
 from lstm_toolkit.weights.gate_weights import GateWeights
 
@@ -118,7 +118,7 @@ class GatePanel(ipywidgets.VBox):
         gate = None if self.gate.value == ALL_GATES else self.gate.value
         answer = html.escape(str(layout.destination(array, *position)))
         self.answer.value = f'<p role="status" style="font-family:monospace;overflow-wrap:break-word">{answer}</p>'
-        self.picture.value = step_svg(layout, array, self.step.value, position, gate=gate)
+        self.picture.value = step_figure(layout, array, self.step.value, position, gate=gate).to_html()
 
 
 def _dropdown(label: str, options: list[str]) -> ipywidgets.Dropdown:

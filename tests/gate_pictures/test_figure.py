@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 
 import keras
 import matplotlib.image
+import matplotlib.patches
 import matplotlib.text
 import numpy as np
 import pytest
@@ -142,6 +143,26 @@ def test_the_middle_holds_the_transposed_array_by_gate(random):
     np.testing.assert_array_equal(drawn["w_proj:"], cell.theta["w_proj"].T)
 
 
+def letters_beside(figure, extent):
+    """The letters of the bars above or below a heat map, from left to right."""
+    left, right, bottom, top = figure.axes[0].transData.transform(np.reshape(extent, (2, 2)).T).T.ravel()
+    near = figure.dpi / 4
+    bars = [
+        patch.get_window_extent()
+        for patch in figure.findobj(matplotlib.patches.Rectangle)
+        if (patch.get_gid() or "").startswith("gate:")
+    ]
+    bars = [
+        bar for bar in bars if left < (bar.x0 + bar.x1) / 2 < right and bottom - near < bar.y0 < bar.y1 < top + near
+    ]
+    texts = [text for text in figure.findobj(matplotlib.text.Text) if text.get_text() in ("i", "f", "c", "o")]
+    figure.draw_without_rendering()
+    middles = [(text.get_window_extent(), text.get_text()) for text in texts]
+    return "".join(
+        letter for bar in sorted(bars, key=lambda bar: bar.x0) for box, letter in middles if bar.fully_overlaps(box)
+    )
+
+
 def test_two_orders_beside_the_same_slots(random):
     weights = GateWeights.from_keras(keras_arrays(random))
     figure = plot_gates(weights, order=("keras", "lingvo"))
@@ -152,8 +173,30 @@ def test_two_orders_beside_the_same_slots(random):
     left = {artist.get_gid(): artist.get_extent() for artist in figure.axes[0].images}
     assert left["packed:kernel"][1] < left["slot:input_to_cell_weights"][0]
     assert left["slot:input_to_cell_weights"][1] < left["packed:wm"][0]
+    for name, order in (("kernel", "ifco"), ("wm", "cifo")):
+        assert letters_beside(figure, left[f"packed:{name}"]) == order
     coupled = plot_gates(Cell(random, coupled=True), order=["keras", "lingvo"])
     assert {"Keras: f, c, o", "Lingvo: c, f, o"} <= set(words(coupled))
+
+
+def test_a_joint_array_has_a_border_between_input_and_output_on_both_sides(random):
+    """A white line through `wm`, and one through each gate of its transposed array: 3 of its 7 columns are input."""
+    for order in ("lingvo", ("keras", "lingvo")):
+        figure = plot_gates(everything(random), order=order)
+        (axes,) = figure.axes
+        to_inches = axes.transData.inverted()
+        white = [
+            to_inches.transform(line.get_transform().transform(line.get_xydata())).mean(axis=0)
+            for line in axes.lines
+            if line.get_color() == "white"
+        ]
+        boxes = {artist.get_gid(): artist.get_extent() for artist in axes.images}
+        left, right, bottom, top = boxes["packed:wm"]
+        expected = [((left + right) / 2, top - (top - bottom) * INPUTS / (INPUTS + 4))]
+        for gate in ("cell", "input", "forget", "output"):
+            left, right, bottom, top = boxes[f"split:wm:{gate}"]
+            expected.append((left + (right - left) * INPUTS / (INPUTS + 4), (bottom + top) / 2))
+        np.testing.assert_allclose(sorted(map(tuple, white)), sorted(expected))
 
 
 def test_gates_differ_by_color_hatch_and_line():

@@ -2,10 +2,9 @@
 
 import base64
 import dataclasses
-import html
+import html.parser
 import io
 import re
-import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from PIL import Image
 
 from lstm_toolkit import GateWeights
 from lstm_toolkit.gate_pictures.layout import gate_layout
-from lstm_toolkit.gate_pictures.steps import STEPS, step_svg, tiles
+from lstm_toolkit.gate_pictures.steps import STEPS, step_figure, tiles
 from tests.gate_pictures.test_layout import Cell, keras_arrays, torch_state
 
 pytest.importorskip("ipywidgets", reason="comes with the extra codelabs")
@@ -21,7 +20,18 @@ import ipywidgets
 
 from lstm_toolkit.panels.gates import ALL_GATES, GatePanel, explore_gates
 
-SVG = "{http://www.w3.org/2000/svg}"
+
+class ImagePage(html.parser.HTMLParser):
+    """The images of a piece of HTML."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.images = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        assert tag == "img"
+        self.images.append(dict(attributes))
 
 
 def test_one_number_keeps_its_value_from_step_to_step(random):
@@ -59,25 +69,61 @@ def test_steps_are_transposed_cut_and_ordered_by_operand(random):
     assert rows.label == "weight_hh_l0 [20, 5]: nothing to transpose"
 
 
+def images(figure):
+    (axes,) = figure.axes
+    return [np.asarray(artist.get_array()) for artist in axes.images]
+
+
 def test_the_picture_is_drawn_of_the_numbers(random):
     values = keras_arrays(random)
-    root = ET.fromstring(step_svg(gate_layout(GateWeights.from_keras(values)), "kernel", STEPS[0], (0, 0)))
-    (image,) = root.findall(f"{SVG}image")
-    data = base64.b64decode(image.get("href").removeprefix("data:image/png;base64,"))
-    grey = np.asarray(Image.open(io.BytesIO(data)), np.float32)
-    limit = np.abs(values[0]).max()
-    np.testing.assert_allclose((127.5 - grey) / 127.5 * limit, values[0], atol=limit / 100)
-    assert root.get("role") == "img"
-    assert root.get("aria-label") == root.find(f"{SVG}title").text
-    assert "kernel [3, 20]" in root.get("aria-label")
+    figure = step_figure(gate_layout(GateWeights.from_keras(values)), "kernel", STEPS[0], (0, 0))
+    (drawn,) = images(figure)
+    np.testing.assert_array_equal(drawn, values[0])
+    page = ImagePage(figure.to_html())
+    assert page.images[0]["alt"] == figure.alt
+    assert "kernel [3, 20]" in figure.alt
+    with Image.open(io.BytesIO(base64.b64decode(page.images[0]["src"].removeprefix("data:image/png;base64,")))) as png:
+        assert png.size[0] == 1216
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_marks_stand_where_the_numbers_are(random, step):
+    """The ring is around the number that is followed, and each bar beside the numbers of its gate."""
+    cell = Cell(random, coupled=True)
+    layout = gate_layout(cell)
+    for position in ((0, 0), (2, 7), (7, 14)):
+        figure = step_figure(layout, "wm", step, position)
+        (axes,) = figure.axes
+        rings = [artist for artist in axes.patches if artist.get_gid() == "ring"]
+        x, y = np.mean([artist.get_bbox().intervalx for artist in rings]), rings[0].get_bbox().intervaly.mean()
+        (image,) = (each for each in axes.images if inside(each.get_extent(), x, y))
+        left, right, bottom, top = image.get_extent()
+        rows, columns = image.get_array().shape
+        row, column = int((top - y) / (top - bottom) * rows), int((x - left) / (right - left) * columns)
+        assert image.get_array()[row, column] == cell.theta["wm"][position]
+        gate = f"gate:{layout.destination('wm', *position).gate}"
+        bars = [patch.get_bbox() for patch in axes.patches if patch.get_gid() == gate]
+        assert any(bar.containsx(x) or bar.containsy(y) for bar in bars)
+
+
+def inside(box, x, y):
+    left, right, bottom, top = box
+    return left < x < right and bottom < y < top
+
+
+def test_a_chosen_gate_stands_out(random):
+    figure = step_figure(gate_layout(Cell(random)), "wm", STEPS[3], (0, 0), gate="forget")
+    bars = {patch.get_gid(): patch.get_alpha() for patch in figure.axes[0].patches if patch.get_alpha() is not None}
+    assert bars["gate:forget"] == 1
+    assert max(bars["gate:input"], bars["gate:cell"], bars["gate:output"]) < 0.3
 
 
 def test_numbers_that_are_not_finite_and_large_layers_are_drawn():
     arrays = [np.full((3, 20), np.nan), np.zeros((5, 20))]
-    ET.fromstring(step_svg(gate_layout(GateWeights.from_keras(arrays)), "kernel", STEPS[3], (0, 0)))
+    step_figure(gate_layout(GateWeights.from_keras(arrays)), "kernel", STEPS[3], (0, 0)).to_html()
     arrays = [np.ones((300, 2048)), np.ones((512, 2048))]
-    text = step_svg(gate_layout(GateWeights.from_keras(arrays)), "kernel", STEPS[0], (299, 2047))
-    assert len(text) < 100_000
+    figure = step_figure(gate_layout(GateWeights.from_keras(arrays)), "kernel", STEPS[0], (299, 2047))
+    assert len(figure.to_html()) < 100_000
 
 
 def test_names_are_escaped(random):
@@ -86,7 +132,8 @@ def test_names_are_escaped(random):
     panel = GatePanel({"<script>": dataclasses.replace(layout, arrays=arrays)})
     for step in STEPS:
         panel.step.value = step
-        ET.fromstring(panel.picture.value)
+        (image,) = ImagePage(panel.picture.value).images
+        assert '"><script>wm' in image["alt"]
         assert "<script>" not in panel.picture.value + panel.answer.value
     assert '"><script>wm[0, 0] = ' in answer(panel)
 
@@ -138,7 +185,8 @@ def test_every_example_and_array_can_be_chosen():
             names.append(array)
             for step in STEPS:
                 panel.step.value = step
-                ET.fromstring(panel.picture.value)
+                (image,) = ImagePage(panel.picture.value).images
+                assert image["alt"].startswith(step)
                 assert array in answer(panel)
     assert {"kernel", "wm", "w_proj", "ln_scale", "bias_hh_l0"} <= set(names)
     assert explore_gates().picture.value == explore_gates().picture.value
