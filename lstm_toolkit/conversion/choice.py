@@ -8,7 +8,7 @@ ones. The files are timed in turn, so that a change of the machine's speed hits 
 import dataclasses
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import ConversionError, LstmToolkitError, ParityError
 from lstm_toolkit.quantization.samples import Samples
 from lstm_toolkit.runtime import compare, stopwatch
-from lstm_toolkit.runtime.runner import RUNTIMES
+from lstm_toolkit.runtime.runner import RUNTIMES, Runner
 
 Outputs = list[dict[str, npt.NDArray[Any]]]
 """The outputs of each sample by name."""
@@ -117,7 +117,6 @@ class AutomaticChoice(Tabular):
 def candidates(
     *,
     quantizations: Sequence[str | None] = (None,),
-    runtimes: Sequence[str] = RUNTIMES,
     fused: bool = True,
     steps_per_turn: Sequence[int | None] = (None, 4, 20),
 ) -> tuple[Candidate, ...]:
@@ -125,7 +124,6 @@ def candidates(
 
     Args:
         quantizations: of the weights.
-        runtimes: those that the file is to run on; it is enough if it runs on one of them.
         fused: whether there is a fused op for every layer.
         steps_per_turn: of loops; None is what `lower` chooses.
     """
@@ -133,11 +131,10 @@ def candidates(
     found = [
         Candidate(lowering, runtime, steps, quantization)
         for quantization in quantizations
-        for runtime in sorted(runtimes)
+        for runtime in sorted(RUNTIMES)
         for lowering, steps in lowerings
     ]
-    # `CompiledModel` refuses the fused ops.
-    if fused and "interpreter" in runtimes:
+    if fused:  # these `CompiledModel` refuses
         found += [Candidate("fused", "interpreter", None, quantization) for quantization in quantizations]
     return tuple(
         sorted(found, key=lambda each: (each.steps_per_turn is not None, quantizations.index(each.quantization)))
@@ -158,21 +155,10 @@ class Limits:
     time_budget: float = 30.0
 
 
-class Runs(Protocol):
-    """What `choose` asks of a `Runner`."""
-
-    @property
-    def output_names(self) -> tuple[str, ...]: ...
-
-    def __call__(self, /, **inputs: Any) -> Any: ...
-
-    def bound(self, **inputs: Any) -> tuple[Callable[[], Any], Callable[[], Any]]: ...
-
-
 def choose(
     ways: Sequence[Candidate],
-    runner_of: Callable[[Candidate], Runs],
-    reference: Runs,
+    runner_of: Callable[[Candidate], Runner],
+    reference: Runner,
     samples: Samples,
     *,
     limits: Limits,
@@ -256,22 +242,15 @@ def _timed_again(
     return close
 
 
-def _outputs(runner: Runs, samples: Samples) -> Outputs:
-    """The outputs of each sample by name."""
-    results = [runner(**sample) for sample in samples]
-    return [result if isinstance(result, dict) else {runner.output_names[0]: result} for result in results]
+def _outputs(runner: Runner, samples: Samples) -> Outputs:
+    return [runner.outputs(**sample) for sample in samples]
 
 
 def _relative_error(expected: Outputs, actual: Outputs) -> float:
     """Largest error of any output over all samples, relative to the largest value of that output, where above 0."""
     worst = 0.0
     for name in expected[0]:
-        wanted, given = (
-            np.stack([each[name] for each in results]).astype(np.float64) for results in (expected, actual)
-        )
-        largest = float(np.abs(wanted).max(initial=0.0))
-        with np.errstate(invalid="ignore"):
-            difference = np.where(wanted == given, 0.0, np.abs(wanted - given))
-        error = float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
+        wanted, given = (np.stack([each[name] for each in results]) for results in (expected, actual))
+        error, largest = compare.difference(wanted, given)
         worst = max(worst, error / largest if largest else error)
     return worst

@@ -287,11 +287,8 @@ def _representative_samples(traced: TracedModel, request: Request) -> Samples:
 
 def random_samples(file: FloatFile, count: int = 8) -> Samples:
     """Random inputs to compare other files with a float32 file on."""
-    random, shapes, traced = np.random.default_rng(0), Runner(file.tflite).input_shapes, file.traced
-    names = traced.input_names
-    fixed = [[parity.DYNAMIC_SIZES[0] if size < 0 else size for size in shapes[name]] for name in names]
-    dtypes = [spec.dtype.as_numpy_dtype for spec in traced.function.inputs[: len(names)]]
-    return [dict(zip(names, traced.random_inputs.draw(random, fixed, dtypes), strict=True)) for _ in range(count)]
+    random, runner = np.random.default_rng(0), Runner(file.tflite)
+    return [parity.draw(file.traced, runner, random) for _ in range(count)]
 
 
 def _quantized(
