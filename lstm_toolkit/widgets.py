@@ -1,7 +1,7 @@
 """Panels for notebooks: `compare_layouts`, `explore_gates`, `compare_lowerings`.
 
-A panel shows what pure functions say (`layout_comparison`, `explore_gates`, `lowering_comparison`). It works without a
-browser too: set a control's `value`, `click()` its button, read the `value` of its `HTML`. Needs the extra `codelabs`.
+A panel shows what the pure functions of `lstm_toolkit.panels` say. It works without a browser too: set a control's
+`value`, `click()` its button, read the `value` of its `HTML`. Needs the extra `codelabs`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ except ImportError as error:
 
 from lstm_toolkit.display.tables import Table
 from lstm_toolkit.panels import layouts, lowerings
-from lstm_toolkit.panels.measured import LIMITS, Sizes
+from lstm_toolkit.panels.measured import LIMITS, Comparison, Sizes, compare
 
 
 def compare_layouts() -> LayoutPanel:
@@ -140,7 +140,7 @@ class LayoutPanel(_SizesPanel):
 
     def __init__(self) -> None:
         self.memory = _html()
-        self.comparison: layouts.LayoutComparison | None = None
+        self.comparison: Comparison | None = None
         super().__init__("Convert and measure", Sizes(3, 5, 2, 4), above=[self.memory])
 
     def _show(self, sizes: Sizes) -> None:
@@ -151,8 +151,8 @@ class LayoutPanel(_SizesPanel):
         self.memory.value = _section(_paragraph(layouts.LEGEND) + drawings + _table(layouts.strides_table(orders)))
 
     def _measure(self, sizes: Sizes) -> None:
-        self.comparison = layouts.compare(sizes)
-        self.results.value = _section(_table(self.comparison.tables()[1]) + _paragraph(layouts.NOTE))
+        self.comparison = compare(layouts.LAYOUTS, sizes)
+        self.results.value = _results(self.comparison)
 
 
 class LoweringPanel(_SizesPanel):
@@ -172,14 +172,13 @@ class LoweringPanel(_SizesPanel):
             layout=ipywidgets.Layout(width="22em"),
         )
         self.picture = _html()
-        self.comparison: lowerings.LoweringComparison | None = None
+        self.comparison: Comparison | None = None
         self.quantity.observe(lambda _: self._draw(), "value")
         super().__init__("Convert and measure", Sizes(1, 28, 8, 20), below=[self.quantity, self.picture])
 
     def _measure(self, sizes: Sizes) -> None:
-        self.comparison = lowerings.compare(sizes)
-        tables = "".join(map(_table, self.comparison.tables()))
-        self.results.value = _section(tables + _paragraph(lowerings.NOTE))
+        self.comparison = compare(lowerings.LOWERINGS, sizes)
+        self.results.value = _results(self.comparison)
         self._draw()
 
     def _draw(self) -> None:
@@ -190,6 +189,10 @@ class LoweringPanel(_SizesPanel):
 
 def _paragraph(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
+
+
+def _results(comparison: Comparison) -> str:
+    return _section("".join(map(_table, comparison.tables())) + _paragraph(comparison.candidates.note))
 
 
 def _section(content: str) -> str:

@@ -15,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from lstm_toolkit.benchmarking.benchmark import benchmark
-from lstm_toolkit.panels.measured import Sizes, fused, lstm_model
+from lstm_toolkit.panels.measured import Sizes, converted, lstm_model
 from lstm_toolkit.runtime.runner import Runner
 
 SIZES = (Sizes(1, 28, 28, 20), Sizes(1, 50, 32, 64), Sizes(1, 20, 128, 256))
@@ -49,7 +49,7 @@ def twice(file: bytes) -> str:
 if __name__ == "__main__":
     tries = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     for number, sizes in enumerate(SIZES):
-        file = fused(lstm_model(sizes))
+        file = converted(lstm_model(sizes))
         print(f"{sizes}: {against_itself(file, tries)}", flush=True)
         if number == 0:
             shares = [benchmark(file, seed=seed, progress=False).overhead for seed in range(tries)]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from lstm_toolkit.display.tables import Table, Tabular
-from lstm_toolkit.panels.measured import Candidate, MeasuredFile, Sizes, converted, measured, sequence, stock
+from lstm_toolkit.display.tables import Table
+from lstm_toolkit.panels.measured import TIMES, Candidate, Candidates, Sizes, converted, sequence, stock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,42 +49,6 @@ class MemoryOrder:
     strides: tuple[int, ...]
     element_strides: tuple[int, ...]
     cells: tuple[Cell, ...]
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class LayoutComparison(Tabular):
-    """One LSTM and its sequence in both layouts.
-
-    Attributes:
-        sizes: of the LSTM.
-        orders: batch-major and time-major.
-        files: the measured files, one a candidate of `LAYOUTS`.
-    """
-
-    sizes: Sizes
-    orders: tuple[MemoryOrder, ...]
-    files: tuple[MeasuredFile, ...]
-
-    def tables(self) -> tuple[Table, ...]:
-        """The memory orders, and the files."""
-        header = ("file", "main graph", "median µs", "spread µs", "bytes", "all ops", "max error")
-        rows = [
-            (file.name, f"no file: {file.reason}", *[""] * (len(header) - 2)) if file.reason else _row(file)
-            for file in self.files
-        ]
-        return strides_table(self.orders), Table(f"Files for {self.sizes}", header, rows)
-
-
-def _row(file: MeasuredFile) -> tuple[str, ...]:
-    return (
-        file.name,
-        ", ".join(f"{number} {name}" for name, number in (file.main_ops or {}).items()),
-        f"{file.median:.1f}",
-        "{:.1f} to {:.1f}".format(*file.spread or ()),
-        f"{file.size:,}",
-        f"{file.op_count:,}",
-        f"{file.max_abs_error:.0e}",
-    )
 
 
 def memory_orders(sizes: Sizes, *, seed: int = 0) -> tuple[MemoryOrder, MemoryOrder]:
@@ -129,9 +93,6 @@ def strides_table(orders: tuple[MemoryOrder, ...]) -> Table:
     return Table("Memory", header, rows)
 
 
-_fused_time_major = functools.partial(converted, time_major=True)
-
-
 def _stock_time_major(model: Any) -> bytes:
     """Keras 3 has only batch-major LSTMs, so the time-major model swaps the axes itself."""
     import keras
@@ -142,42 +103,25 @@ def _stock_time_major(model: Any) -> bytes:
     return stock(keras.Model(inputs, keras.ops.swapaxes(output, 0, 1)))
 
 
-LAYOUTS = (
-    Candidate("batch-major, stock", stock),
-    Candidate("time-major, stock", _stock_time_major, time_major_file=True, time_major_data=True),
-    Candidate("batch-major, fused", converted),
-    Candidate("time-major, fused", _fused_time_major, time_major_file=True, time_major_data=True),
-    Candidate("batch-major, fused, caller swaps", converted, time_major_data=True),
+_fused_time_major = functools.partial(converted, time_major=True)
+
+LAYOUTS = Candidates(
+    (
+        Candidate("batch-major, stock", stock),
+        Candidate("time-major, stock", _stock_time_major, time_major_file=True, time_major_data=True),
+        Candidate("batch-major, fused", converted),
+        Candidate("time-major, fused", _fused_time_major, time_major_file=True, time_major_data=True),
+        Candidate("batch-major, fused, caller swaps", converted, time_major_data=True),
+    ),
+    baseline="batch-major, fused",
+    columns=("main graph", "median µs", "quartiles µs", "bytes", "ops in file", "max error"),
+    note="Stock is TensorFlow's own converter. Keras 3 runs its loop time-major: for batch-major data the converter "
+    "adds a transpose before the loop and one behind it (where batch or time is 1 they are written as RESHAPE, and "
+    "move nothing). A Keras model between time-major data writes two of its own, which cancel with those. The fused "
+    "op has a flag for the layout and needs none. Whose data has the other layout must swap the axes before and after "
+    "each call; the last row's time includes that. " + TIMES,
 )
-"""The candidates of `compare`: TensorFlow's own converter and lstm_toolkit, in both layouts."""
-
-
-NOTE = (
-    "Stock is TensorFlow's own converter. Keras 3 runs its loop time-major: for batch-major data the converter adds a "
-    "transpose before the loop and one behind it (where batch or time is 1 they are written as RESHAPE, and move "
-    "nothing). A Keras model between time-major data writes two of its own, which cancel with those. The fused op has "
-    "a flag for the layout and needs none. Whose data has the other layout must swap the axes before and after each "
-    "call; the last row's time includes that. Measured on this machine just now: one call of Runner on one "
-    "thread, all files in turn; the spread is that of the medians of five blocks."
-)
-"""What the figures are."""
-
-
-def compare(sizes: Sizes, *, seed: int = 0, rounds: int = 100) -> LayoutComparison:
-    """Lays one sequence out in both orders, and converts and measures the files for it.
-
-    Args:
-        sizes: of the LSTM and the sequence.
-        seed: of weights and data.
-        rounds: timed calls of each file; fewer where a call is slow.
-
-    Returns:
-        Memory orders, operators, sizes, and times, which are those of this machine, of one thread and of a call of
-        `Runner`, taken in turn.
-    """
-    files = measured(LAYOUTS, sizes, seed=seed, rounds=rounds)
-    return LayoutComparison(sizes, memory_orders(sizes, seed=seed), files)
-
+"""TensorFlow's own converter and lstm_toolkit, in both layouts."""
 
 MAX_CELLS = 32
 """Most cells that are drawn of one order."""

@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit import codelab
+from lstm_toolkit.benchmarking.benchmark import benchmark
+from lstm_toolkit.benchmarking.result import BenchmarkResult, Timing
+from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import LstmToolkitError
+from lstm_toolkit.inspection.arithmetic import operators_executed
 from lstm_toolkit.inspection.read import inspect
 from lstm_toolkit.runtime.runner import Runner
 
@@ -22,8 +25,6 @@ LIMITS: Mapping[str, int] = MappingProxyType({"batch_size": 16, "time_steps": 10
 
 MAX_MULTIPLICATIONS = 50_000_000
 """Most multiplications of a call; with more, a comparison takes minutes."""
-
-_BLOCKS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class MeasuredFile:
-    """What a candidate came to.
+    """What was measured of a candidate.
 
     Attributes:
         name: of the candidate.
@@ -90,8 +91,7 @@ class MeasuredFile:
         main_ops: the same of the main subgraph alone, without the bodies of loops.
         ops_executed: operators that one call executes; the body of a loop counts as often as it runs.
         size: bytes of the file.
-        median: time of a call in microseconds.
-        spread: smallest and largest median of the blocks of rounds, in microseconds.
+        time: of a call, in microseconds.
         max_abs_error: largest difference from Keras over two calls in a row.
         reason: why there is no file, and then the figures are None; empty if there is one.
     """
@@ -101,8 +101,7 @@ class MeasuredFile:
     main_ops: Mapping[str, int] | None = None
     ops_executed: int | None = None
     size: int | None = None
-    median: float | None = None
-    spread: tuple[float, float] | None = None
+    time: Timing | None = None
     max_abs_error: float | None = None
     reason: str = ""
 
@@ -110,6 +109,78 @@ class MeasuredFile:
     def op_count(self) -> int | None:
         """Operators in the file."""
         return None if self.ops is None else sum(self.ops.values())
+
+    @property
+    def median(self) -> float | None:
+        """Median time of a call in microseconds."""
+        return None if self.time is None else self.time.median
+
+
+COLUMNS: Mapping[str, Callable[[MeasuredFile], str]] = MappingProxyType(
+    {
+        "main graph": lambda file: ", ".join(f"{number} {name}" for name, number in (file.main_ops or {}).items()),
+        "ops in file": lambda file: f"{file.op_count:,}",
+        "ops run": lambda file: f"{file.ops_executed:,}",
+        "bytes": lambda file: f"{file.size:,}",
+        "median µs": lambda file: f"{file.median:.1f}",
+        "quartiles µs": lambda file: f"{file.time.quartile_1:.1f} to {file.time.quartile_3:.1f}" if file.time else "",
+        "max error": lambda file: f"{file.max_abs_error:.0e}",
+    }
+)
+"""What a table can show of a file, by the title of the column."""
+
+
+TIMES = (
+    "Measured on this machine just now by benchmark: one call of Runner on one thread, all files in turn. The ratio is "
+    "of times in the same round, with its interval."
+)
+"""What the times are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """Files to compare, and what to show of them.
+
+    Attributes:
+        ways: the ways to make them.
+        baseline: name of the one that the ratios are to.
+        columns: names of `COLUMNS`.
+        note: what the figures are.
+    """
+
+    ways: tuple[Candidate, ...]
+    baseline: str
+    columns: tuple[str, ...]
+    note: str
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Comparison(Tabular):
+    """One LSTM in several files.
+
+    Attributes:
+        candidates: what was compared.
+        sizes: of the LSTM.
+        files: one for each way, in their order.
+        times: of a call of each file; None if there is no file.
+    """
+
+    candidates: Candidates
+    sizes: Sizes
+    files: tuple[MeasuredFile, ...]
+    times: BenchmarkResult | None = None
+
+    def tables(self) -> tuple[Table, ...]:
+        """The files, one a row, and the ratios of their times."""
+        columns = self.candidates.columns
+        rows = [
+            (file.name, f"no file: {file.reason}", *[""] * (len(columns) - 1))
+            if file.reason
+            else (file.name, *(COLUMNS[column](file) for column in columns))
+            for file in self.files
+        ]
+        ratios = self.times.tables()[1:] if self.times else ()
+        return (Table(f"Files for {self.sizes}", ("file", *columns), rows), *ratios)
 
 
 def lstm_model(sizes: Sizes, *, seed: int = 0, unroll: bool = False) -> Any:
@@ -153,41 +224,48 @@ def converted(model: Any, **options: Any) -> bytes:
     return convert(model, **options).tflite
 
 
-def measured(
-    candidates: tuple[Candidate, ...], sizes: Sizes, *, seed: int = 0, rounds: int = 100
-) -> tuple[MeasuredFile, ...]:
-    """The candidates' files, converted and measured; see `compare`."""
-    files = {each.name: _file(each, sizes, seed) for each in candidates}
-    calls = {each.name: _call(each, file) for each in candidates if isinstance(file := files[each.name], bytes)}
+def compare(candidates: Candidates, sizes: Sizes, *, seed: int = 0, rounds: int = 20) -> Comparison:
+    """Converts one LSTM in several ways and measures the files.
+
+    Args:
+        candidates: the ways.
+        sizes: of the LSTM and the sequence.
+        seed: of weights and data.
+        rounds: of `benchmark`; each file is timed once in every round.
+
+    Returns:
+        Figures of each file. The times are those of this machine, of one thread and of a call of `Runner`. A way that
+        gives no file is there with its reason.
+    """
     inputs, outputs = _keras_outputs(sizes, seed)
-    errors: dict[str, float] = {}
-    bound: dict[str, Callable[[], Any]] = {}
-    for each in candidates:
-        if call := calls.get(each.name):
-            data = [_swapped(x) if each.time_major_data else x for x in inputs]
-            results = [call(x) for x in data]
-            given = [_swapped(y) if each.time_major_data else y for y in results]
-            errors[each.name] = max(float(np.abs(y - wanted).max()) for y, wanted in zip(given, outputs, strict=True))
-            bound[each.name] = functools.partial(call, data[0])
-    medians = _block_medians(bound, rounds)
-    return tuple(
-        _measured_file(each.name, file, sizes.time_steps, medians[each.name], errors[each.name])
-        if isinstance(file := files[each.name], bytes)
-        else MeasuredFile(each.name, reason=file)
-        for each in candidates
-    )
+    files, calls = [], {}
+    for way in candidates.ways:
+        file = _file(way, sizes, seed)
+        if isinstance(file, str):
+            files.append(MeasuredFile(way.name, reason=file))
+            continue
+        call, arrays = _call(way, file), [inputs, outputs]
+        given, wanted = [[_swapped(x) for x in each] for each in arrays] if way.time_major_data else arrays
+        error = max(float(np.abs(call(x) - y).max()) for x, y in zip(given, wanted, strict=True))
+        files.append(_counted(way.name, file, sizes.time_steps, error))
+        calls[way.name] = functools.partial(call, given[0])
+    if not calls:
+        return Comparison(candidates, sizes, tuple(files))
+    baseline = candidates.baseline if candidates.baseline in calls else None
+    times = benchmark(calls, runs=rounds, baseline=baseline, progress=False)
+    timings = {model.name: model.call for model in times.models}
+    timed = tuple(dataclasses.replace(file, time=timings.get(file.name)) for file in files)
+    return Comparison(candidates, sizes, timed, times)
 
 
-def _measured_file(name: str, file: bytes, time_steps: int, medians: list[float], error: float) -> MeasuredFile:
+def _counted(name: str, file: bytes, time_steps: int, error: float) -> MeasuredFile:
     summary = inspect(file)
     return MeasuredFile(
         name,
         ops=MappingProxyType(dict(sorted(summary.ops.items()))),
         main_ops=MappingProxyType(dict(sorted(summary.subgraph_ops[0].items()))),
-        ops_executed=codelab.operators_executed(file, time_steps),
+        ops_executed=operators_executed(file, time_steps),
         size=len(file),
-        median=float(np.median(medians)),
-        spread=(min(medians), max(medians)),
         max_abs_error=error,
     )
 
@@ -226,12 +304,3 @@ def _keras_outputs(sizes: Sizes, seed: int) -> tuple[list[npt.NDArray[np.float32
     model = lstm_model(sizes, seed=seed)
     inputs = [sequence(sizes, seed=seed + number) for number in range(2)]
     return inputs, [np.asarray(model(x)) for x in inputs]
-
-
-def _block_medians(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Medians of several blocks of rounds, which show how much the machine itself varies."""
-    first = codelab.interleaved_medians(calls, rounds=1, warmup=1)
-    affordable = int(1e6 / max(sum(first.values()), 1.0))
-    each = max(2, min(rounds, affordable) // _BLOCKS)
-    blocks = [codelab.interleaved_medians(calls, rounds=each, warmup=1) for _ in range(_BLOCKS)]
-    return {name: [block[name] for block in blocks] for name in calls}

@@ -1,5 +1,6 @@
 """The panels without a browser, and the pure functions behind them."""
 
+import dataclasses
 import re
 import struct
 import subprocess
@@ -12,8 +13,7 @@ import pytest
 from lstm_toolkit import codelab, widgets
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.panels import layouts, lowerings, measured
-from lstm_toolkit.panels.lowerings import LoweringComparison
-from lstm_toolkit.panels.measured import Candidate, MeasuredFile, Sizes
+from lstm_toolkit.panels.measured import Candidate, Comparison, MeasuredFile, Sizes
 
 SIZES = Sizes(batch_size=3, time_steps=5, input_size=2, units=4)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -31,22 +31,23 @@ def other_weights(model):
     return measured.converted(measured.lstm_model(SIZES, seed=9))
 
 
-CANDIDATES = (
-    *lowerings.LOWERINGS,
+WAYS = (
+    *lowerings.LOWERINGS.ways,
     Candidate("refused", refuse),
     Candidate("carrying", carry),
     Candidate("other weights", other_weights),
 )
+CANDIDATES = dataclasses.replace(lowerings.LOWERINGS, ways=WAYS)
 
 
 @pytest.fixture(scope="module")
 def compared_lowerings():
-    return lowerings.compare(SIZES, rounds=10, candidates=CANDIDATES)
+    return measured.compare(CANDIDATES, SIZES, rounds=7)
 
 
 @pytest.fixture(scope="module")
 def compared_layouts():
-    return layouts.compare(SIZES, rounds=10)
+    return measured.compare(layouts.LAYOUTS, SIZES, rounds=7)
 
 
 def drawn(order):
@@ -149,7 +150,7 @@ def test_too_much_work():
 
 def test_lowerings(compared_lowerings):
     files = {file.name: file for file in compared_lowerings.files}
-    loop, unrolled, fused, *plain = (files[each.name] for each in lowerings.LOWERINGS)
+    loop, unrolled, fused, *plain = (files[each.name] for each in lowerings.LOWERINGS.ways)
     assert [file.name for file in plain] == ["unrolled", "loop"]
     assert loop.ops["WHILE"] == 1
     assert dict(loop.main_ops) == {"TRANSPOSE": 2, "WHILE": 1}
@@ -161,10 +162,14 @@ def test_lowerings(compared_lowerings):
     for file in (loop, unrolled, fused, *plain):
         assert not {"WHILE", "UNIDIRECTIONAL_SEQUENCE_LSTM"} & set(file.ops) or file not in plain
         assert file.max_abs_error < 1e-5
-        assert 0 < file.spread[0] <= file.median <= file.spread[1]
-        assert file.size == len(measured._file(next(c for c in CANDIDATES if c.name == file.name), SIZES, 0))
-    assert compared_lowerings.ratio(fused) == 1
-    assert compared_lowerings.ratio(loop) == loop.median / fused.median
+        assert 0 < file.time.quartile_1 <= file.median <= file.time.quartile_3
+        assert file.time == compared_lowerings.times[file.name].call
+        assert file.size == len(measured._file(next(way for way in WAYS if way.name == file.name), SIZES, 0))
+    ratio = compared_lowerings.times.ratio(loop.name)
+    assert ratio.baseline == "fused"
+    _, ratios = compared_lowerings.tables()
+    assert ratios.title == "Times as long as fused, with 95% intervals"
+    assert (loop.name, "call", str(ratio), ratio.verdict) in ratios.rows
 
 
 @pytest.mark.parametrize("time_steps", [5, 20, 23, 24])
@@ -189,15 +194,19 @@ def test_wrong_files_show(compared_lowerings):
 def test_refused_candidate(compared_lowerings):
     refused = next(file for file in compared_lowerings.files if file.name == "refused")
     assert refused == MeasuredFile("refused", reason="no <b>such</b> op; use another")
-    assert compared_lowerings.ratio(refused) is None
+    assert "refused" not in [model.name for model in compared_lowerings.times.models]
     assert "no file: no <b>such</b> op; use another" in str(compared_lowerings)
     assert "no file: no &lt;b&gt;such&lt;/b&gt; op; use another" in compared_lowerings._repr_html_()
     assert "refused" not in lowerings.picture(compared_lowerings, "size of the file (bytes)").alt
 
 
-def test_without_fused_there_is_no_ratio():
-    file = MeasuredFile("other", median=2.0)
-    assert LoweringComparison(SIZES, (file, MeasuredFile("fused", reason="refused"))).ratio(file) is None
+def test_without_the_baseline_the_first_file_takes_its_place():
+    ways = (Candidate("fused", refuse), *lowerings.LOWERINGS.ways[3:])
+    compared = measured.compare(dataclasses.replace(CANDIDATES, ways=ways), SIZES, rounds=1)
+    assert [file.time is None for file in compared.files] == [True, False, False]
+    assert compared.tables()[1].title.startswith("Times as long as unrolled")
+    none = measured.compare(dataclasses.replace(CANDIDATES, ways=ways[:1]), SIZES)
+    assert (none.times, len(none.tables())) == (None, 1)
 
 
 @pytest.mark.parametrize("quantity", lowerings.QUANTITIES)
@@ -216,7 +225,7 @@ def test_picture(compared_lowerings, quantity):
 
 
 def test_picture_of_no_file():
-    comparison = LoweringComparison(SIZES, (MeasuredFile("fused", reason="refused"),))
+    comparison = Comparison(CANDIDATES, SIZES, (MeasuredFile("fused", reason="refused"),))
     picture = lowerings.picture(comparison, "operators in the file")
     assert picture.alt == "Bars of operators in the file for batch 3, time 5, input 2, units 4: no file."
     with pytest.raises(ValueError, match="quantity must be one of time of a call"):
@@ -231,14 +240,15 @@ def test_layouts(compared_layouts):
     for file in (fused_batch, fused_time, swapped):
         assert dict(file.ops) == {"UNIDIRECTIONAL_SEQUENCE_LSTM": 1, "ZEROS_LIKE": 2}
     assert all(file.max_abs_error < 1e-5 for file in compared_layouts.files)
-    memory, files = compared_layouts.tables()
-    assert len(memory.rows) == 2
-    assert [row[0] for row in files.rows] == [each.name for each in layouts.LAYOUTS]
+    files, ratios = compared_layouts.tables()
+    assert [row[0] for row in files.rows] == [each.name for each in layouts.LAYOUTS.ways]
+    assert ratios.title.startswith("Times as long as batch-major, fused")
 
 
 def test_transposes_of_a_single_sequence():
     """Where the batch is 1 the stock converter writes RESHAPE."""
-    (file,) = measured.measured(layouts.LAYOUTS[:1], Sizes(1, 5, 2, 4), rounds=2)
+    first = dataclasses.replace(layouts.LAYOUTS, ways=layouts.LAYOUTS.ways[:1])
+    (file,) = measured.compare(first, Sizes(1, 5, 2, 4), rounds=1).files
     assert dict(file.main_ops) == {"RESHAPE": 2, "WHILE": 1}
 
 
@@ -269,7 +279,7 @@ def test_layout_panel(compared_layouts):
 
 def test_lowering_panel(compared_lowerings, monkeypatch):
     asked = []
-    monkeypatch.setattr(lowerings, "compare", lambda sizes: asked.append(sizes) or compared_lowerings)
+    monkeypatch.setattr(widgets, "compare", lambda candidates, sizes: asked.append(sizes) or compared_lowerings)
     panel = widgets.compare_lowerings()
     panel.quantity.value = "largest error"
     assert not panel.picture.value
@@ -286,7 +296,7 @@ def test_lowering_panel(compared_lowerings, monkeypatch):
 
 
 def test_too_much_work_in_a_panel(monkeypatch):
-    monkeypatch.setattr(lowerings, "compare", lambda sizes: pytest.fail("was called"))
+    monkeypatch.setattr(widgets, "compare", lambda candidates, sizes: pytest.fail("was called"))
     panel = widgets.compare_lowerings()
     panel.time_steps.value, panel.units.value = 100, 512
     reason = "Not possible: batch 1, time 100, input 8, units 512 takes 106,496,000 multiplications"
@@ -297,10 +307,10 @@ def test_too_much_work_in_a_panel(monkeypatch):
 
 
 def test_a_failure_does_not_look_busy(monkeypatch):
-    def fail(sizes):
+    def fail(candidates, sizes):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(lowerings, "compare", fail)
+    monkeypatch.setattr(widgets, "compare", fail)
     panel = widgets.compare_lowerings()
     panel.run.click()
     assert "Stopped; nothing was measured for batch 1" in panel.status.value
