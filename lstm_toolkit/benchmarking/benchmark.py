@@ -2,23 +2,21 @@
 
 import dataclasses
 import gc
-import json
 import math
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.benchmarking.result import COLUMNS, BenchmarkResult, ModelTiming, Overhead, Timing
+from lstm_toolkit.benchmarking.peak_memory import peak_memory
+from lstm_toolkit.benchmarking.result import BenchmarkResult
 from lstm_toolkit.benchmarking.subjects import Subject, named_models, subjects
+from lstm_toolkit.benchmarking.timings import COLUMNS, ModelTiming, Overhead, Timing
 from lstm_toolkit.runtime.stopwatch import timed_calls
 
 BLOCK = 1000.0
@@ -82,7 +80,7 @@ def benchmark(
 
     Raises:
         InvalidModelError: if a file cannot be run.
-        TypeError: for what is no model.
+        TypeError: for anything that is not a model.
         ValueError: for inputs that do not fit, a model that fails on them, or options that are out of range. All
             messages name the model or the option.
     """
@@ -96,7 +94,7 @@ def benchmark(
         for _ in _rounds(runs, progress):
             for number in random.permutation(len(arms)):
                 arms[number].time_round(random, warmup, bare=arms[number] is fastest)
-    peaks = [_peak_memory(subject) if memory else None for subject in ready]
+    peaks = [peak_memory(each.runner, each.inputs) if memory and each.runner else None for each in ready]
     return BenchmarkResult(
         models=tuple(arm.timing(peak) for arm, peak in zip(arms, peaks, strict=True)),
         baseline=next(iter(models)) if baseline is None else baseline,
@@ -224,46 +222,3 @@ def _rounds(runs: int, progress: bool | None) -> Iterator[int]:
         return
     with click.progressbar(range(runs), label="benchmark", file=sys.stderr) as rounds:
         yield from rounds
-
-
-_CHILD = """
-import json
-import sys
-import numpy as np
-from lstm_toolkit.runtime.runner import Runner
-
-if len(sys.argv) > 1:
-    runner = Runner(sys.argv[1], **json.loads(sys.argv[3]))
-    with np.load(sys.argv[2]) as arrays:
-        runner(**dict(zip(runner.input_shapes, (arrays[name] for name in arrays.files))))
-try:
-    # On Linux ru_maxrss starts at what the parent process had.
-    with open("/proc/self/status") as status:
-        print(next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM")))
-except OSError:
-    import resource
-
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-"""
-
-
-def _peak_memory(subject: Subject) -> int | None:
-    """Bytes that loading and running a file once adds to the peak of a process that only imports the interpreter."""
-    runner = subject.runner
-    if runner is None:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        model, arrays = Path(folder, "model.tflite"), Path(folder, "inputs.npz")
-        model.write_bytes(runner.tflite)
-        np.savez(arrays, *(subject.inputs[name] for name in runner.input_shapes))
-        loaded = _peak_of_child(str(model), str(arrays), json.dumps(runner.options))
-        return max(0, loaded - _peak_of_child())
-
-
-def _peak_of_child(*arguments: str) -> int:
-    command: Sequence[str] = (sys.executable, "-c", _CHILD, *arguments)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise ValueError(f"peak memory cannot be measured: {reason}; pass memory=False")
-    return int(done.stdout.split()[-1])

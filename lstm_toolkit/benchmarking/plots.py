@@ -1,12 +1,13 @@
 """Pictures of a `BenchmarkResult`: bars with spread, and time against size and error."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogFormatter
 
-from lstm_toolkit.benchmarking.result import COLUMNS, BenchmarkResult
+from lstm_toolkit.benchmarking.timings import COLUMNS, ModelTiming, ratio_of
 from lstm_toolkit.display.picture import Picture
 
 # Of Okabe and Ito, which colour-blind people can tell apart, made lighter.
@@ -17,12 +18,12 @@ _ANY_CALL = "a call"
 _BESIDE: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": "small"}
 
 
-def bars(result: BenchmarkResult) -> Picture:
+def bars(models: Sequence[ModelTiming]) -> Picture:
     """See `BenchmarkResult.plot`."""
     height, drawn = 0.38, []
     with plt.style.context("default"):
-        figure, axes = plt.subplots(figsize=(6.8, 1.2 + 0.62 * len(result.models)), layout="constrained")
-        for number, model in enumerate(result.models):
+        figure, axes = plt.subplots(figsize=(6.8, 1.2 + 0.62 * len(models)), layout="constrained")
+        for number, model in enumerate(models):
             both = [(column, timing) for column in COLUMNS if (timing := getattr(model, column))]
             for place, (column, timing) in enumerate(both):
                 y = number + height * (place - (len(both) - 1) / 2)
@@ -32,78 +33,88 @@ def bars(result: BenchmarkResult) -> Picture:
                 axes.annotate(_time(timing.median), (timing.quartile_3, y), xytext=(6, 0), **_BESIDE)
                 label = _LABELS[column] if model.kind == "file" else _ANY_CALL
                 drawn.append(f"{model.name}, {label} {_time(timing.median)}")
-        axes.set_yticks(range(len(result.models)), [_plain(model.name) for model in result.models])
+        axes.set_yticks(range(len(models)), [_plain(model.name) for model in models])
         axes.invert_yaxis()
         axes.margins(x=0.18)
         axes.set_xlim(left=0)
         axes.set_xlabel("median time of a call in µs; lines from the first to the third quartile", fontsize="small")
-        _legend(figure, result)
+        _legend(figure, models)
     return Picture(figure, f"Bars of the median time of a call: {'; '.join(drawn)}.")
 
 
-def _legend(figure: Any, result: BenchmarkResult) -> None:
-    shown = [column for column in COLUMNS if any(getattr(model, column) for model in result.models)]
+def _legend(figure: Any, models: Sequence[ModelTiming]) -> None:
+    shown = [column for column in COLUMNS if any(getattr(model, column) for model in models)]
     if len(shown) > 1:
         boxes = [plt.Rectangle((0, 0), 1, 1, fc=_COLOURS[each], hatch=_HATCHES[each], ec="black") for each in shown]
         labels = [_LABELS[each] for each in shown]
-        if any(model.invoke is None for model in result.models):
-            labels[-1] += ", or a call of what is no file"
+        if any(model.invoke is None for model in models):
+            labels[-1] += ", or a call of a model that is not a file"
         figure.legend(boxes, labels, loc="outside upper left", ncols=2, frameon=False, fontsize="small")
 
 
-Point = tuple[float, float | None, int | None]
-"""Time, error and size; error is None where it is not drawn, size for what is no file."""
+@dataclasses.dataclass(frozen=True)
+class _Point:
+    """A model and its error, which is None where it is not drawn."""
+
+    model: ModelTiming
+    error: float | None
+
+    @property
+    def time(self) -> float:
+        return self.model.timing.median
+
+    def __str__(self) -> str:
+        error = "" if self.error is None else f", error {self.error:.2g}"
+        size = "" if self.model.size is None else f", {self.model.size:,} bytes"
+        return f"{self.model.name}, {_time(self.time)}{error}{size}"
 
 
-def pareto(result: BenchmarkResult, errors: Mapping[str, float | None] | None) -> Picture:
+def pareto(models: Sequence[ModelTiming], errors: Mapping[str, float | None] | None, smallest_effect: float) -> Picture:
     """See `BenchmarkResult.pareto`."""
-    points = _points(result, errors)
-    best = [name for name in points if not any(_beats(result, other, name, points) for other in points)]
+    points = _points(models, errors)
+    best = [point for point in points if not any(_beats(other, point, smallest_effect) for other in points)]
     quantities = "time and size" if errors is None else "time, error and size"
-    times = [time for time, _, _ in points.values()]
-    heights: list[Any] = [size / 1e3 if size and errors is None else error for _, error, size in points.values()]
+    sizes = [point.model.size for point in points]
+    heights: list[Any] = [(size or 0) / 1e3 for size in sizes] if errors is None else [point.error for point in points]
     with plt.style.context("default"):
         figure, axes = plt.subplots(figsize=(6.8, 4.2), layout="constrained")
         axes.set_title(f"Filled: no other is as good in {quantities} and better in one", fontsize="medium", loc="left")
-        largest = max((size for _, _, size in points.values() if size), default=1)
-        for height, (name, (time, _, size)) in zip(heights, points.items(), strict=True):
-            colour = "#8fd6be" if name in best else "white"
+        largest = max((size for size in sizes if size), default=1)
+        for point, size, height in zip(points, sizes, heights, strict=True):
+            colour = "#8fd6be" if point in best else "white"
             # The area is the size of the file where that has no axis; a diamond has no size.
             area = 30 + 500 * size / largest if size and errors is not None else 80
             marker = "o" if size else "D"
-            axes.scatter(time, height, s=area, facecolor=colour, edgecolor="black", marker=marker, alpha=0.8)
+            axes.scatter(point.time, height, s=area, facecolor=colour, edgecolor="black", marker=marker, alpha=0.8)
         axes.margins(0.2)
+        times = [point.time for point in points]
         _scale(axes.xaxis, axes.set_xscale, times, plain=True)
         _scale(axes.yaxis, axes.set_yscale, heights, plain=errors is None)
         axes.set_xlabel("median time of a call in µs")
         axes.set_ylabel("size of the file in kB" if errors is None else "error (area of the circle: size of the file)")
-        _label_points(axes, list(points), list(zip(times, heights, strict=True)))
-    texts = "; ".join(f"{name}, {_described(point)}" for name, point in points.items())
-    alt = f"{quantities.capitalize()}. {texts}. No other beats {', '.join(best)} in all."
-    return Picture(figure, alt)
+        _label_points(axes, [point.model.name for point in points], list(zip(times, heights, strict=True)))
+    alt = f"{quantities.capitalize()}. {'; '.join(map(str, points))}. "
+    return Picture(figure, alt + f"No other beats {', '.join(point.model.name for point in best)} in all.")
 
 
-def _points(result: BenchmarkResult, errors: Mapping[str, float | None] | None) -> dict[str, Point]:
-    names = [model.name for model in result.models]
+def _points(models: Sequence[ModelTiming], errors: Mapping[str, float | None] | None) -> list[_Point]:
+    names = [model.name for model in models]
     unknown = [name for name in errors or () if name not in names]
     if unknown:
         raise ValueError(f"errors are by name of a model, one of {names}, got {unknown}")
-    points: dict[str, Point] = {}
-    for model in result.models:
-        error = None if errors is None else errors.get(model.name)
-        if (model.size if errors is None else error) is not None:
-            points[model.name] = ((model.invoke or model.call).median, error, model.size)
-    if not points:
+    points = [_Point(model, None if errors is None else errors.get(model.name)) for model in models]
+    drawn = [point for point in points if (point.model.size if errors is None else point.error) is not None]
+    if not drawn:
         raise ValueError(f"there is nothing to draw: no model has {'a size' if errors is None else 'an error'}")
-    return points
+    return drawn
 
 
-def _beats(result: BenchmarkResult, other: str, name: str, points: Mapping[str, Point]) -> bool:
+def _beats(other: _Point, point: _Point, smallest_effect: float) -> bool:
     """Whether one is as good as another in all quantities, and better in one; in time, as the intervals say."""
-    if other == name:
+    if other is point:
         return False
-    verdict = result.ratio(other, name).verdict
-    figures = zip(points[other][1:], points[name][1:], strict=True)
+    verdict = ratio_of(other.model, point.model, smallest_effect).verdict
+    figures = [(other.error, point.error), (other.model.size, point.model.size)]
     pairs = [(above, below) for above, below in figures if above is not None and below is not None]
     as_good = verdict != "slower" and all(above <= below for above, below in pairs)
     return as_good and (verdict == "faster" or any(above < below for above, below in pairs))
@@ -132,12 +143,6 @@ def _label_points(axes: Any, names: list[str], places: list[tuple[float, Any]]) 
         taken.append((x, y + lift))
         offset = (-15 if left else 15, 72 * lift / axes.figure.dpi)
         axes.annotate(_plain(name), place, xytext=offset, ha="right" if left else "left", **_BESIDE)
-
-
-def _described(point: Point) -> str:
-    time, error, size = point
-    parts = [_time(time), None if error is None else f"error {error:.2g}", None if size is None else f"{size:,} bytes"]
-    return ", ".join(part for part in parts if part)
 
 
 def _time(value: float) -> str:

@@ -1,4 +1,4 @@
-"""What `benchmark` returns: times, ratios with their intervals, and its own overhead, as frozen values."""
+"""What `benchmark` returns: a frozen value that is tables, JSON, CSV and pictures."""
 
 from __future__ import annotations
 
@@ -9,139 +9,15 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from lstm_toolkit.benchmarking.timings import COLUMNS, CONFIDENCE, ModelTiming, Overhead, Ratio, Timing, ratio_of
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.tflite.files import write_whole
 
 if TYPE_CHECKING:
     from lstm_toolkit.display.picture import Picture
-
-CONFIDENCE = 0.95
-"""Of the intervals: the least chance that they hold the true median."""
-
-COLUMNS = ("invoke", "call")
-"""What is timed: a model on inputs that it holds, and the same with its inputs copied in and its outputs copied out."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Timing:
-    """Times of one column of one model, in microseconds a call.
-
-    Attributes:
-        median, quartile_1, quartile_3, percentile_90: over all timed calls.
-        throughput: calls a second in the round that is the median of this.
-        calls: how many were timed.
-        rounds: median of the calls of each round.
-    """
-
-    median: float
-    quartile_1: float
-    quartile_3: float
-    percentile_90: float
-    throughput: float
-    calls: int
-    rounds: tuple[float, ...]
-
-    @classmethod
-    def of(cls, blocks: Sequence[np.ndarray]) -> Timing:
-        """The timing of blocks of calls, one a round, each with the microseconds of every call."""
-        calls = np.concatenate(blocks)
-        quartile_1, median, quartile_3, percentile_90 = map(float, np.percentile(calls, [25, 50, 75, 90]))
-        throughput = 1e6 / float(np.median([block.mean() for block in blocks]))
-        rounds = tuple(float(np.median(block)) for block in blocks)
-        return cls(median, quartile_1, quartile_3, percentile_90, throughput, len(calls), rounds)
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelTiming:
-    """One model's row.
-
-    Attributes:
-        name: unlike that of any other.
-        kind: "file", "Keras model" or "callable".
-        call: with copies of inputs and outputs, or what a call of a Keras model or a callable is.
-        first_call: of a model just loaded, in microseconds; the median over the rounds for a file, the only one for
-            what cannot be loaded anew.
-        invoke: without copies; None for what is no file.
-        load: reading the file, allocating and copying the inputs in, in microseconds, median over the rounds; None for
-            what is no file.
-        size: bytes of the file, or None.
-        num_threads: of the interpreter, or None for what has none.
-        peak_memory: bytes that loading and running the file add to a process, or None where it was not measured.
-        inputs: shape of each input by name.
-    """
-
-    name: str
-    kind: str
-    call: Timing
-    first_call: float
-    invoke: Timing | None = None
-    load: float | None = None
-    size: int | None = None
-    num_threads: int | None = None
-    peak_memory: int | None = None
-    inputs: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Ratio:
-    """How many times as long one model takes as another.
-
-    Attributes:
-        name, baseline: the two models.
-        column: "invoke" where both have it, else "call".
-        ratio: median over the rounds of the time of `name` by that of `baseline`.
-        low, high: ends of the interval of that median at `CONFIDENCE`; 0 and infinity with fewer than 6 rounds.
-        smallest_effect: what the ratio must differ from 1 by, for all of the interval, to count as a difference.
-    """
-
-    name: str
-    baseline: str
-    column: str
-    ratio: float
-    low: float
-    high: float
-    smallest_effect: float
-
-    @property
-    def verdict(self) -> str:
-        """ "slower", "faster", or "no difference" and why."""
-        if self.high == math.inf:
-            return "no difference can be told in fewer than 6 runs"
-        if self.low <= 1 <= self.high:
-            return "no difference: the interval holds 1"
-        if self.low > 1 + self.smallest_effect:
-            return "slower"
-        if self.high < 1 / (1 + self.smallest_effect):
-            return "faster"
-        return f"no difference of {100 * self.smallest_effect:g}% or more"
-
-    def __str__(self) -> str:
-        return f"{self.ratio:#.4g} [{self.low:#.4g}, {self.high:#.4g}]"
-
-
-@dataclasses.dataclass(frozen=True)
-class Overhead:
-    """What the stopwatch adds to a call: the fastest model is also run in a bare loop, next to its timed calls.
-
-    Attributes:
-        name: of that model.
-        bare: microseconds a call in a loop that only calls, median over the rounds.
-        timed: the same, with the clock read after every call, as all figures of the benchmark are taken.
-        share: median over the rounds of timed by bare, less 1; below 0 where noise hides it.
-    """
-
-    name: str
-    bare: float
-    timed: float
-    share: float
-
-    def __str__(self) -> str:
-        return f"{self.share:.1%} to a call of {self.name}, which takes {self.bare:.2f} µs in a bare loop"
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -186,17 +62,8 @@ class BenchmarkResult(Tabular):
             KeyError: if there is no such model.
             ValueError: if there is no such column, or one of the models does not have it.
         """
-        pair = self[name], self[self.baseline if baseline is None else baseline]
-        if column is None:
-            column = "call" if any(model.invoke is None for model in pair) else "invoke"
-        if column not in COLUMNS:
-            raise ValueError(f"column must be one of {', '.join(COLUMNS)}, got {column!r}")
-        above, below = (getattr(model, column) for model in pair)
-        if above is None or below is None:
-            raise ValueError("only files have the column 'invoke'; compare by 'call'")
-        logarithms = np.log(np.divide(above.rounds, below.rounds))
-        ratio, low, high = (math.exp(value) for value in median_interval(logarithms))
-        return Ratio(name, pair[1].name, column, ratio, low, high, self.smallest_effect)
+        below = self[self.baseline if baseline is None else baseline]
+        return ratio_of(self[name], below, self.smallest_effect, column)
 
     @property
     def ratios(self) -> tuple[Ratio, ...]:
@@ -274,7 +141,7 @@ class BenchmarkResult(Tabular):
         """Bars of the median time with and without copies; a line from the first to the third quartile."""
         from lstm_toolkit.benchmarking.plots import bars
 
-        return bars(self)
+        return bars(self.models)
 
     def pareto(self, errors: Mapping[str, float | None] | None = None) -> Picture:
         """Time against error and size of the file, marking the models that no other beats in all of them.
@@ -288,23 +155,7 @@ class BenchmarkResult(Tabular):
         """
         from lstm_toolkit.benchmarking.plots import pareto
 
-        return pareto(self, errors)
-
-
-def median_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
-    """The median of a sample, and an interval that holds the true median with a chance of at least `CONFIDENCE`.
-
-    The ends are the order statistics of the sign test: no distribution is taken for granted, and single far values move
-    nothing. They are infinite for fewer than 6 values, which cannot give that confidence.
-    """
-    ordered = np.sort(np.asarray(values, np.float64))
-    count, below, rank = len(ordered), 0.0, 0
-    # A tail of the binomial distribution: the chance that at most `rank` values lie on one side of the median.
-    while rank <= count and (below := below + math.comb(count, rank) / 2**count) <= (1 - CONFIDENCE) / 2:
-        rank += 1
-    if rank == 0:
-        return float(np.median(ordered)), -math.inf, math.inf
-    return float(np.median(ordered)), float(ordered[rank - 1]), float(ordered[count - rank])
+        return pareto(self.models, errors, self.smallest_effect)
 
 
 def _model_timing(values: Mapping[str, Any]) -> ModelTiming:
@@ -323,7 +174,7 @@ _HEADER = (
 
 
 def _row(model: ModelTiming) -> tuple[str, ...]:
-    timing = model.invoke or model.call
+    timing = model.timing
     return (
         model.name,
         _text(model.invoke.median if model.invoke else None),

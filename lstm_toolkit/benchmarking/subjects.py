@@ -51,7 +51,7 @@ def named_models(models: Any) -> dict[str, Any]:
     """Models by name: those of a mapping, or names made of file names, Keras names and numbers.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no model.
     """
     if isinstance(models, Mapping):
         named = {str(name): model for name, model in models.items()}
@@ -71,7 +71,7 @@ def subjects(models: Mapping[str, Any], inputs: Any, *, num_threads: int, seed: 
 
     Raises:
         InvalidModelError: if a file cannot be run.
-        TypeError: for what is no model.
+        TypeError: for anything that is not a model.
         ValueError: if the inputs do not fit. All messages name the model.
     """
     given = _inputs_by_model(inputs, models)
@@ -107,7 +107,7 @@ def _kind(name: str, model: Any) -> str:
 
 
 def _keras_package(model: Any) -> Any:
-    """The package of a Keras model: keras or tf_keras; None for what is none. It imports neither."""
+    """The package of a Keras model: keras or tf_keras; None for anything else. It imports neither."""
     packages = (sys.modules.get("keras"), sys.modules.get("tf_keras"))
     layers = [(package, getattr(getattr(package, "layers", None), "Layer", None)) for package in packages]
     return next((package for package, layer in layers if layer and isinstance(model, layer)), None)

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.benchmarking.benchmark import benchmark
-from lstm_toolkit.benchmarking.result import BenchmarkResult, Timing
+from lstm_toolkit.benchmarking.result import BenchmarkResult
+from lstm_toolkit.benchmarking.timings import Timing
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import LstmToolkitError
 from lstm_toolkit.inspection.arithmetic import operators_executed

@@ -21,7 +21,8 @@ from scipy.stats import binom, quantile_test
 
 import lstm_toolkit
 from lstm_toolkit.benchmarking.benchmark import benchmark
-from lstm_toolkit.benchmarking.result import BenchmarkResult, ModelTiming, Overhead, Ratio, Timing, median_interval
+from lstm_toolkit.benchmarking.result import BenchmarkResult
+from lstm_toolkit.benchmarking.timings import ModelTiming, Overhead, Ratio, Timing, median_interval
 from lstm_toolkit.errors import InvalidModelError
 from tests.helpers.models import randomized
 
