@@ -29,9 +29,9 @@ class Mutation:
 MUTATIONS = (
     Mutation(
         "gate order of Keras",
-        "weights/packing.py",
-        'KERAS_GATES = ("input", "forget", "cell", "output")',
-        'KERAS_GATES = ("forget", "input", "cell", "output")',
+        "weights/frameworks.py",
+        "KERAS = Packing(\n    gates=GATES,",
+        'KERAS = Packing(\n    gates=("forget", "input", "cell", "output"),',
         "01_gates",
     ),
     Mutation(

@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.exercises import require, require_several
-from lstm_toolkit.weights import packing, reference
+from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import GATES
+from lstm_toolkit.weights.packing import Packing
 
 Array = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -181,8 +182,8 @@ def _difference(letter: str, options: dict[str, Any]) -> float:
     letters = {"i": "input", "f": "forget", "c": "cell", "g": "cell", "o": "output"}
     gates = tuple(letters.get(each, each) for each in options.get("gates", GATES))
     try:
-        parts = packing.split_packed(packed, gates=gates, forget_gate_bias=options.get("forget_gate_bias", 0.0))
-        weights = GateWeights.from_operands(parts)
+        packing = Packing(gates=gates, forget_gate_bias=options.get("forget_gate_bias", 0.0))
+        weights = GateWeights.from_operands(packing.split(packed))
     except ValueError as error:
         raise AssertionError(f"{letter}: with gates={options.get('gates', 'ifgo')!r}, {error}") from error
     activation, clip = options.get("activation", "tanh"), options.get("cell_clip", 0.0)

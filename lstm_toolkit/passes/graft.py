@@ -26,7 +26,6 @@ from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS, SINGLE_STEP_OP, numbered
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
-from lstm_toolkit.weights import packing
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import (
     ABSENT,
@@ -37,6 +36,7 @@ from lstm_toolkit.weights.operands import (
     SIMPLE_RNN_COMPOSITE,
     STATES,
 )
+from lstm_toolkit.weights.packing import Packing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,13 +139,12 @@ def _match(model: Model, subgraph: Subgraph, operator: Operator, batch: int | No
 def _lstm(
     packed: Mapping[str, Any], attributes: Mapping[str, Any], is_step: bool
 ) -> tuple[dict[str, Any], Any, dict[str, int]]:
-    parts = packing.split_packed(
-        packed,
-        gates=attributes["gates"].split(","),
+    packing = Packing(
+        gates=tuple(attributes["gates"].split(",")),
         gate_axis=attributes.get("gate_axis", -1),
         forget_gate_bias=attributes.get("forget_gate_bias", 0.0),
     )
-    weights = GateWeights.from_operands(parts)
+    weights = GateWeights.from_operands(packing.split(packed))
     if attributes.get("masked"):
         weights = with_mask_channel(weights)
     options = schema.LSTMOptionsT() if is_step else schema.UnidirectionalSequenceLSTMOptionsT()

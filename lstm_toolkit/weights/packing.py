@@ -86,7 +86,8 @@ class Packing:
     Attributes:
         gates: their order in every packed array; without "input" for a coupled input gate.
         gate_axis: axis of the matrices along which the gates are packed: -1, or 0 where matrices are transposed.
-        arrays: kind of each array, a key of `PACKED_KINDS`, by its name. Arrays of one kind are added.
+        arrays: kind of each array, a key of `PACKED_KINDS`, by its name; by default they are named like their kinds.
+            Arrays of one kind are added.
         forget_gate_bias: a number that the cell adds to the bias of its forget gate. The op has no such option, so the
             operand has it added, in float32.
         holder: what has such arrays, for messages.
@@ -260,22 +261,3 @@ class Packing:
 def shapes_of(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[int, ...]]:
     """The shapes of arrays by name."""
     return {name: array.shape for name, array in arrays.items()}
-
-
-def split_packed(
-    packed: Mapping[str, npt.NDArray[Any]],
-    *,
-    gates: Sequence[str],
-    gate_axis: int = -1,
-    forget_gate_bias: float = 0.0,
-) -> dict[str, Array]:
-    """Splits weights that are packed in any order of gates.
-
-    Args:
-        packed: arrays by kind, a key of `PACKED_KINDS`, or by the name of an operand of the op, which stays as it is.
-        gates, gate_axis, forget_gate_bias: as for `Packing`.
-
-    Raises:
-        ValueError: for shapes that do not fit together; the message has expected and actual.
-    """
-    return Packing(gates=tuple(gates), gate_axis=gate_axis, forget_gate_bias=forget_gate_bias).split(packed)

@@ -1,5 +1,7 @@
 """`convert` on models of many shapes, on the traps of the stock path, and on what it must refuse."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -267,12 +269,12 @@ def test_an_op_that_tensorflow_lite_lacks_is_refused():
 
 def test_verify_catches_a_wrong_file(monkeypatch):
     """Gates in the wrong order give a file that runs; only the comparison with the source notices."""
-    split = packing.split_packed
+    split = packing.Packing.split
 
-    def wrong(packed, *, gates, **options):
-        return split(packed, gates=("forget", "input", *gates[2:]), **options)
+    def wrong(self, arrays):
+        return split(dataclasses.replace(self, gates=("forget", "input", *self.gates[2:])), arrays)
 
-    monkeypatch.setattr(packing, "split_packed", wrong)
+    monkeypatch.setattr(packing.Packing, "split", wrong)
     model = randomized(keras.Sequential([keras.Input((7, 5)), keras.layers.LSTM(4)]))
     with pytest.raises(ParityError, match="differs from the source by") as raised:
         lstm_toolkit.convert(model)

@@ -12,7 +12,7 @@ from lstm_toolkit import GateWeights
 from lstm_toolkit.gate_pictures.layout import gate_layout
 from lstm_toolkit.weights import frameworks
 from lstm_toolkit.weights.operands import GATES, WEIGHT_OPERANDS
-from lstm_toolkit.weights.packing import PACKED_KINDS, Packing, split_packed
+from lstm_toolkit.weights.packing import PACKED_KINDS, Packing
 
 from . import old_packing
 
@@ -90,17 +90,17 @@ def test_split_of_any_order(case, joint, by_rows):
     if by_rows:
         packed = {kind: array.T for kind, array in packed.items()}
     options = {"gates": case.gates, "gate_axis": 0 if by_rows else -1, "forget_gate_bias": case.forget_gate_bias}
-    actual = split_packed(packed, **options)
+    packing = Packing(**options)
+    actual = packing.split(packed)
     expected = old_packing.split_packed(packed, **options)
     assert actual.keys() == expected.keys()
     same({name: actual[name] for name in expected}, expected)
     shapes = {kind: array.shape for kind, array in packed.items()}
-    packing = Packing(gates=case.gates, gate_axis=options["gate_axis"])
     assert packing.sizes(shapes) == old_packing.check_packed(shapes, gates=case.gates, gate_axis=options["gate_axis"])
 
     # Backwards: everything that is there, once, in the same places.
-    back = Packing(gates=case.gates, gate_axis=options["gate_axis"], arrays={kind: kind for kind in packed})
-    same(back.pack(split_packed(packed, **options | {"forget_gate_bias": 0.0})), packed)
+    own = dataclasses.replace(packing, arrays={kind: kind for kind in packed}, forget_gate_bias=0.0)
+    same(own.pack(own.split(packed)), packed)
 
 
 def outcome(function, *args, **options):
@@ -150,7 +150,7 @@ def test_frameworks_pack_as_before(case):
 def test_no_framework_has_a_diagonal_recurrence():
     """Version 1.0.0 gave Keras and PyTorch a vector as recurrent kernel."""
     packed = {"kernel": np.ones((3, 20)), "recurrent_diagonal": np.ones(20)}
-    weights = GateWeights.from_operands(split_packed(packed, gates=GATES))
+    weights = GateWeights.from_operands(Packing(gates=GATES).split(packed))
     for function in (weights.to_keras, weights.to_lingvo, weights.to_torch):
         with pytest.raises(ValueError, match=r"cannot hold these weights: there are \[.*'recurrent_to_input_weights'"):
             function()

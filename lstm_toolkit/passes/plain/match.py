@@ -19,9 +19,9 @@ from lstm_toolkit.passes.plain.recurrence import Recurrence
 from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS, RNN_ACTIVATIONS, layer_of, numbered, state_tensors
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
-from lstm_toolkit.weights import packing
+from lstm_toolkit.weights.frameworks import KERAS
 from lstm_toolkit.weights.gate_weights import GateWeights
-from lstm_toolkit.weights.operands import ABSENT, CELL_COMPOSITE, GATES, OPERANDS_OF, SHUT_GATE, STATES, WEIGHT_OPERANDS
+from lstm_toolkit.weights.operands import ABSENT, CELL_COMPOSITE, OPERANDS_OF, SHUT_GATE, STATES, WEIGHT_OPERANDS
 
 _LSTM_NAMES = {code: name for name, code in ACTIVATIONS.items()}
 _RNN_NAMES = {code: name for name, code in RNN_ACTIVATIONS.items()}
@@ -105,7 +105,7 @@ def _cell(packed: Mapping[str, Array], attributes: Mapping[str, Any]) -> Cell:
     """The cell of a composite op, from weights as Keras packs them."""
     activation, recurrent_activation = attributes["activation"], attributes["recurrent_activation"]
     if attributes["kind"] == "lstm":
-        weights = GateWeights.from_operands(packing.split_packed(packed, gates=GATES))
+        weights = GateWeights.from_operands(KERAS.split(packed))
         if attributes["masked"]:
             weights = with_mask_channel(weights)
         return LstmCell(weights, activation, recurrent_activation)
