@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import lstm_toolkit as lt
-from lstm_toolkit.conversion import convert
+from lstm_toolkit.conversion import pipeline
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.quantization import samples as samples_quantization
 
@@ -147,7 +147,7 @@ def model():
         ({"quantization": "int8", "representative_dataset": A, "lowering": "unrolled"}, 'needs lowering="fused"'),
         (
             {"quantization": "int8", "representative_dataset": A, "io_dtype": "int16"},
-            "must be float32 or int8",
+            "io_dtype must be one of float32, int8, got 'int16'",
         ),
         ({"quantization": "dynamic", "representative_dataset": A}, 'representative_dataset is for quantization="int8"'),
         ({"quantization": "float16", "io_dtype": "int8"}, 'io_dtype="int8" needs quantization="int8"'),
@@ -155,20 +155,20 @@ def model():
     ],
 )
 def test_options_are_checked_before_tracing(model, monkeypatch, options, message):
-    monkeypatch.setattr(convert, "trace", lambda *_, **__: pytest.fail("traces"))
+    monkeypatch.setattr(pipeline, "trace", lambda *_, **__: pytest.fail("traces"))
     with pytest.raises(ValueError, match=message):
         lt.convert(model, **options)
 
 
 @pytest.mark.parametrize("dataset", [[], broken(np.inf), [A[0][:, :2]]], ids=["empty", "infinity", "shape"])
 def test_samples_are_checked_before_converting(model, monkeypatch, dataset):
-    monkeypatch.setattr(convert, "lowered", lambda *_, **__: pytest.fail("converts"))
+    monkeypatch.setattr(pipeline, "lowered", lambda *_, **__: pytest.fail("converts"))
     with pytest.raises(ValueError, match="representative_dataset"):
         lt.convert(model, quantization="int8", representative_dataset=dataset)
 
 
 def test_open_time_is_refused_before_converting(monkeypatch):
-    monkeypatch.setattr(convert, "lowered", lambda *_, **__: pytest.fail("converts"))
+    monkeypatch.setattr(pipeline, "lowered", lambda *_, **__: pytest.fail("converts"))
     model = keras.Sequential([keras.Input((None, 3), name="x"), keras.layers.LSTM(5)])
     with pytest.raises(ConversionError, match=r"inputs \['x'\] have open sizes, and int8 needs fixed ones; pass"):
         lt.convert(model, quantization="int8", representative_dataset=A)
