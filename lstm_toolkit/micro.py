@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.doctor.diagnose import diagnose
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.runtime.targets import MICRO_OPS
-from lstm_toolkit.runtime.trial import random_calls, require_micro, run_on
+from lstm_toolkit.runtime.trial import random_calls, run_on
 from lstm_toolkit.tflite import files, graph
 
 _METHODS = {
@@ -104,14 +103,12 @@ def micro_report(model: bytes | str | os.PathLike[str], *, run: bool = True) -> 
             )
     arena_size = None
     if run:
-        require_micro()
         (trial,) = run_on("micro", [(data, random_calls(data, count=1))], arena=True)
         if trial.refused is not None:
             raise InvalidModelError(f"TensorFlow Lite Micro cannot run this model: {trial.refused}")
         arena_size = trial.arena_size
     constants = sum(len(buffer.data) for buffer in unpacked.buffers if buffer.data is not None)
-    ops: Counter[str] = graph.count_operators(unpacked)
-    return MicroReport(dict(sorted(ops.items())), arena_size, len(data), constants)
+    return MicroReport(dict(sorted(graph.count_operators(unpacked).items())), arena_size, len(data), constants)
 
 
 def method_name(op: str) -> str:

@@ -48,7 +48,7 @@ def quantize(
     calibration: Samples,
     *,
     io_dtype: str,
-    progress: Callable[[int], Any] | None = None,
+    progress: Callable[[int], Any] = lambda _: None,
 ) -> tuple[bytes, list[tuple[str, str]]]:
     """Quantizes a float file to int8.
 

@@ -28,7 +28,7 @@ def quantize(
     *,
     calibrate: bool = False,
     io_dtype: str = "float32",
-    progress: Callable[[int], Any] | None = None,
+    progress: Callable[[int], Any] = lambda _: None,
 ) -> tuple[bytes, QuantizationReport]:
     """Quantizes a float file.
 

@@ -1,7 +1,5 @@
 """Runs TensorFlow's converter without its chatter."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging
@@ -9,12 +7,9 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lstm_toolkit.errors import ConversionError
-
-if TYPE_CHECKING:
-    pass
 
 
 def stock_conversion(model: Any, *, batch_size: int | None = None) -> bytes:

@@ -6,13 +6,12 @@ are handled by a worker, which is started at the first need, kept for the next o
 started it, whatever it is doing.
 """
 
-import contextlib
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -22,31 +21,20 @@ from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess, serve
 from lstm_toolkit.stock.converter import quiet_tensorflow, run_converter
 
 
-class ConvertRequest(TypedDict):
-    """A SavedModel to convert, and the path of the `.tflite` file that it becomes."""
+class Request(TypedDict):
+    """A task to do in a folder.
 
-    task: Literal["convert"]
-    saved_model: str
-    output: str
+    Attributes:
+        task: "convert", which takes `saved_model`; "calibrate", which takes `model.tflite` and `inputs.npz`, with one
+            array [samples, ...] an input; or "quantize", which takes `model.tflite`. Each writes `result.tflite`.
+        folder: the path of the folder.
+        io_dtype, kept_float: arguments of `quantize_elsewhere`.
+    """
 
-
-class CalibrateRequest(TypedDict):
-    """A `.tflite` file, one `.npy` file [samples, ...] an input, and the path of the file with ranges."""
-
-    task: Literal["calibrate"]
-    tflite: str
-    inputs: list[str]
-    output: str
-
-
-class QuantizeRequest(TypedDict):
-    """A `.tflite` file with ranges, and the path of the int8 file that it becomes."""
-
-    task: Literal["quantize"]
-    tflite: str
-    io_dtype: str
-    kept_float: list[str]
-    output: str
+    task: str
+    folder: str
+    io_dtype: NotRequired[str]
+    kept_float: NotRequired[list[str]]
 
 
 _lock = threading.Lock()
@@ -54,7 +42,7 @@ _worker: WorkerProcess | None = None
 
 
 def process_id() -> int | None:
-    """The worker's process; None if there is none now. For tests."""
+    """The number of the worker's process, for tests; None if there is no worker now."""
     return _worker.process_id if _worker is not None else None
 
 
@@ -74,19 +62,18 @@ def convert_elsewhere(function: Any, trackable: Any) -> bytes:
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
         with quiet_tensorflow():
-            tf.saved_model.save(trackable, str(path / "saved_model"), signatures=function)
-        return _ask(ConvertRequest(task="convert", saved_model=str(path / "saved_model"), output=f"{folder}/tflite"))
+            tf.saved_model.save(trackable, str(Path(folder, "saved_model")), signatures=function)
+        return _ask({"task": "convert", "folder": folder})
 
 
 def calibrate_elsewhere(
     tflite: bytes,
     samples: Sequence[Sequence[npt.NDArray[Any]]],
     *,
-    progress: Callable[[int], Any] | None = None,
+    progress: Callable[[int], Any] = lambda _: None,
 ) -> bytes:
-    """Runs a file on samples in the worker, and writes down which values its tensors take.
+    """Runs a file on samples in the worker, to find the range of each tensor.
 
     Args:
         tflite: a float file whose LSTM ops have intermediates.
@@ -94,21 +81,15 @@ def calibrate_elsewhere(
         progress: called with the number of samples that are done.
 
     Returns:
-        The file, with the range of each tensor in its quantization parameters.
+        The file, with the ranges in the quantization parameters of its tensors.
 
     Raises:
         ConversionError: with the calibrator's reason, or with its last words if it ended its process.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        (path / "float.tflite").write_bytes(tflite)
-        inputs = [str(path / f"input_{number}.npy") for number in range(len(samples[0]))]
-        for name, arrays in zip(inputs, zip(*samples, strict=True), strict=True):
-            np.save(name, np.stack(arrays), allow_pickle=False)
-        request = CalibrateRequest(
-            task="calibrate", tflite=str(path / "float.tflite"), inputs=inputs, output=f"{folder}/calibrated"
-        )
-        return _ask(request, progress)
+        Path(folder, "model.tflite").write_bytes(tflite)
+        np.savez(Path(folder, "inputs.npz"), *map(np.stack, zip(*samples, strict=True)))
+        return _ask({"task": "calibrate", "folder": folder}, progress)
 
 
 def quantize_elsewhere(calibrated: bytes, *, io_dtype: str, kept_float: Sequence[str] = ()) -> bytes:
@@ -126,25 +107,12 @@ def quantize_elsewhere(calibrated: bytes, *, io_dtype: str, kept_float: Sequence
         ConversionError: with the quantizer's reason, or with its last words if it ended its process.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "calibrated.tflite")
-        path.write_bytes(calibrated)
-        request = QuantizeRequest(
-            task="quantize",
-            tflite=str(path),
-            io_dtype=io_dtype,
-            kept_float=list(kept_float),
-            output=f"{folder}/int8",
-        )
-        return _ask(request)
+        Path(folder, "model.tflite").write_bytes(calibrated)
+        return _ask({"task": "quantize", "folder": folder, "io_dtype": io_dtype, "kept_float": list(kept_float)})
 
 
-def _ask(
-    request: ConvertRequest | CalibrateRequest | QuantizeRequest, progress: Callable[[int], Any] | None = None
-) -> bytes:
-    """Lets the worker do a task.
-
-    Returns:
-        The bytes of the output.
+def _ask(request: Request, progress: Callable[[int], Any] = lambda _: None) -> bytes:
+    """Lets the worker do a task, and returns the bytes of its result.
 
     Raises:
         ConversionError: with the reason, or with the worker's last words if the task ended it.
@@ -154,7 +122,7 @@ def _ask(
         if _worker is None:
             _worker = WorkerProcess([sys.executable, "-m", __name__])
         try:
-            answer = _worker.ask(request, progress or (lambda _: None))
+            answer = _worker.ask(request, progress)
         except BaseException as error:
             # An answer that nobody waits for would be taken for that of the next request.
             _worker.kill()
@@ -162,70 +130,58 @@ def _ask(
             if isinstance(error, WorkerEndedError):
                 raise ConversionError(f"TensorFlow's converter ended its own process: {error}") from error
             raise
-        if answer["error"] is not None:
-            raise ConversionError(answer["error"])
-    return Path(request["output"]).read_bytes()
+    if answer["error"] is not None:
+        raise ConversionError(answer["error"])
+    return Path(request["folder"], "result.tflite").read_bytes()
 
 
-def _answer(
-    request: ConvertRequest | CalibrateRequest | QuantizeRequest, progress: Callable[[int], Any]
-) -> Mapping[str, str | None]:
+def _answer(request: Request, progress: Callable[[int], Any]) -> Mapping[str, str | None]:
+    tasks = {"convert": _convert, "calibrate": _calibrate, "quantize": _quantize}
     try:
-        if request["task"] == "convert":
-            made = _convert(request)
-        elif request["task"] == "calibrate":
-            made = _calibrate(request, progress)
-        else:
-            made = _quantize(request)
+        result = tasks[request["task"]](request, progress)
     except ConversionError as error:
         return {"error": str(error)}
-    Path(request["output"]).write_bytes(made)
+    except Exception as error:  # the quantizer's own error types are not public
+        if request["task"] == "convert":
+            raise
+        return {"error": f"TensorFlow's quantizer refuses the model: {error}"}
+    Path(request["folder"], "result.tflite").write_bytes(result)
     return {"error": None}
 
 
-def _convert(request: ConvertRequest) -> bytes:
+def _convert(request: Request, _: Callable[[int], Any]) -> bytes:
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(request["saved_model"])
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(request["folder"], "saved_model")))
     converter.allow_custom_ops = True
     return run_converter(converter)
 
 
-def _calibrate(request: CalibrateRequest, progress: Callable[[int], Any]) -> bytes:
+def _calibrate(request: Request, progress: Callable[[int], Any]) -> bytes:
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    inputs = [np.load(path, allow_pickle=False) for path in request["inputs"]]
+    with np.load(Path(request["folder"], "inputs.npz")) as stored:
+        inputs = list(stored.values())
 
     def samples() -> Iterator[list[npt.NDArray[Any]]]:
-        for number, arrays in enumerate(zip(*inputs, strict=True)):
+        for number, arrays in enumerate(zip(*inputs, strict=True), start=1):
             yield list(arrays)
-            progress(number + 1)
+            progress(number)
 
-    with _quantizer_reasons():
-        return bytes(Calibrator(Path(request["tflite"]).read_bytes()).calibrate(samples))
+    return bytes(Calibrator(Path(request["folder"], "model.tflite").read_bytes()).calibrate(samples))
 
 
-def _quantize(request: QuantizeRequest) -> bytes:
+def _quantize(request: Request, _: Callable[[int], Any]) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
     dtype = tf.dtypes.as_dtype(request["io_dtype"])
-    with _quantizer_reasons():
-        return mlir_quantize(
-            Path(request["tflite"]).read_bytes(),
-            input_data_type=dtype,
-            output_data_type=dtype,
-            denylisted_ops=set(request["kept_float"]),
-        )
-
-
-@contextlib.contextmanager
-def _quantizer_reasons() -> Iterator[None]:
-    """Turns what the quantizer raises into a `ConversionError`."""
-    try:
-        yield
-    except Exception as error:  # the quantizer's own error types are not public
-        raise ConversionError(f"TensorFlow's quantizer refuses the model: {error}") from error
+    return mlir_quantize(
+        Path(request["folder"], "model.tflite").read_bytes(),
+        input_data_type=dtype,
+        output_data_type=dtype,
+        denylisted_ops=set(request["kept_float"]),
+    )
 
 
 if __name__ == "__main__":
