@@ -4,6 +4,7 @@ The LSTMs of the float file are computed again in float64 with the weights of on
 file stores, and then with those of all; what is left to the error of the file itself is that of activations and states.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +17,10 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.inspection.read import inspect
-from lstm_toolkit.inspection.summary import LstmNode, TensorSummary
+from lstm_toolkit.inspection.summary import LstmNode, ModelSummary, TensorSummary
 from lstm_toolkit.runtime.compare import signal_to_noise
 from lstm_toolkit.runtime.runner import Runner
+from lstm_toolkit.runtime.signature import signature
 from lstm_toolkit.tflite import files
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
@@ -151,19 +153,23 @@ def quantization_view(
         InvalidModelError: if a file cannot be read, or the float file has other LSTMs.
         ValueError: for inputs that do not fit.
     """
-    data = {"quantized": files.read_bytes(quantized), "float": files.read_bytes(float_file)}
-    nodes = {kind: {node.name: node for node in inspect(each).lstm_nodes} for kind, each in data.items()}
-    shared = [name for name, node in nodes["float"].items() if node.op in FUSED]
-    if missing := [name for name in shared if name not in nodes["quantized"]]:
+    data = [files.read_bytes(each) for each in (quantized, float_file)]
+    summaries = [inspect(each) for each in data]
+    stored, wanted = ({node.name: node for node in each.lstm_nodes} for each in summaries)
+    shared = [name for name, node in wanted.items() if node.op in FUSED]
+    if missing := [name for name in shared if name not in stored]:
         raise InvalidModelError(f"the quantized file has no LSTMs {missing}; it was made of another file")
-    tensors = [t for t in inspect(data["quantized"]).subgraphs[0].tensors if t.quantization and t.role != "constant"]
-    inside = {kind: _values_inside(each, samples) for kind, each in data.items()}
+    tensors = [t for t in summaries[0].subgraphs[0].tensors if t.quantization and t.role != "constant"]
+    values = [_values_inside(each, samples) for each in data]
+    errors = []
+    for name in shared:
+        _, given = _sequences(summaries[0], stored[name], values[0])
+        x, exact = _sequences(summaries[1], wanted[name], values[1])
+        errors.append(_layer_error(stored[name], wanted[name], x, exact, given))
     return QuantizationView(
-        weights=tuple(row for name in shared for row in _of_weights(nodes["quantized"][name], nodes["float"][name])),
-        computed=tuple(
-            _range_of(t.name, t, inside["quantized"].get(-1 if t.index is None else t.index)) for t in tensors
-        ),
-        errors=tuple(_layer_error(nodes["quantized"][name], nodes["float"][name], inside, data) for name in shared),
+        weights=tuple(row for name in shared for row in _of_weights(stored[name], wanted[name])),
+        computed=tuple(_range_of(t.name, t, values[0].get(-1 if t.index is None else t.index)) for t in tensors),
+        errors=tuple(errors),
     )
 
 
@@ -176,26 +182,33 @@ def _values_inside(tflite: bytes, samples: Sequence[Mapping[str, npt.ArrayLike]]
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
-    signature = interpreter.get_signature_runner(next(iter(interpreter.get_signature_list())))
-    indices = {name: details["index"] for name, details in signature.get_input_details().items()}
-    del signature  # it holds the interpreter, which must have no other holder when it runs
+    inputs, _ = signature(interpreter)
     found: dict[int, list[Array]] = {}
     for sample in samples:
         for name, value in runner.quantized(sample).items():
-            interpreter.set_tensor(indices[name], value.astype(runner.input_dtypes[name]))
+            interpreter.set_tensor(inputs[name]["index"], value.astype(inputs[name]["dtype"]))
         interpreter.invoke()
         for details in interpreter.get_tensor_details():
             if details["name"] and details["dtype"] in (np.float32, np.int8, np.int16):
-                try:
+                with contextlib.suppress(ValueError):  # a tensor without data, as the intermediates are
                     value = interpreter.get_tensor(details["index"])
-                except ValueError:  # a tensor without data, as the intermediates are
-                    continue
-                if not value.size:
-                    continue
-                scale, zero_point = details["quantization"]
-                real = (value.astype(np.float64) - zero_point) * scale if scale else value
-                found.setdefault(details["index"], []).append(real)
-    return {index: np.stack(values) for index, values in found.items()}
+                    scale, zero_point = details["quantization"]
+                    real = (value.astype(np.float64) - zero_point) * scale if scale else value
+                    found.setdefault(details["index"], []).append(real)
+    return {index: np.stack(values) for index, values in found.items() if values[0].size}
+
+
+def _sequences(summary: ModelSummary, node: LstmNode, values: Mapping[int, Array]) -> tuple[Array, Array]:
+    """The input and the output of an LSTM over all samples, [samples * batch, time, size] each."""
+    op, found = summary.subgraphs[node.subgraph].ops[node.index], []
+    for tensor in (op.inputs[0], op.outputs[0]):
+        array = values[-1 if tensor is None or tensor.index is None else tensor.index]
+        if node.layout == "time_major":
+            array = array.swapaxes(1, 2)
+        if node.layout == "step":
+            array = array[:, :, np.newaxis]
+        found.append(array.reshape(-1, *array.shape[2:]))
+    return found[0], found[1]
 
 
 def _range_of(name: str, tensor: TensorSummary, values: Array | None, noise: float | None = None) -> TensorRange:
@@ -220,42 +233,33 @@ def _of_weights(quantized: LstmNode, float_: LstmNode) -> Iterator[TensorRange]:
         yield _range_of(f"{quantized.name}/{name}", tensor, values, noise)
 
 
-def _layer_error(
-    quantized: LstmNode, float_: LstmNode, inside: Mapping[str, Mapping[int, Array]], data: Mapping[str, bytes]
-) -> LayerError:
-    """Runs an LSTM on what the float file feeds it, with one part of the weights after the other replaced."""
-    x, wanted = (_of_op(inside["float"], data["float"], float_, place) for place in ("inputs", "outputs"))
-    _, given = (_of_op(inside["quantized"], data["quantized"], quantized, place) for place in ("inputs", "outputs"))
+def _layer_error(quantized: LstmNode, float_: LstmNode, x: Array, wanted: Array, given: Array) -> LayerError:
+    """Runs an LSTM on what the float file feeds it, with one part of the weights after the other replaced.
+
+    Args:
+        quantized, float_: the LSTM in either file.
+        x, wanted: its input and output in the float file.
+        given: its output in the quantized file.
+    """
     own, stored = dict(float_.weights.operands()), dict(quantized.weights.operands())
     common = [name for name in own if name in stored]
     parts = {gate: [n for n in common if f"_{gate}_" in n or n.startswith(f"{gate}_gate")] for gate in GATES}
     parts |= {"projection": [n for n in common if n.startswith("projection")], "all weights": common}
-    options = {"activation": float_.activation, "cell_clip": float_.cell_clip, "proj_clip": float_.proj_clip}
-    exact = _computed(float_.weights, x, options)
-    rows = {}
-    for part, names in parts.items():
-        if names:
-            mixed = GateWeights.from_operands(own | {name: stored[name] for name in names})
-            rows[part] = np.abs(_computed(mixed, x, options) - exact)
+
+    def computed(weights: GateWeights) -> Array:
+        clips = float_.cell_clip, float_.proj_clip
+        return reference.lstm(weights, x, activation=float_.activation, cell_clip=clips[0], proj_clip=clips[1])[0]
+
+    exact = computed(float_.weights)
+    rows = {
+        part: np.abs(computed(GateWeights.from_operands(own | {name: stored[name] for name in names})) - exact)
+        for part, names in parts.items()
+        if names
+    }
     rows["whole file"] = np.abs(given - wanted)
     largest = float(np.abs(wanted).max(initial=0.0)) or 1.0
     by_step = np.stack([row.mean(axis=(0, 2)) / largest for row in rows.values()])
     return LayerError(float_.name, tuple(rows), by_step)
-
-
-def _of_op(values: Mapping[int, Array], tflite: bytes, node: LstmNode, place: str) -> Array:
-    """The input or output of an LSTM over all samples, [samples * batch, time, size]."""
-    operator = files.read_model(tflite).subgraphs[node.subgraph].operators[node.index]
-    found = values[int(getattr(operator, place)[0])]
-    if node.layout == "time_major":
-        found = found.swapaxes(1, 2)
-    if node.layout == "step":
-        found = found[:, :, np.newaxis]
-    return found.reshape(-1, *found.shape[2:])
-
-
-def _computed(weights: GateWeights, x: Array, options: Mapping[str, Any]) -> Array:
-    return reference.lstm(weights, x, **options)[0]
 
 
 def _row(each: TensorRange) -> tuple[str, ...]:

@@ -11,25 +11,30 @@ Samples = list[dict[str, npt.NDArray[Any]]]
 FEWEST_SAMPLES = 20
 """Below this number of samples there is a warning; TensorFlow Lite's guide asks for some hundreds."""
 
+MOST_SAMPLES = 1_000_000
+"""A generator that gives more is taken for one that never ends."""
+
+_EMPTY = "representative_dataset is empty; give it some hundred typical inputs"
+
 
 def read_samples(
     dataset: Any, names: Sequence[str], shapes: Sequence[Sequence[int]], dtypes: Sequence[npt.DTypeLike]
 ) -> Samples:
-    """Takes a representative dataset apart.
+    """Reads a representative dataset.
 
     Args:
-        dataset: an array for a model with one input, or a mapping of arrays by input name: [samples, ...], where
-            what follows is the input's shape, with its batch or, if that is 1, without; or an iterable, or a function
-            without arguments that returns one, of samples, each a list of arrays in the order of the inputs, a mapping
-            of arrays by input name, or an array for a model with one input.
+        dataset: an array for a model with one input, or a mapping of arrays by input name, each [samples, ...], where
+            the rest is the shape of the input, which may leave out a batch of 1; or an iterable of samples, or a
+            function without arguments that returns one. A sample is a list of arrays in the order of the inputs, a
+            mapping of arrays by input name, or an array for a model with one input.
         names, shapes, dtypes: of the model's inputs; every size fixed.
 
     Returns:
         For each sample the inputs by name, of their dtypes.
 
     Raises:
-        ValueError: if there is no sample, or one has the wrong inputs, another shape or dtype, NaN or infinity, or
-            if there are more than a million; the message has the number of the sample.
+        ValueError: if there is no sample, or more than a million; or if a sample has the wrong inputs, another shape or
+            dtype, NaN or infinity. The message has the number of the sample.
     """
     samples: Samples = []
     for number, raw in enumerate(_iterate(dataset, names, shapes)):
@@ -43,12 +48,8 @@ def read_samples(
             }
         )
     if not samples:
-        raise ValueError("representative_dataset is empty; give it some hundred typical inputs")
+        raise ValueError(_EMPTY)
     return samples
-
-
-MOST_SAMPLES = 1_000_000
-"""A generator that gives more is taken for one that never ends."""
 
 
 def _iterate(dataset: Any, names: Sequence[str], shapes: Sequence[Sequence[int]]) -> Iterable[Any]:
@@ -91,17 +92,16 @@ def _checked(array: npt.NDArray[Any], shape: Sequence[int], dtype: np.dtype[Any]
         raise ValueError(f"{what} of representative_dataset has shape {list(array.shape)}, expected {list(wanted)}")
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise ValueError(f"{what} of representative_dataset is {array.dtype}, expected {dtype}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(f"{what} of representative_dataset holds NaN or infinity; no range can be taken of it")
+    _check_finite(array, f"{what} of representative_dataset")
     # A copy, since a generator may fill one array again and again.
     return np.array(array, dtype, order="C")
 
 
 def check_early(dataset: Any) -> None:
-    """Refuses what cannot be a representative dataset, before anything slow is done.
+    """Refuses a dataset that cannot be used, before anything slow is done.
 
     Raises:
-        ValueError: for None, and for arrays that are empty, not numbers, or hold NaN or infinity.
+        ValueError: for None, and for arrays that are empty, hold no numbers, or hold NaN or infinity.
     """
     if dataset is None:
         raise ValueError('quantization="int8" needs representative_dataset: some hundred typical inputs')
@@ -109,15 +109,19 @@ def check_early(dataset: Any) -> None:
     for array in arrays:
         if isinstance(array, np.ndarray):
             if array.size == 0:
-                raise ValueError("representative_dataset is empty; give it some hundred typical inputs")
+                raise ValueError(_EMPTY)
             if array.dtype.kind not in "fiub":
                 raise ValueError(f"representative_dataset holds {array.dtype}, expected numbers")
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise ValueError("representative_dataset holds NaN or infinity; no range can be taken of it")
+            _check_finite(array, "representative_dataset")
+
+
+def _check_finite(array: npt.NDArray[Any], what: str) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{what} holds NaN or infinity; no range can be taken of it")
 
 
 def warnings_about(calibration: Samples, held_out: Samples) -> list[str]:
-    """What is doubtful about a calibration set: its size, and its ranges beside those of held-out samples."""
+    """Doubts about a calibration set: its size, and its ranges compared with those of the held-out samples."""
     found = []
     if len(calibration) < FEWEST_SAMPLES:
         found.append(f"the ranges were taken on {len(calibration)} samples only; give some hundred")

@@ -46,7 +46,9 @@ class CompiledInterpreter:
     Raises:
         InvalidModelError: if `CompiledModel` refuses the file; names the reason and the remedy.
 
-    Names, dtypes and scales of inputs and outputs, and indices of tensors, are those that an `Interpreter` has.
+    Attributes:
+        get_input_details, get_output_details, get_signature_list, get_signature_runner: those of an `Interpreter`; the
+            shapes in the details are those of the file.
     """
 
     def __init__(self, data: bytes, *, num_threads: int = 1, xnnpack: bool = True) -> None:
@@ -54,6 +56,10 @@ class CompiledInterpreter:
         self._described = Interpreter(
             model_content=data, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         )
+        self.get_input_details = self._described.get_input_details
+        self.get_output_details = self._described.get_output_details
+        self.get_signature_list = self._described.get_signature_list
+        self.get_signature_runner = self._described.get_signature_runner
         self._data = data
         with _messages() as messages:
             try:
@@ -110,22 +116,6 @@ class CompiledInterpreter:
 
     def reset_all_variables(self) -> None:
         """Nothing: such a file has no variable tensors."""
-
-    def get_input_details(self) -> list[dict[str, Any]]:
-        """As `Interpreter` has them; shapes are those of the file."""
-        return self._described.get_input_details()
-
-    def get_output_details(self) -> list[dict[str, Any]]:
-        """As `Interpreter` has them; shapes are those of the file."""
-        return self._described.get_output_details()
-
-    def get_signature_list(self) -> dict[str, Any]:
-        """As `Interpreter` has it."""
-        return self._described.get_signature_list()
-
-    def get_signature_runner(self, key: str) -> Any:
-        """As `Interpreter` has it, to ask for names."""
-        return self._described.get_signature_runner(key)
 
 
 @functools.cache
