@@ -14,6 +14,9 @@ FRAMEWORKS = {"keras": "Keras", "lingvo": "Lingvo", "pytorch": "PyTorch"}
 """How the frameworks write their names, by the order of the gates that each has."""
 
 
+PREFIXES = ("forward_", "backward_")
+"""What names of operands start with in the op for both directions."""
+
 _BY_GATE = Packed(KERAS, {})
 
 
@@ -22,14 +25,14 @@ class Half:
     """One direction of an LSTM.
 
     Attributes:
-        prefix: what its operands' names start with: "", "forward_" or "backward_".
         weights: by gate.
         packed: the same as arrays; none where the source stores its weights by gate.
+        prefix: what its operands' names start with: "", "forward_" or "backward_".
     """
 
-    prefix: str
     weights: GateWeights
     packed: Packed = _BY_GATE
+    prefix: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,6 +61,7 @@ def read_source(source: Any, *, order: str | None, layer: int, node: int) -> Pac
     title, own, op, halves = _read(source, layer, node)
     if len(halves) == 2:
         _check_directions(halves)
+        halves = [dataclasses.replace(half, prefix=prefix) for half, prefix in zip(halves, PREFIXES, strict=True)]
     order = order or own or _order_that_holds(halves[0].weights)
     if order != own:
         halves = [dataclasses.replace(half, packed=_pack(half, order)) for half in halves]
@@ -68,21 +72,18 @@ def read_source(source: Any, *, order: str | None, layer: int, node: int) -> Pac
 def _read(source: Any, layer: int, node: int) -> tuple[str, str | None, str | None, list[Half]]:
     """Title, order, op and halves; no order where the gates are not packed, no op where nothing names one."""
     if hasattr(source, "forward_layer") and hasattr(source, "backward_layer"):
-        halves = [_keras(getattr(source, f"{prefix}layer"), prefix) for prefix in ("forward_", "backward_")]
-        return _titled(source), "keras", None, halves
+        return _titled(source), "keras", None, [_keras(getattr(source, f"{each}layer"), each) for each in PREFIXES]
     if hasattr(source, "get_weights"):
-        return _titled(source), "keras", None, [_keras(source, "")]
+        return _titled(source), "keras", None, [_keras(source)]
     cell = source if hasattr(source, "theta") else getattr(source, "cell", None)
     if hasattr(cell, "theta"):
-        return _titled(cell), "lingvo", None, [_half("", read_lingvo(cell))]
+        return _titled(cell), "lingvo", None, [_half(read_lingvo(cell))]
     if hasattr(source, "state_dict") or isinstance(source, Mapping):
         state = source.state_dict() if hasattr(source, "state_dict") else source
         return f"PyTorch LSTM, layer {layer}", "pytorch", None, _torch(state, layer)
     pair = source if isinstance(source, tuple) and len(source) == 2 else (source,)
     if all(isinstance(each, GateWeights) for each in pair):
-        prefixes = ("",) if len(pair) == 1 else ("forward_", "backward_")
-        halves = [Half(prefix, each) for prefix, each in zip(prefixes, pair, strict=True)]
-        return "GateWeights", None, None, halves
+        return "GateWeights", None, None, [Half(each) for each in pair]
     if isinstance(source, (bytes, bytearray, memoryview, str, os.PathLike)) or hasattr(source, "tflite"):
         return _file(source, node)
     raise TypeError(
@@ -92,11 +93,15 @@ def _read(source: Any, layer: int, node: int) -> tuple[str, str | None, str | No
 
 
 def _titled(source: Any) -> str:
-    name = repr(str(getattr(source, "name", "")))
-    return f"{type(source).__name__} {name if len(name) <= 40 else name[:37] + '...'}"
+    return f"{type(source).__name__} {_quoted(str(getattr(source, 'name', '')))}"
 
 
-def _keras(layer: Any, prefix: str) -> Half:
+def _quoted(name: str) -> str:
+    text = repr(name)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _keras(layer: Any, prefix: str = "") -> Half:
     inner = [each for each in getattr(layer, "layers", ()) if hasattr(each, "get_weights")]
     if inner:
         names = ", ".join(_titled(each) for each in inner)
@@ -110,11 +115,11 @@ def _keras(layer: Any, prefix: str) -> Half:
     stored = read_keras(layer)
     packing = stored.packing.renamed(f"{prefix}{{}}")
     arrays = dict(zip(packing.arrays, stored.arrays.values(), strict=False))
-    return _half(prefix, Packed(packing, arrays))
+    return _half(Packed(packing, arrays))
 
 
-def _half(prefix: str, packed: Packed) -> Half:
-    return Half(prefix, GateWeights(**packed.split()), packed)
+def _half(packed: Packed) -> Half:
+    return Half(GateWeights(**packed.split()), packed)
 
 
 def _torch(state: Mapping[str, Any], layer: int) -> list[Half]:
@@ -123,10 +128,8 @@ def _torch(state: Mapping[str, Any], layer: int) -> list[Half]:
             "a theta alone does not tell its options: give the cell, or GateWeights.from_lingvo(theta, ...) with "
             'order="lingvo"'
         )
-    if f"weight_ih_l{layer}_reverse" not in state:
-        return [_half("", read_torch(state, layer=layer))]
-    both = (("forward_", False), ("backward_", True))
-    return [_half(prefix, read_torch(state, layer=layer, reverse=reverse)) for prefix, reverse in both]
+    directions = (False, True) if f"weight_ih_l{layer}_reverse" in state else (False,)
+    return [_half(read_torch(state, layer=layer, reverse=reverse)) for reverse in directions]
 
 
 def _file(source: Any, number: int) -> tuple[str, str | None, str, list[Half]]:
@@ -139,11 +142,8 @@ def _file(source: Any, number: int) -> tuple[str, str | None, str, list[Half]]:
         names = ", ".join(f"{index}: {each.name!r}" for index, each in enumerate(nodes))
         raise ValueError(f"node must be 0 to {len(nodes) - 1}, got {number}; the fused LSTM ops are {names}")
     node = nodes[number]
-    halves = [Half("", node.weights)]
-    if node.backward_weights is not None:
-        halves = [Half("forward_", node.weights), Half("backward_", node.backward_weights)]
-    name = repr(node.name)
-    return f".tflite, op {number} {name if len(name) <= 40 else name[:37] + '...'}", None, node.op, halves
+    halves = [Half(weights) for weights in (node.weights, node.backward_weights) if weights is not None]
+    return f".tflite, op {number} {_quoted(node.name)}", None, node.op, halves
 
 
 def _check_directions(halves: Sequence[Half]) -> None:

@@ -26,7 +26,7 @@ Array = npt.NDArray[np.float32]
 class GateWeights:
     """The weights of one LSTM in one direction, by gate, never packed.
 
-    The fields carry the operand names of TensorFlow Lite's fused op (`contract.OPERANDS`) and its shapes, with
+    The fields carry the operand names of TensorFlow Lite's fused op (`operands.OPERANDS`) and its shapes, with
     `units` cells, `input_size` numbers a step in and `output_size` out (`units` unless there is a projection)::
 
         input_to_*_weights         [units, input_size]
