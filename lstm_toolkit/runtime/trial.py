@@ -82,15 +82,17 @@ def run_on(
     """
     if runtime == "micro":
         require_micro()
-    names = [signature_names(read_model(tflite)) for tflite, _ in files]
     trials = []
     process: WorkerProcess | None = None
     with tempfile.TemporaryDirectory() as folder:
+        requests = [
+            _request(Path(folder, str(number)), tflite, calls, runtime=runtime, arena=arena)
+            for number, (tflite, calls) in enumerate(files)
+        ]
         try:
-            for number, (tflite, calls) in enumerate(files):
+            for request in requests:
                 if process is None or not process.is_running():
                     process = WorkerProcess([sys.executable, "-m", trial_worker.__name__])
-                request = _request(Path(folder, str(number)), runtime, tflite, names[number], calls, arena=arena)
                 trials.append(_tried(process, request, time_limit))
         finally:
             if process is not None:
@@ -98,23 +100,13 @@ def run_on(
     return tuple(trials)
 
 
-def _request(
-    folder: Path, runtime: str, tflite: bytes, names: dict[str, list[str]], calls: Sequence[Call], *, arena: bool
-) -> TrialRequest:
+def _request(folder: Path, tflite: bytes, calls: Sequence[Call], *, runtime: str, arena: bool) -> TrialRequest:
+    names = signature_names(read_model(tflite))
     folder.mkdir()
-    (folder / "tflite").write_bytes(tflite)
-    request = TrialRequest(
-        runtime=runtime,
-        tflite=str(folder / "tflite"),
-        input_names=names["inputs"],
-        output_names=names["outputs"],
-        inputs=[str(folder / f"{turn}.inputs.npz") for turn in range(len(calls))],
-        outputs=[str(folder / f"{turn}.outputs.npz") for turn in range(len(calls))],
-        arena=arena,
-    )
-    for path, call in zip(request["inputs"], calls, strict=True):
-        np.savez(path, *(call[name] for name in names["inputs"]))
-    return request
+    (folder / "model.tflite").write_bytes(tflite)
+    for turn, call in enumerate(calls):
+        np.savez(folder / f"{turn}.inputs.npz", *(call[name] for name in names["inputs"]))
+    return {"runtime": runtime, "folder": str(folder), "names": names, "calls": len(calls), "arena": arena}
 
 
 def _tried(process: WorkerProcess, request: TrialRequest, time_limit: float) -> Trial:
@@ -130,9 +122,9 @@ def _tried(process: WorkerProcess, request: TrialRequest, time_limit: float) -> 
         said = [line for line in process.said() if not re.match(r"(INFO|WARNING|[IW]\d{4})\b", line)]
         return Trial("; ".join([*list(dict.fromkeys(said))[:5], refused]))
     outputs = []
-    for path in request["outputs"]:
-        with np.load(path) as stored:
-            outputs.append(dict(zip(request["output_names"], stored.values(), strict=True)))
+    for turn in range(request["calls"]):
+        with np.load(Path(request["folder"], f"{turn}.outputs.npz")) as stored:
+            outputs.append(dict(zip(request["names"]["outputs"], stored.values(), strict=True)))
     return Trial(None, tuple(outputs), answer["arena_size"])
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from lstm_toolkit.runtime.worker import serve
 
 Arrays = list[npt.NDArray[Any]]
+Names = dict[str, list[str]]
 
 
 class TrialRequest(TypedDict):
@@ -19,19 +20,17 @@ class TrialRequest(TypedDict):
 
     Attributes:
         runtime: of `trial.RUNTIMES`.
-        tflite: path of the file.
-        input_names, output_names: of the file, in its order.
-        inputs: for each call the path of an `.npz` file with the inputs in the order of the file.
-        outputs: for each call the path of the `.npz` file that the outputs are to be written to.
+        folder: holds `model.tflite`, and for each call N `N.inputs.npz` with the inputs in the order of the file; it
+            takes `N.outputs.npz`.
+        names: of the "inputs" and "outputs", in the order of the file.
+        calls: the number of calls.
         arena: whether to look for the smallest arena of TensorFlow Lite Micro.
     """
 
     runtime: str
-    tflite: str
-    input_names: list[str]
-    output_names: list[str]
-    inputs: list[str]
-    outputs: list[str]
+    folder: str
+    names: Names
+    calls: int
     arena: bool
 
 
@@ -54,34 +53,34 @@ def _interpreter(data: bytes, arena_size: int) -> Any:
     return importlib.import_module("tflite_micro").runtime.Interpreter.from_bytes(data, arena_size=arena_size)
 
 
-def _micro(data: bytes, request: TrialRequest) -> Callable[[Arrays], Arrays]:
+def _micro(data: bytes, names: Names) -> Callable[[Arrays], Arrays]:
     interpreter = _interpreter(data, AMPLE_ARENA)
 
     def call(arrays: Arrays) -> Arrays:
         for place, array in enumerate(arrays):
             interpreter.set_input(array, place)
         interpreter.invoke()
-        return [np.array(interpreter.get_output(place)) for place in range(len(request["output_names"]))]
+        return [np.array(interpreter.get_output(place)) for place in range(len(names["outputs"]))]
 
     return call
 
 
-def _litert(data: bytes, request: TrialRequest, **options: Any) -> Callable[[Arrays], Arrays]:
+def _litert(data: bytes, names: Names, **options: Any) -> Callable[[Arrays], Arrays]:
     from lstm_toolkit.runtime.runner import Runner
 
     runner = Runner(data, **options)
 
     def call(arrays: Arrays) -> Arrays:
-        results = runner.outputs(**dict(zip(request["input_names"], arrays, strict=True)))
-        return [results[name] for name in request["output_names"]]
+        results = runner.outputs(**dict(zip(names["inputs"], arrays, strict=True)))
+        return [results[name] for name in names["outputs"]]
 
     return call
 
 
-_RUNTIMES: dict[str, Callable[[bytes, TrialRequest], Callable[[Arrays], Arrays]]] = {
+_RUNTIMES: dict[str, Callable[[bytes, Names], Callable[[Arrays], Arrays]]] = {
     "litert": _litert,
-    "litert without XNNPACK": lambda data, request: _litert(data, request, xnnpack=False),
-    "compiled": lambda data, request: _litert(data, request, runtime="compiled"),
+    "litert without XNNPACK": lambda data, names: _litert(data, names, xnnpack=False),
+    "compiled": lambda data, names: _litert(data, names, runtime="compiled"),
     "micro": _micro,
 }
 
@@ -113,13 +112,14 @@ def _smallest_arena(data: bytes) -> int:
 
 
 def _answer(request: TrialRequest, _: Callable[[int], Any]) -> TrialAnswer:
-    data = Path(request["tflite"]).read_bytes()
+    folder = Path(request["folder"])
+    data = (folder / "model.tflite").read_bytes()
     try:
-        call = _RUNTIMES[request["runtime"]](data, request)
-        for inputs, outputs in zip(request["inputs"], request["outputs"], strict=True):
-            with np.load(inputs) as stored:
+        call = _RUNTIMES[request["runtime"]](data, request["names"])
+        for turn in range(request["calls"]):
+            with np.load(folder / f"{turn}.inputs.npz") as stored:
                 arrays = list(stored.values())
-            np.savez(outputs, *call(arrays))
+            np.savez(folder / f"{turn}.outputs.npz", *call(arrays))
         return {"error": None, "arena_size": _smallest_arena(data) if request["arena"] else None}
     except Exception as error:  # whatever the runtime raises is its answer
         return {"error": str(error) or type(error).__name__, "arena_size": None}
