@@ -1,4 +1,4 @@
-"""What a project for TensorFlow Lite Micro needs of a file: ops to register, size of the arena, and a C array."""
+"""Makes what a project for TensorFlow Lite Micro needs: the ops to register, the size of the arena, and a C array."""
 
 import dataclasses
 import os
@@ -25,7 +25,7 @@ _METHODS = {
     "PADV2": "AddPadV2",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
 }
-"""Methods whose names do not follow from those of their ops (`micro_mutable_op_resolver.h`)."""
+"""Methods whose names do not follow from the names of their ops (`micro_mutable_op_resolver.h`)."""
 
 _KEYWORD_TEXT = """
     alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class
@@ -37,7 +37,7 @@ _KEYWORD_TEXT = """
     volatile wchar_t while xor xor_eq
 """
 _KEYWORDS = frozenset(_KEYWORD_TEXT.split())
-"""Words that neither C nor C++ takes as a name here."""
+"""Words that C or C++ does not allow as names."""
 
 _BYTES_A_LINE = 16
 
@@ -48,11 +48,11 @@ class MicroReport(Tabular):
 
     Attributes:
         ops: how often each op is in the file, over all subgraphs.
-        arena_size: bytes of the smallest tensor arena, in steps of 16, in which the file ran on this machine. Pointers
-            here have 64 bits; a microcontroller of 32 bits needs less, kernels that are optimized for it perhaps more.
-            None if the file was not run.
+        arena_size: bytes of the smallest tensor arena, in steps of 16, in which the file ran on this machine; None if
+            it was not run. Pointers here have 64 bits: a microcontroller of 32 bits needs less, and kernels that are
+            optimized for it perhaps more.
         file_size: bytes of the file, which stay in flash.
-        constant_size: bytes of them that are weights and other constants.
+        constant_size: the part of them that is weights and other constants.
     """
 
     ops: Mapping[str, int]
@@ -133,8 +133,8 @@ def c_array(model: bytes | str | os.PathLike[str], name: str = "model") -> tuple
         The text of the header `NAME.h` and of the source `NAME.cc`, which is C11 as well as C++11.
 
     Raises:
-        InvalidModelError: if it is no `.tflite` file.
-        ValueError: if the name is none that C and C++ leave to programs.
+        InvalidModelError: if it is not a `.tflite` file.
+        ValueError: if C or C++ does not allow the name, or reserves it.
     """
     data = files.read_bytes(model)
     # \Z: `$` would let a line end through.

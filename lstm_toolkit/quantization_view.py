@@ -1,7 +1,7 @@
 """`quantization_view`: where the error of a quantized file comes from, tensor by tensor, gate by gate, step by step.
 
-The LSTMs of the float file are computed again in float64 with the weights of one gate replaced by what the quantized
-file stores, and then with those of all; what is left to the error of the file itself is that of activations and states.
+The LSTMs of the float file are computed again in float64, first with the weights of one gate replaced by those that the
+quantized file stores, then with all of them replaced. The rest of the file's error comes from activations and states.
 """
 
 import contextlib
@@ -33,16 +33,16 @@ Array = npt.NDArray[Any]
 
 @dataclasses.dataclass(frozen=True)
 class TensorRange:
-    """An integer tensor and what it holds.
+    """An integer tensor and the range of its values.
 
     Attributes:
         name: of the tensor; of weights LAYER/OPERAND.
         dtype: "int8", "int16" or "int32".
         scale, zero_point: a stored number q stands for scale * (q - zero_point).
-        low, high: range of the values that were seen, of states after each call; of intermediates, which are inside an
-            op, the range that they can hold.
-        used: share of what the dtype can hold that lies between them; None for intermediates.
-        signal_to_noise: of weights against the float file's, in decibels; None for what is computed.
+        low, high: range of the values that were seen, for states after each call; for intermediates, which are inside
+            an op, the range that they can hold.
+        used: the share of the dtype's whole range that lies between them; None for intermediates.
+        signal_to_noise: of weights against those of the float file, in decibels; None for computed tensors.
     """
 
     name: str
@@ -61,7 +61,7 @@ class LayerError:
 
     Attributes:
         layer: its name.
-        sources: whose numbers were replaced: each gate's weights, those of the projection, of all, the whole file.
+        sources: what was quantized: the weights of each gate, those of the projection, all weights, the whole file.
         by_step: [sources, time], mean absolute error relative to the largest output, over all samples and units.
     """
 
@@ -76,7 +76,7 @@ class QuantizationView(Tabular):
 
     Attributes:
         weights: by gate, of every LSTM.
-        computed: what integer ops give, states included.
+        computed: the results of integer ops, states included.
         errors: of every LSTM, in the order of the file.
     """
 

@@ -18,7 +18,7 @@ IO_DTYPES = ("float32", "int8")
 
 
 class QuantizationWarning(UserWarning):
-    """Something about a calibration is doubtful; the report has it too."""
+    """A doubt about a calibration; the report has it too."""
 
 
 def quantize(
@@ -44,7 +44,7 @@ def quantize(
         The quantized file and the report.
 
     Raises:
-        ConversionError: if the file holds what cannot be quantized so; names the layer and the remedy.
+        ConversionError: if something in the file cannot be quantized in this way; names the layer and the remedy.
     """
     carries = bool(Runner(tflite).state)
     calibration, held_out = split(samples, in_order=carries) if calibrate else (samples, [])

@@ -1,4 +1,4 @@
-"""How far a quantized file is from the float file that it was made of, output by output."""
+"""Compares a quantized file with the float file that it was made of, output by output."""
 
 import dataclasses
 import math
@@ -22,9 +22,9 @@ class OutputError:
         name: of the output.
         max_abs_error, mean_abs_error: largest and mean absolute difference from the float file.
         largest: largest absolute value that the float file gives.
-        signal_to_noise: of power, in decibels; infinite without error.
-        argmax_agreement: share of the vectors along the last axis whose largest entry is the same one; None for an
-            output whose last axis has one entry.
+        signal_to_noise: power of the float output against that of the error, in decibels; infinite without error.
+        argmax_agreement: share of the vectors along the last axis whose largest entry is at the same place; None for
+            an output whose last axis has one entry.
     """
 
     name: str
@@ -42,15 +42,15 @@ class OutputError:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class QuantizationReport(Tabular):
-    """What a quantization did to the results.
+    """The error that a quantization brings into the results.
 
     Attributes:
         kind: "dynamic", "float16" or "int8".
         outputs: the error of each output.
-        samples: number of samples that it was measured on.
+        samples: the number of samples that were compared.
         held_out: whether they were kept from the calibration; else they are random, or the calibration's own.
         kept_float: layers whose weights stay float, each with the reason.
-        warnings: what is doubtful about the calibration.
+        warnings: doubts about the calibration.
     """
 
     kind: str
@@ -72,12 +72,12 @@ class QuantizationReport(Tabular):
         min_signal_to_noise: float = -math.inf,
         min_argmax_agreement: float = 0.0,
     ) -> None:
-        """Refuses a quantization that costs more than it may.
+        """Raises an error if a quantization costs more than the limits allow.
 
         Args:
-            max_relative_error: limit of each output's largest error, relative to its largest value.
-            min_signal_to_noise: limit of each output's, in decibels.
-            min_argmax_agreement: limit of each output's share of equal argmax, where it has one.
+            max_relative_error: upper limit for the largest error of each output, relative to its largest value.
+            min_signal_to_noise: lower limit for each output, in decibels.
+            min_argmax_agreement: lower limit for each output that has an argmax.
 
         Raises:
             ParityError: names the first output beyond a limit, and both numbers.
@@ -89,7 +89,7 @@ class QuantizationReport(Tabular):
                 ("signal to noise", each.signal_to_noise, min_signal_to_noise, " dB", operator.lt),
                 ("argmax agreement", agreement, min_argmax_agreement, "", operator.lt),
             ):
-                # A limit or a figure that is no number is beyond any.
+                # NaN, as a figure or as a limit, is always refused.
                 if is_beyond(found, limit) or math.isnan(found) or math.isnan(limit):
                     side = "above" if is_beyond is operator.gt else "below"
                     raise ParityError(

@@ -29,10 +29,10 @@ from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.weights.operands import ABSENT
 
 WEIGHT_CACHE_IN_MEMORY = ":memory"
-"""What XNNPACK takes as the path of a weight cache that is no file (`weight_cache.h`, `kInMemoryCachePath`)."""
+"""The path that makes XNNPACK keep its weight cache in memory (`weight_cache.h`, `kInMemoryCachePath`)."""
 
 DTYPES = ("float32", "float16", "int32", "int8", "uint8", "bool")
-"""Of the inputs and outputs that buffers of `CompiledModel` can hold."""
+"""The dtypes that buffers of `CompiledModel` can hold."""
 
 
 class CompiledInterpreter:
@@ -84,7 +84,7 @@ class CompiledInterpreter:
         self._outputs = _numbered(signatures[self._key]["outputs"], outputs)
         self._output_names = signatures[self._key]["outputs"]
         self.allocate_tensors()
-        # The first write of a process prints lines, which are to come now.
+        # The first write of a process prints lines; here they do not reach the caller.
         shapes = {each["index"]: each["shape"] for each in self._described.get_input_details()}
         for index, (_, dtype) in list(self._inputs.items())[:1]:
             self.set_tensor(index, np.zeros(shapes[index], dtype))
@@ -168,7 +168,7 @@ def _refusal(data: bytes, messages: str, error: str) -> str:
 
 @contextlib.contextmanager
 def _messages() -> Iterator[Any]:
-    """Takes what native code prints to standard error, which has no other switch; gives a function that reads it."""
+    """Keeps what native code prints to standard error from the caller, and yields a function that reads it."""
     with tempfile.TemporaryFile() as sink:
 
         def read() -> str:

@@ -20,17 +20,17 @@ def random_array(
 
 @dataclasses.dataclass(frozen=True)
 class RandomInputs:
-    """Which random inputs suit a model.
+    """Says which random inputs suit a model.
 
     Attributes:
         integer_bound: integers are drawn below it.
         tokens: for each input, whether it takes integers even if its dtype is a float.
-        padded: whether rows are padded on the right, to random lengths from nothing to all.
-        mask_value: what floating-point steps are padded with; None leaves them as they are. Integers are padded with 0
-            (and are drawn from 1 on), booleans with False.
-        time_axes: for each input the axis of time, which is 0 or 1, or None if it is no sequence.
-        paddings: for each input whether it says itself where steps are padded, by 1, at the end.
-        time_axis: of such an input.
+        padded: whether rows are padded on the right, with a random number of valid steps from none to all.
+        mask_value: the value of padded floating-point steps; None leaves them as they are. Integers are padded with 0
+            (the others are then at least 1), booleans with False.
+        time_axes: for each input the axis of time, which is 0 or 1; None for an input that is not a sequence.
+        paddings: for each input whether it marks the padded steps, which are at the end, by 1.
+        time_axis: the axis of time of such an input.
         limits: for each input the largest absolute value that it may have, or None.
     """
 

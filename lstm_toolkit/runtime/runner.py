@@ -35,7 +35,7 @@ def _compiled(data: bytes, *, num_threads: int, xnnpack: bool) -> Any:
 _MAKERS: Mapping[str, Callable[..., Any]] = {"interpreter": _interpreter, "compiled": _compiled}
 
 RUNTIMES = tuple(_MAKERS)
-"""What `Runner` can run a file on."""
+"""The runtimes of `Runner`."""
 
 
 class Runner:
@@ -45,8 +45,8 @@ class Runner:
         model: the bytes or the path of a `.tflite` file.
         num_threads: threads that the interpreter may use.
         xnnpack: whether XNNPACK may take over the ops that it has, as it does by default in LiteRT.
-        runtime: "interpreter"; or "compiled", LiteRT's `CompiledModel` with XNNPACK's weight cache, which takes files
-            without variable tensors, and runs unrolled ones much faster.
+        runtime: "interpreter"; or "compiled", LiteRT's `CompiledModel` with XNNPACK's weight cache, which takes only
+            files without variable tensors, and runs unrolled ones much faster.
 
     Raises:
         InvalidModelError: if the model cannot be read, or the runtime refuses it.
@@ -54,7 +54,7 @@ class Runner:
 
     A call takes one array for a model with one input, or keyword arguments by input name, and returns one array for
     a model with one output, or a dict by output name. Names are those of the file's signature. Arrays are converted
-    to the input's dtype where nothing is lost by kind (float64 to float32, integer to float).
+    to the input's dtype where the kind allows it (float64 to float32, integer to float, but not float to integer).
 
     A file with carried state starts a call where the last one ended, also where the number of time steps changes from
     call to call; `reset` starts anew, and `state` reads and sets what is carried.
@@ -137,9 +137,9 @@ class Runner:
             **inputs: by name, as for a call; they are checked, converted, and copied in once, here.
 
         Returns:
-            `invoke`, which runs the model on what its input tensors hold, without any copy; and `call`, which copies
-            the inputs in, runs the model, and returns copies of the outputs in the order of `output_names`. Neither
-            checks anything. A call of the runner with other shapes makes both useless.
+            `invoke`, which runs the model on the contents of its input tensors, without any copy; and `call`, which
+            copies the inputs in, runs the model, and returns copies of the outputs in the order of `output_names`.
+            Neither checks anything. After a call of the runner with other shapes, use neither.
 
         Raises:
             ValueError: as a call.
@@ -161,10 +161,10 @@ class Runner:
         return interpreter.invoke, call
 
     def quantized(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
-        """Inputs as a file with integer inputs takes them: floats become integers with the scale of their input.
+        """Quantizes inputs for a file with integer inputs: floats become integers with the scale of their input.
 
         Args:
-            inputs: by name; what has the dtype of its input already stays as it is.
+            inputs: by name; an array that has the dtype of its input stays as it is.
 
         Returns:
             Inputs to call the runner with. Values beyond the range of an input become the nearest one in it.
@@ -172,7 +172,7 @@ class Runner:
         return {name: _quantized(np.asarray(value), self._inputs[name]) for name, value in inputs.items()}
 
     def dequantized(self, outputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Outputs as floats, where they are integers with a scale; others stay as they are."""
+        """Turns outputs that are integers with a scale into floats; other outputs stay as they are."""
         return {name: _dequantized(value, self._outputs[name]) for name, value in outputs.items()}
 
     def reset(self) -> None:
@@ -185,7 +185,7 @@ class Runner:
 
         In files that lstm_toolkit wrote they are `NAME_h` and `NAME_c` of each layer, [batch, units]; in others they
         have the names of their tensors. Assigning a dict with some or all of them sets these. The states of an int8
-        file are given and taken as floats; what its scales do not hold is rounded to what they do.
+        file are given and taken as floats, rounded to the steps of its scales.
 
         Raises:
             ValueError: on assigning, for an unknown name or a wrong shape; the message has expected and actual.
@@ -209,7 +209,7 @@ class Runner:
 
     @cached_property
     def _state_tensors(self) -> dict[str, dict[str, Any]]:
-        """Index, dtype and quantization of each state that nothing in the file sets, by name."""
+        """Index, dtype and quantization of each carried state, by name. A state that an op sets is not carried."""
         model = files.read_model(self._data)
         main = model.subgraphs[0]
         settled = recurrent.set_states(model, main)
@@ -251,7 +251,7 @@ class Runner:
     def _converted(self, name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
         array, details = np.asarray(value), self._inputs[name]
         if array.shape == self._allocated[name] and array.dtype == details["dtype"]:
-            return array  # what follows takes as long as a small model
+            return array  # the checks below take as long as a small model
         shape = self.input_shapes[name]
         if len(array.shape) != len(shape) or any(
             size not in (-1, given) for size, given in zip(shape, array.shape, strict=True)

@@ -1,8 +1,8 @@
-"""What the runtimes take, read off a file. Each fact here has a test that asks the runtime itself.
+"""Reads off a file whether a runtime takes it. Each fact here has a test that asks the runtime itself.
 
 TensorFlow Lite Micro's LSTM kernel refuses the variants of the op when memory is allocated (`ValidateTensorStatus` in
-`lstm_eval.cc`). Two kinds of files it runs without a word and wrongly: int8 weights beside float inputs, which it reads
-as floats, and an LSTM with a cell activation other than tanh, in place of which it computes tanh or nothing.
+`lstm_eval.cc`). It runs two kinds of files wrongly and without a word: int8 weights beside float inputs, which it reads
+as floats, and an LSTM with another cell activation than tanh, for which it computes tanh or nothing.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Tries a file on a runtime, in a process of its own, where a kernel may crash or hang without the caller."""
+"""Tries files on a runtime, in a process of its own: a kernel that crashes or hangs does not take the caller along."""
 
 import dataclasses
 import importlib.util
@@ -38,9 +38,9 @@ class Trial:
     """What a runtime did with a file.
 
     Attributes:
-        refused: why it did not run the file, in its own words; None if it did.
+        refused: why the runtime did not run the file, in its own words; None if it did.
         outputs: for each call, the outputs by name.
-        arena_size: bytes of memory that TensorFlow Lite Micro gets by with, if it was asked for.
+        arena_size: bytes of the smallest arena in which TensorFlow Lite Micro runs the file; None if not asked for.
     """
 
     refused: str | None
@@ -49,12 +49,12 @@ class Trial:
 
 
 def is_installed(runtime: str) -> bool:
-    """Whether a runtime of `RUNTIMES` is there; those of LiteRT always are."""
+    """Whether a runtime of `RUNTIMES` is installed; those of LiteRT always are."""
     return runtime != "micro" or importlib.util.find_spec("tflite_micro") is not None
 
 
 def require_micro() -> None:
-    """Raises the error with the remedy where TensorFlow Lite Micro is not installed."""
+    """Raises `LstmToolkitError`, with the remedy, if TensorFlow Lite Micro is not installed."""
     if not is_installed("micro"):
         raise LstmToolkitError(
             "TensorFlow Lite Micro is not installed, so nothing can be run on it: pip install tflite-micro (Linux, "
@@ -65,20 +65,20 @@ def require_micro() -> None:
 def run_on(
     runtime: str, files: Sequence[tuple[bytes, Sequence[Call]]], *, arena: bool = False, time_limit: float = 60.0
 ) -> tuple[Trial, ...]:
-    """Runs files on a runtime, each with calls in a row that nothing is reset between.
+    """Runs files on a runtime, each with several calls in a row without a reset between them.
 
     Args:
         runtime: one of `RUNTIMES`.
         files: for each the bytes, and the inputs by name of each call, in the dtypes and shapes of the file.
-        arena: whether to look for the smallest arena, on TensorFlow Lite Micro.
+        arena: whether to look for the smallest arena of TensorFlow Lite Micro.
         time_limit: seconds for each file.
 
     Returns:
-        What became of each file. One that crashes or hangs does not keep the next ones from running.
+        One trial a file. A file that crashes or hangs does not keep the next ones from running.
 
     Raises:
         LstmToolkitError: if TensorFlow Lite Micro is asked for and not installed.
-        InvalidModelError: if the bytes are no readable `.tflite` file.
+        InvalidModelError: if the bytes are not a readable `.tflite` file.
     """
     if runtime == "micro":
         require_micro()
@@ -142,9 +142,10 @@ def signature_names(model: Model) -> dict[str, list[str]]:
 
 
 def random_calls(tflite: bytes, *, count: int = 3, seed: int = 0) -> tuple[Call, ...]:
-    """Random inputs for a file: normal floats, any number of a quantized input, zeros of other integers.
+    """Draws the inputs of some calls of a file.
 
-    Open sizes are what the file has for them before it is resized.
+    Floats are normal, quantized inputs take any integer of their dtype, and other integers are 0. An open size is the
+    one that the file has before it is resized.
     """
     model, random = read_model(tflite), np.random.default_rng(seed)
     tensors = [model.subgraphs[0].tensors[index] for index in model.subgraphs[0].inputs]

@@ -49,7 +49,7 @@ def run_converter(converter: Any) -> bytes:
 
 
 def converter_reason(message: str) -> str:
-    """What the converter says of the op that it stumbled on, or else its first line."""
+    """The line of the converter's message that names the op it cannot convert, or else the first line."""
     found = re.search(r"'[\w.]+' op .*", message)
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return found[0] if found else lines[0] if lines else "no reason given"
