@@ -6,7 +6,6 @@ clip, a carried state or split halves are there because they were asked for.
 
 import dataclasses
 import functools
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,8 +15,8 @@ from lstm_toolkit.passes import bidirectional, int8_scales, joint_outputs, reset
 from lstm_toolkit.passes.loops import fuse, unrolled
 from lstm_toolkit.runtime import targets
 from lstm_toolkit.tflite import graph, recurrent
+from lstm_toolkit.tflite.recurrent import RecurrentOp, recurrent_ops
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
-from lstm_toolkit.weights.operands import ABSENT, LAYER_NORM_COEFFICIENTS, OPERANDS_OF
 
 Found = Iterator[tuple[str, str]]
 """Pairs of place and message."""
@@ -48,26 +47,20 @@ class Fault:
     target: str | None = None
 
 
-def _operators(model: Model) -> Iterator[tuple[Any, Any, str, str]]:
-    """Every operator with its subgraph, its name, and the place it has in a message."""
-    for number, subgraph in enumerate(model.subgraphs):
-        for place, op in enumerate(subgraph.operators):
-            name = graph.operator_name(model, op)
-            where = f"op {place} {name}" if number == 0 else f"subgraph {number}, op {place} {name}"
-            yield subgraph, op, name, where
+def _place(model: Model, subgraph: Subgraph, operator: Operator) -> str:
+    """Where an op stands, as messages have it."""
+    number, place = model.subgraphs.index(subgraph), subgraph.operators.index(operator)
+    where = f"op {place} {graph.operator_name(model, operator)}"
+    return where if number == 0 else f"subgraph {number}, {where}"
 
 
-def _recurrent(model: Model) -> Iterator[tuple[Any, Any, str, str]]:
-    for subgraph, op, name, where in _operators(model):
-        if name in OPERANDS_OF:
-            yield subgraph, op, name, f"{where} ({graph.text(subgraph.tensors[op.outputs[0]].name)})"
+def _named_place(model: Model, subgraph: Subgraph, operator: Operator) -> str:
+    """The place of an op with the name of what it computes."""
+    return f"{_place(model, subgraph, operator)} ({graph.text(subgraph.tensors[operator.outputs[0]].name)})"
 
 
-def _operand(subgraph: Subgraph, op: Operator, operands: tuple[str, ...], name: str) -> Any:
-    """A tensor of an op by operand name, or None where it is absent."""
-    place = operands.index(name)
-    index = op.inputs[place] if place < len(op.inputs) else ABSENT
-    return None if index == ABSENT else subgraph.tensors[index]
+def _where(op: RecurrentOp) -> str:
+    return _named_place(op.model, op.subgraph, op.operator)
 
 
 def _loops(model: Model) -> Found:
@@ -93,69 +86,49 @@ def _unrolled(model: Model) -> Found:
 
 
 def _flex(model: Model) -> Found:
-    for name, count in Counter(name for *_, name, _ in _operators(model) if name.startswith("Flex")).items():
-        yield name, f"{count} TensorFlow op(s) {name}, which the plain runtime cannot run"
+    for name, count in graph.count_operators(model).items():
+        if name.startswith("Flex"):
+            yield name, f"{count} TensorFlow op(s) {name}, which the plain runtime cannot run"
 
 
-def _with_living_state(model: Model) -> Iterator[tuple[Any, Any, str]]:
-    """The recurrent ops of which nothing sets a state at each call, with their subgraph and place."""
-    settled = [set(recurrent.set_states(model, subgraph)) for subgraph in model.subgraphs]
-    for subgraph, op, _, where in _recurrent(model):
-        if set(recurrent.state_tensors(model, op)) - settled[model.subgraphs.index(subgraph)]:
-            yield subgraph, op, where
+def _with_living_state(model: Model) -> Iterator[RecurrentOp]:
+    """The recurrent ops of which nothing sets a state at each call."""
+    for subgraph in model.subgraphs:
+        settled = recurrent.set_states(model, subgraph).keys()
+        yield from (op for op in recurrent_ops(model, subgraph) if set(op.states) - settled)
 
 
 def _leaking(model: Model) -> Found:
-    for _, _, where in _with_living_state(model):
-        yield where, "its state lives on: a call starts where the last one ended"
-
-
-def _reset(model: Model) -> str:
-    return f"{reset.reset_states(model)} state(s) start from zero at every call"
+    for op in _with_living_state(model):
+        yield _where(op), "its state lives on: a call starts where the last one ended"
 
 
 def _set_once(model: Model, *, to_zero: bool = True) -> Found:
     for index, subgraph, op in reset.set_once(model, to_zero=to_zero):
-        where = f"op {subgraph.operators.index(op)} {graph.operator_name(model, op)}"
-        name = graph.text(subgraph.tensors[index].name)
-        yield (
-            where,
-            f"it sets the state {name!r} to a constant only once, when memory is allocated, and not at each call",
-        )
-
-
-def _set_to_zero_at_each_call(model: Model) -> str:
-    return f"{reset.set_to_zero_at_each_call(model)} state(s) start from zero at every call, not only at the first"
+        state = graph.text(subgraph.tensors[index].name)
+        message = f"it sets the state {state!r} to a constant only once, when memory is allocated, and not at each call"
+        yield _place(model, subgraph, op), message
 
 
 def _clip(model: Model) -> Found:
-    for _, op, _, where in _recurrent(model):
-        clip = getattr(op.builtinOptions, "cellClip", 0.0)
+    for op in recurrent_ops(model):
+        clip = getattr(op.options, "cellClip", 0.0)
         if clip:
-            yield where, f"it clips its cells to {clip:g}, which a Keras LSTM does not do"
-
-
-def _remove_clip(model: Model) -> str:
-    return f"{stock_lstm.remove_clip(model)} op(s) clip their cells no longer"
+            yield _where(op), f"it clips its cells to {clip:g}, which a Keras LSTM does not do"
 
 
 def _shared(model: Model) -> Found:
-    for subgraph, op, _, where in _recurrent(model):
-        uses = Counter(int(index) for each in subgraph.operators for index in each.inputs)
-        resets = recurrent.set_states(model, subgraph)
-        for index in recurrent.state_tensors(model, op):
-            if uses[index] > 1 and index not in resets:
-                yield where, f"its state {graph.text(subgraph.tensors[index].name)!r} is also another operand"
-
-
-def _unshare(model: Model) -> str:
-    return f"{stock_lstm.unshare_states(model)} state(s) have a tensor of their own"
+    for subgraph in model.subgraphs:
+        shared = stock_lstm.shared_states(model, subgraph)
+        for op in recurrent_ops(model, subgraph):
+            names = [graph.text(subgraph.tensors[index].name) for index in op.states if index in shared]
+            yield from ((_where(op), f"its state {name!r} is also another operand") for name in names)
 
 
 def _halves(model: Model) -> Found:
     for subgraph in model.subgraphs:
-        for forward, backward in bidirectional.pairs(model, subgraph):
-            names = [graph.text(subgraph.tensors[op.outputs[0]].name) for op in (forward, backward)]
+        for halves in bidirectional.pairs(model, subgraph):
+            names = [graph.text(subgraph.tensors[op.operator.outputs[0]].name) for op in halves.ops]
             yield ", ".join(names), "an op and one over the reversed input could be one bidirectional op"
 
 
@@ -164,86 +137,67 @@ def _merge(model: Model) -> str:
 
 
 def _joint_outputs(model: Model) -> Found:
-    for subgraph, op, _, where in _recurrent(model):
-        if joint_outputs.is_wrong(subgraph, op):
-            yield where, "the kernel joins the two outputs itself, batch-major, which is wrong for more than one row"
-
-
-def _part_outputs(model: Model) -> str:
-    return f"{joint_outputs.part(model)} op(s) have two outputs and a CONCATENATION"
+    for op in recurrent_ops(model):
+        if joint_outputs.is_wrong(op.subgraph, op.operator):
+            yield (
+                _where(op),
+                "the kernel joins the two outputs itself, batch-major, which is wrong for more than one row",
+            )
 
 
 def _no_activation(model: Model) -> Found:
-    for _, op, name, where in _recurrent(model):
-        if "LSTM" in name and op.builtinOptions.fusedActivationFunction == schema.ActivationFunctionType.NONE:
-            yield where, "its cell activation is none, with which the kernel computes on unwritten memory"
+    for op in recurrent_ops(model):
+        if "LSTM" in op.name and op.options.fusedActivationFunction == schema.ActivationFunctionType.NONE:
+            yield _where(op), "its cell activation is none, with which the kernel computes on unwritten memory"
 
 
 def _open_batch(model: Model) -> Found:
-    for subgraph, op, _, where in _recurrent(model):
-        shape = graph.shape_of(subgraph.tensors[op.inputs[0]])
-        batch_axis = 1 if len(shape) > 2 and op.builtinOptions.timeMajor else 0
-        if shape and shape[batch_axis] < 0:
-            yield where, "its batch is open, but its states are made for a fixed one"
-
-
-def _is_integer(subgraph: Subgraph, op: Operator) -> bool:
-    return subgraph.tensors[op.inputs[0]].type in (schema.TensorType.INT8, schema.TensorType.INT16)
+    for op in recurrent_ops(model):
+        if op.batch < 0:
+            yield _where(op), "its batch is open, but its states are made for a fixed one"
 
 
 def _coupled_with_layer_norm(model: Model) -> Found:
-    for subgraph, op, name, where in _recurrent(model):
-        if name != "UNIDIRECTIONAL_SEQUENCE_LSTM" or not _is_integer(subgraph, op):
-            continue
-        normalized = _operand(subgraph, op, OPERANDS_OF[name], LAYER_NORM_COEFFICIENTS[1]) is not None
-        if normalized and _operand(subgraph, op, OPERANDS_OF[name], "input_to_input_weights") is None:
-            yield where, "the int8 kernel computes layer normalization with a coupled input gate wrongly"
+    for op in recurrent_ops(model):
+        if op.name == "UNIDIRECTIONAL_SEQUENCE_LSTM" and op.is_integer and op.is_normalized and op.is_coupled:
+            yield _where(op), "the int8 kernel computes layer normalization with a coupled input gate wrongly"
 
 
 def _cell_range(model: Model) -> Found:
-    for subgraph, op, name, where in _recurrent(model):
-        if not _is_integer(subgraph, op) or "LSTM" not in name or "BIDIRECTIONAL" in name:
-            continue
-        state = _operand(subgraph, op, OPERANDS_OF[name], "cell_state")
-        scale, _ = graph.scale_of(state) if state is not None else (0.0, 0)
+    for op in recurrent_ops(model):
+        scale = graph.scale_of(op.tensor("cell_state"))[0] if op.is_integer and op.has("cell_state") else 0.0
         if scale and not SMALLEST_CELL_SCALE <= scale <= LARGEST_CELL_SCALE:
-            yield where, f"its cell state is stored at the scale {scale:.2g}, for which the kernel's tanh is not made"
+            message = f"its cell state is stored at the scale {scale:.2g}, for which the kernel's tanh is not made"
+            yield _where(op), message
 
 
 def _calibrated_on_leak(model: Model) -> Found:
-    for subgraph, op, where in _with_living_state(model):
-        if _is_integer(subgraph, op):
-            yield where, "its ranges were taken on states that leaked from sample to sample"
+    for op in _with_living_state(model):
+        if op.is_integer:
+            yield _where(op), "its ranges were taken on states that leaked from sample to sample"
 
 
 def _variables(model: Model) -> Found:
-    for subgraph, op, _, where in _recurrent(model):
-        if any(subgraph.tensors[index].isVariable for index in recurrent.state_tensors(model, op)):
-            yield where, "it keeps its state in variable tensors, which CompiledModel refuses"
+    for op in recurrent_ops(model):
+        if any(op.subgraph.tensors[index].isVariable for index in op.states):
+            yield _where(op), "it keeps its state in variable tensors, which CompiledModel refuses"
 
 
 def _not_on_micro(model: Model) -> Found:
-    for name, count in Counter(name for *_, name, _ in _operators(model)).items():
+    for name, count in graph.count_operators(model).items():
         if name not in targets.MICRO_OPS:
             yield name, f"TensorFlow Lite Micro has no op {name} ({count} in the file)"
 
 
-def _place_of(model: Model, subgraph: Subgraph, op: Operator) -> str:
-    names = ", ".join(graph.text(subgraph.tensors[index].name) for index in op.outputs)
-    return f"op {subgraph.operators.index(op)} {graph.operator_name(model, op)} ({names})"
-
-
 def _micro_lstms(model: Model) -> Found:
-    for subgraph, op, reason in targets.micro_lstms(model):
-        yield _place_of(model, subgraph, op), f"TensorFlow Lite Micro does not compute this LSTM: {reason}"
+    for op, reason in targets.micro_lstms(model):
+        yield _where(op), f"TensorFlow Lite Micro does not compute this LSTM: {reason}"
 
 
 def _micro_hybrids(model: Model) -> Found:
-    for subgraph, op in targets.hybrids(model):
-        yield (
-            _place_of(model, subgraph, op),
-            "it has int8 weights and a float input, which TensorFlow Lite Micro refuses or computes wrongly",
-        )
+    message = "it has int8 weights and a float input, which TensorFlow Lite Micro refuses or computes wrongly"
+    for subgraph, operator in targets.hybrids(model):
+        yield _named_place(model, subgraph, operator), message
 
 
 def _micro_float16(model: Model) -> Found:
@@ -286,14 +240,14 @@ FAULTS = (
         "error",
         _shared,
         "lstm_toolkit.repair gives the state a tensor of its own",
-        _unshare,
+        lambda model: f"{stock_lstm.unshare_states(model)} state(s) have a tensor of their own",
     ),
     Fault(
         "cell-clip",
         "warning",
         _clip,
         "lstm_toolkit.repair takes the clip off; leave it if the source model clips",
-        _remove_clip,
+        lambda model: f"{stock_lstm.remove_clip(model)} op(s) clip their cells no longer",
         unless_asked_for=True,
     ),
     Fault(
@@ -301,7 +255,9 @@ FAULTS = (
         "error",
         _set_once,
         "lstm_toolkit.repair sets the state to zero at every call; or call reset_all_variables() before each",
-        _set_to_zero_at_each_call,
+        lambda model: (
+            f"{reset.set_to_zero_at_each_call(model)} state(s) start from zero at every call, not only at the first"
+        ),
     ),
     Fault(
         "state-set-once",
@@ -314,7 +270,7 @@ FAULTS = (
         "warning",
         _leaking,
         "lstm_toolkit.repair resets the state at every call; leave it if the file is to continue a sequence",
-        _reset,
+        lambda model: f"{reset.reset_states(model)} state(s) start from zero at every call",
         unless_asked_for=True,
     ),
     Fault(
@@ -322,7 +278,7 @@ FAULTS = (
         "error",
         _joint_outputs,
         "lstm_toolkit.repair gives the op two outputs and joins them by a CONCATENATION",
-        _part_outputs,
+        lambda model: f"{joint_outputs.part(model)} op(s) have two outputs and a CONCATENATION",
     ),
     Fault(
         "no-activation",

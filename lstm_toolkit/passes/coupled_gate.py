@@ -9,29 +9,27 @@ their sign. With it, z is the normalized sum times coefficients plus bias, so on
 
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.tflite import edit, graph
-from lstm_toolkit.tflite.recurrent import _COEFFICIENTS, _has, is_normalized
-from lstm_toolkit.tflite.types import Model, Operator, Subgraph
+from lstm_toolkit.tflite.recurrent import RecurrentOp
 from lstm_toolkit.weights.operands import OPERANDS
 
 _WEIGHTS = ("input_to_forget_weights", "recurrent_to_forget_weights", "cell_to_forget_weights")
 
 
-def uncouple(model: Model, subgraph: Subgraph, operator: Operator) -> None:
+def uncouple(op: RecurrentOp) -> None:
     """Gives an LSTM op with a coupled input gate one of its own, in place.
 
     Raises:
         ConversionError: if its weights are not constants.
     """
-    weights_sign = 1 if is_normalized(operator) else -1
-    signs = dict.fromkeys(_WEIGHTS, weights_sign) | {"forget_gate_bias": -1, _COEFFICIENTS: -1}
-    for forget, sign in signs.items():
-        if not _has(operator, forget):
-            continue
-        tensor = subgraph.tensors[operator.inputs[OPERANDS.index(forget)]]
-        values = graph.constant(model, tensor)
+    signs = dict.fromkeys(_WEIGHTS, 1 if op.is_normalized else -1)
+    signs |= {"forget_gate_bias": -1, "forget_layer_norm_coefficients": -1}
+    for forget in [name for name in signs if op.has(name)]:
+        tensor = op.tensor(forget)
+        values = graph.constant(op.model, tensor)
         if values is None:
             raise ConversionError(f"the operand {forget} of an LSTM op is not a constant")
         # "input_to_forget_weights" -> "input_to_input_weights", and so on: the gate is the last "forget" in it.
         operand = "input".join(forget.rsplit("forget", 1))
         name = "input".join(graph.text(tensor.name).rsplit("forget", 1))
-        operator.inputs[OPERANDS.index(operand)] = edit.add_constant(model, subgraph, name, sign * values)
+        own = edit.add_constant(op.model, op.subgraph, name, signs[forget] * values)
+        op.operator.inputs[OPERANDS.index(operand)] = own

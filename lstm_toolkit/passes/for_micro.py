@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes.coupled_gate import uncouple
 from lstm_toolkit.runtime import targets
-from lstm_toolkit.tflite import graph, recurrent
+from lstm_toolkit.tflite.recurrent import recurrent_ops
 from lstm_toolkit.tflite.types import Model
 
 
@@ -34,17 +34,11 @@ def suit_micro(model: Model) -> None:
         NeedsPlainOps: if the kernel does not take an op.
     """
     reasons: dict[str, str] = {}
-    for subgraph in model.subgraphs:
-        for operator in subgraph.operators:
-            states, name = recurrent.state_tensors(model, operator), graph.operator_name(model, operator)
-            if not states:
-                continue
-            reason: str | None = f"there is no op {name}"
-            if name == targets.MICRO_LSTM:
-                if recurrent.is_coupled(operator):
-                    uncouple(model, subgraph, operator)
-                reason = targets.why_not_lstm(subgraph, operator)
-            if reason:
-                reasons[recurrent.layer_of(subgraph.tensors[states[0]])] = reason
+    for op in recurrent_ops(model):
+        if op.name == targets.MICRO_LSTM and op.is_coupled:
+            uncouple(op)
+        reason = targets.why_not_lstm(op) if op.name == targets.MICRO_LSTM else f"there is no op {op.name}"
+        if reason:
+            reasons[op.layer] = reason
     if reasons:
         raise NeedsPlainOps(reasons)

@@ -11,7 +11,6 @@ three holds: the state's own range is that of the last steps only, since the cal
 Source: `CalculateLstmInteger8x8_16` in `tflite/kernels/lstm_eval.cc`.
 """
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -150,21 +149,13 @@ def _requantize_output(model: Model, subgraph: Subgraph, operator: Operator) -> 
     state, wanted = subgraph.tensors[operator.inputs[OUTPUT_STATE]], operator.outputs[0]
     if _quantization(state) == _quantization(subgraph.tensors[wanted]):
         return []
-    own = _like(subgraph, wanted, state.quantization, "at_the_scale_of_its_state")
+    own = edit.like(subgraph, wanted, "at_the_scale_of_its_state", quantization=state.quantization)
     operator.outputs = [own]
     return [edit.new_operator(model, "QUANTIZE", [own], [wanted])]
 
 
 def _requantize_input(model: Model, subgraph: Subgraph, operator: Operator, place: int, output: int) -> Any:
     source = operator.inputs[place]
-    target = _like(subgraph, source, subgraph.tensors[output].quantization, "requantized")
+    target = edit.like(subgraph, source, "requantized", quantization=subgraph.tensors[output].quantization)
     operator.inputs[place] = target
     return edit.new_operator(model, "QUANTIZE", [source], [target])
-
-
-def _like(subgraph: Subgraph, index: int, quantization: Any, suffix: str) -> int:
-    old = subgraph.tensors[index]
-    new = edit.add_tensor(subgraph, f"{graph.text(old.name)}/{suffix}", old.shape, dtype=old.type)
-    subgraph.tensors[new].shapeSignature = old.shapeSignature
-    subgraph.tensors[new].quantization = copy.deepcopy(quantization)
-    return new

@@ -28,14 +28,9 @@ def part(model: Model) -> int:
     for subgraph in model.subgraphs:
         for operator in [op for op in subgraph.operators if is_wrong(subgraph, op)]:
             joint = operator.outputs[0]
-            old = subgraph.tensors[joint]
-            shape = [*graph.shape_of(old)[:-1], int(old.shape[-1]) // 2]
-            operator.outputs = []
-            for direction in ("forward", "backward"):
-                half = edit.add_tensor(subgraph, f"{graph.text(old.name)}/{direction}", shape, dtype=old.type)
-                subgraph.tensors[half].shapeSignature = shape if -1 in shape else None
-                subgraph.tensors[half].shape = [*old.shape[:-1], shape[-1]]
-                operator.outputs.append(half)
+            *sizes, width = graph.shape_of(subgraph.tensors[joint])
+            shape = (*sizes, width // 2)
+            operator.outputs = [edit.like(subgraph, joint, each, shape=shape) for each in ("forward", "backward")]
             operator.builtinOptions.mergeOutputs = False
             join = edit.new_operator(model, "CONCATENATION", operator.outputs, [joint], axis=len(shape) - 1)
             subgraph.operators.insert(subgraph.operators.index(operator) + 1, join)

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit.tflite import edit, graph, recurrent
-from lstm_toolkit.tflite.recurrent import shuts_gates
+from lstm_toolkit.tflite import edit, graph
+from lstm_toolkit.tflite.recurrent import RecurrentOp
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF
 
@@ -55,9 +55,10 @@ def to_int8(model: Model) -> list[tuple[str, str]]:
         for operator in subgraph.operators:
             name = graph.operator_name(model, operator)
             operators.append(operator)
-            if name in OPERANDS_OF and shuts_gates(model, subgraph, operator):
-                layer = recurrent.layer_of(subgraph.tensors[recurrent.state_tensors(model, operator)[0]])
-                kept.append((layer, "it shuts its gates at padded steps by weights of 1e4, which 8 bits do not hold"))
+            op = RecurrentOp(model, subgraph, operator)
+            if name in OPERANDS_OF and op.shuts_gates:
+                reason = "it shuts its gates at padded steps by weights of 1e4, which 8 bits do not hold"
+                kept.append((op.layer, reason))
                 continue
             places = _weight_places(model, subgraph, operator, name)
             by_row = name in BY_ROW
@@ -66,13 +67,12 @@ def to_int8(model: Model) -> list[tuple[str, str]]:
                 if (index, by_row) not in changed:
                     changed[index, by_row] = _add_int8(model, subgraph, index, by_row=by_row)
                 operator.inputs[place] = changed[index, by_row]
-            if places and name == "GATHER":
-                operators.append(_dequantize_output(model, subgraph, operator))
-            elif places:
+            if places:
                 diagonal = getattr(operator.builtinOptions, "diagonalRecurrentTensors", False)
                 version = 4 if diagonal else HYBRID_VERSIONS[name]
-                builtin = getattr(schema.BuiltinOperator, name)
-                operator.opcodeIndex = edit.operator_code(model, builtin, version)
+                operator.opcodeIndex = edit.operator_code(model, getattr(schema.BuiltinOperator, name), version)
+            if places and name == "GATHER":
+                operators.append(_dequantize_output(model, subgraph, operator))
         subgraph.operators = operators
     return kept
 
@@ -151,12 +151,9 @@ def _add_int8(model: Model, subgraph: Subgraph, index: int, *, by_row: bool) -> 
 def _dequantize_output(model: Model, subgraph: Subgraph, gather: Any) -> Any:
     """Lets a GATHER out of an int8 table give int8, and returns the DEQUANTIZE that makes it float again."""
     wanted = gather.outputs[0]
-    old, table = subgraph.tensors[wanted], subgraph.tensors[gather.inputs[0]]
-    rows = edit.add_tensor(subgraph, f"{graph.text(old.name)}/int8", old.shape, dtype=schema.TensorType.INT8)
-    subgraph.tensors[rows].shapeSignature = old.shapeSignature
-    subgraph.tensors[rows].quantization = table.quantization
+    quantization = subgraph.tensors[gather.inputs[0]].quantization
+    rows = edit.like(subgraph, wanted, "int8", dtype=schema.TensorType.INT8, quantization=quantization)
     gather.outputs = [rows]
-    gather.opcodeIndex = edit.operator_code(model, schema.BuiltinOperator.GATHER, HYBRID_VERSIONS["GATHER"])
     return edit.new_operator(model, "DEQUANTIZE", [rows], [wanted], version=2)
 
 

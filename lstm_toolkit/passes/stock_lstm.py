@@ -8,21 +8,20 @@ value, so that a weight of zeros may share its tensor with a state, which infere
 """
 
 from collections import Counter
-from typing import Any
 
 import numpy as np
 
 from lstm_toolkit.tflite import edit, graph, recurrent
-from lstm_toolkit.tflite.recurrent import numbered
+from lstm_toolkit.tflite.recurrent import numbered, recurrent_ops
 from lstm_toolkit.tflite.types import Model, Subgraph
 from lstm_toolkit.weights.operands import STATES
 
 
 def remove_clip(model: Model) -> int:
     """Takes the clip off every recurrent op, in place; returns how many had one."""
-    clipped = [op for op in _recurrent(model) if getattr(op.builtinOptions, "cellClip", 0.0)]
+    clipped = [op for op in recurrent_ops(model) if getattr(op.options, "cellClip", 0.0)]
     for op in clipped:
-        op.builtinOptions.cellClip = 0.0
+        op.options.cellClip = 0.0
     return len(clipped)
 
 
@@ -33,32 +32,28 @@ def unshare_states(model: Model) -> int:
     """
     changed = 0
     for subgraph in model.subgraphs:
-        as_state = Counter(index for op in subgraph.operators for index in recurrent.state_tensors(model, op))
-        uses = Counter(int(index) for op in subgraph.operators for index in op.inputs)
-        for index in [index for index in as_state if uses[index] > 1 and not _is_reset(model, subgraph, index)]:
+        shared = shared_states(model, subgraph)
+        for index in shared:
             _separate(model, subgraph, index)
-            changed += 1
+        changed += len(shared)
     return changed
+
+
+def shared_states(model: Model, subgraph: Subgraph) -> list[int]:
+    """Indices of the states that have another use and are not set at each call."""
+    states = dict.fromkeys(index for op in recurrent_ops(model, subgraph) for index in op.states)
+    uses = Counter(int(index) for op in subgraph.operators for index in op.inputs)
+    settled = recurrent.set_states(model, subgraph)
+    return [index for index in states if uses[index] > 1 and index not in settled]
 
 
 def name_states(model: Model) -> None:
     """Names the states as `graft` does, by a name for each op, in place."""
     taken: list[str] = []
-    for subgraph in model.subgraphs:
-        for op in subgraph.operators:
-            states = recurrent.state_tensors(model, op)
-            if states:
-                taken.append(numbered("lstm", taken))
-            for index, state in zip(states, STATES, strict=False):
-                subgraph.tensors[index].name = f"{taken[-1]}/{state}".encode()
-
-
-def _recurrent(model: Model) -> list[Any]:
-    return [op for subgraph in model.subgraphs for op in subgraph.operators if recurrent.state_tensors(model, op)]
-
-
-def _is_reset(model: Model, subgraph: Subgraph, index: int) -> bool:
-    return index in recurrent.set_states(model, subgraph)
+    for op in recurrent_ops(model):
+        taken.append(numbered("lstm", taken))
+        for index, state in zip(op.states, STATES, strict=False):
+            op.subgraph.tensors[index].name = f"{taken[-1]}/{state}".encode()
 
 
 def _separate(model: Model, subgraph: Subgraph, shared: int) -> None:
@@ -66,10 +61,7 @@ def _separate(model: Model, subgraph: Subgraph, shared: int) -> None:
     name, shape = graph.text(tensor.name), graph.shape_of(tensor)
     zeros = edit.add_constant(model, subgraph, f"{name}/zeros", np.zeros(shape, np.float32))
     for number, op in enumerate(subgraph.operators):
-        positions = recurrent.STATE_OPERANDS.get(graph.operator_name(model, op), ())
-        for place, index in enumerate(list(op.inputs)):
-            if index != shared:
-                continue
-            own = place in positions
+        own = recurrent.state_places(model, op)
+        for place in [place for place, index in enumerate(op.inputs) if index == shared]:
             fresh = f"{name}/{number}_{place}"
-            op.inputs[place] = edit.add_tensor(subgraph, fresh, shape, variable=True) if own else zeros
+            op.inputs[place] = edit.add_tensor(subgraph, fresh, shape, variable=True) if place in own else zeros

@@ -20,9 +20,9 @@ from lstm_toolkit.passes import coupled_gate, int8_scales
 from lstm_toolkit.quantization.samples import Samples
 from lstm_toolkit.stock import worker
 from lstm_toolkit.tflite import edit, files, graph, recurrent
-from lstm_toolkit.tflite.recurrent import shuts_gates
-from lstm_toolkit.tflite.types import Model, Operator, Subgraph, Tensor
-from lstm_toolkit.weights.operands import ABSENT, OPERANDS, OPERANDS_OF, STATES
+from lstm_toolkit.tflite.recurrent import RecurrentOp, recurrent_ops
+from lstm_toolkit.tflite.types import Model, Tensor
+from lstm_toolkit.weights.operands import STATES
 
 INTERMEDIATES = 5
 """Tensors inside the op whose ranges the quantizer needs: the sums of the four gates, and the hidden state."""
@@ -65,16 +65,12 @@ def quantize(
         ConversionError: if the file holds what cannot be int8; names the layer and the remedy.
     """
     model = files.read_model(tflite)
-    found = _recurrent(model)
-    kept = [
-        (_layer(model, subgraph, op), f"there is no int8 kernel of {graph.operator_name(model, op)}")
-        for subgraph, op in found
-        if graph.operator_name(model, op) in KEPT_FLOAT
-    ]
-    names = [_layer(model, subgraph, op) for subgraph, op in found]
-    prints = [_fingerprint(model, subgraph, op) for subgraph, op in found]
-    for subgraph, op in found:
-        _prepare(model, subgraph, op)
+    found = list(recurrent_ops(model))
+    kept = [(op.layer, f"there is no int8 kernel of {op.name}") for op in found if op.name in KEPT_FLOAT]
+    names = [op.layer for op in found]
+    prints = [_fingerprint(op) for op in found]
+    for op in found:
+        _prepare(op)
     samples = [list(sample.values()) for sample in calibration]
     calibrated = files.read_model(worker.calibrate_elsewhere(files.write_model(model), samples, progress=progress))
     widen_ranges(calibrated)
@@ -83,16 +79,15 @@ def quantize(
     int8_scales.equalize(result)
     _reset_from_variables(result)
     left = list(range(len(names)))
-    for subgraph, op in _recurrent(result):
+    for op in recurrent_ops(result):
         # The quantizer drops the names of the states, by which `Runner.state` knows them.
-        own_print = _fingerprint(result, subgraph, op)
+        own_print = _fingerprint(op)
         match = min(left, key=lambda each: _distance(prints[each], own_print))
         left.remove(match)
-        kind = graph.operator_name(result, op)
-        if kind in QUANTIZED and subgraph.tensors[op.inputs[0]].type == schema.TensorType.FLOAT32:
+        if op.name in QUANTIZED and op.tensor("input").type == schema.TensorType.FLOAT32:
             raise ConversionError(f'TensorFlow\'s quantizer leaves layer {names[match]!r} float; pass "dynamic"')
-        for index, state in zip(recurrent.state_tensors(result, op), STATES, strict=False):
-            subgraph.tensors[index].name = f"{names[match]}/{state}".encode()
+        for index, state in zip(op.states, STATES, strict=False):
+            op.subgraph.tensors[index].name = f"{names[match]}/{state}".encode()
     files.sign(result)
     return files.write_model(result), kept
 
@@ -109,20 +104,11 @@ def _reset_from_variables(model: Model) -> None:
     files.prune(model)
 
 
-def _recurrent(model: Model) -> list[tuple[Any, Any]]:
-    return [(g, op) for g in model.subgraphs for op in g.operators if recurrent.state_tensors(model, op)]
-
-
-def _layer(model: Model, subgraph: Subgraph, operator: Operator) -> str:
-    return recurrent.layer_of(subgraph.tensors[recurrent.state_tensors(model, operator)[0]])
-
-
-def _fingerprint(model: Model, subgraph: Subgraph, operator: Operator) -> npt.NDArray[np.float32]:
+def _fingerprint(op: RecurrentOp) -> npt.NDArray[np.float32]:
     """Weights that tell an op from others: its last input weights, dequantized."""
-    operands = OPERANDS_OF[graph.operator_name(model, operator)]
-    name = next(each for each in ("input_to_output_weights", "weights") if each in operands)
-    tensor = subgraph.tensors[operator.inputs[operands.index(name)]]
-    values = graph.constant(model, tensor)
+    name = next(each for each in ("input_to_output_weights", "weights") if op.has(each))
+    tensor = op.tensor(name)
+    values = graph.constant(op.model, tensor)
     if values is None:
         raise ConversionError(f"the operand {name} of an op is not a constant; quantize a float32 file")
     scale, _ = graph.scale_of(tensor)
@@ -152,29 +138,29 @@ def widen_ranges(model: Model) -> None:
             low, high = _range(subgraph.tensors[index])
             slack = RANGE_MARGIN / 2 * (high - low)
             _set_range(subgraph.tensors[index], low - slack, high + slack)
-        for operator in subgraph.operators:
-            if graph.operator_name(model, operator) in QUANTIZED and operator.intermediates is not None:
-                _fit_kernel(model, subgraph, operator)
+        for op in recurrent_ops(model, subgraph):
+            if op.name in QUANTIZED and op.operator.intermediates is not None:
+                _fit_kernel(op)
 
 
-def _fit_kernel(model: Model, subgraph: Subgraph, operator: Operator) -> None:
+def _fit_kernel(op: RecurrentOp) -> None:
     """Sets ranges so that the int8 kernel reads the numbers that it stores.
 
     Its tanh leaves its result unwritten unless the int16 cell state stands for a range from 1 to 64 (`ApplyTanh` takes
     0 to 6 integer bits). And it turns the sign of the zero point of what it projects (`-hidden_zp` in
     `CalculateLstmOutputInteger8x8_16`), so that a range with one long end is cut at the short one's length.
     """
-    cell_state = subgraph.tensors[operator.inputs[OPERANDS.index("cell_state")]]
+    cell_state = op.tensor("cell_state")
     largest = max(1.0, *map(abs, _range(cell_state)))
     if largest > LARGEST_CELL * (1 + RANGE_MARGIN):
         raise ConversionError(
-            f"layer {_layer(model, subgraph, operator)!r} cannot be int8: its cell state reaches {largest:.0f}, and "
+            f"layer {op.layer!r} cannot be int8: its cell state reaches {largest:.0f}, and "
             f'the tanh of the kernel takes {LARGEST_CELL:.0f} at most; pass quantization="dynamic"'
         )
     largest = min(largest, LARGEST_CELL)
     _set_range(cell_state, -largest, largest)
-    if _has(operator, "projection_weights"):
-        hidden = subgraph.tensors[operator.intermediates[int8_scales.HIDDEN]]
+    if op.has("projection_weights"):
+        hidden = op.subgraph.tensors[op.operator.intermediates[int8_scales.HIDDEN]]
         largest = max(map(abs, _range(hidden)))
         _set_range(hidden, -largest, largest)
 
@@ -192,62 +178,55 @@ def _set_range(tensor: Tensor, low: float, high: float) -> None:
         tensor.quantization.min, tensor.quantization.max = [low], [high]
 
 
-def _has(operator: Operator, operand: str) -> bool:
-    place = OPERANDS.index(operand)
-    return len(operator.inputs) > place and operator.inputs[place] != ABSENT
-
-
-def _prepare(model: Model, subgraph: Subgraph, operator: Operator) -> None:
-    name, layer = graph.operator_name(model, operator), _layer(model, subgraph, operator)
-    if name in KEPT_FLOAT:
+def _prepare(op: RecurrentOp) -> None:
+    if op.name in KEPT_FLOAT:
         return
-    if name not in QUANTIZED:
+    if op.name not in QUANTIZED:
         raise ConversionError(
-            f'layer {layer!r} is a {name}, which has no int8 kernel; convert with bidirectional="split"'
+            f'layer {op.layer!r} is a {op.name}, which has no int8 kernel; convert with bidirectional="split"'
         )
-    reason = why_not_int8(model, subgraph, operator)
+    reason = why_not_int8(op)
     if reason:
-        raise ConversionError(f"layer {layer!r} cannot be int8: {reason}")
-    if recurrent.is_coupled(operator) and recurrent.is_normalized(operator):
-        coupled_gate.uncouple(model, subgraph, operator)
-    operator.intermediates = [
-        edit.add_tensor(subgraph, f"{layer}/intermediate_{number}", [0]) for number in range(INTERMEDIATES)
+        raise ConversionError(f"layer {op.layer!r} cannot be int8: {reason}")
+    if op.is_coupled and op.is_normalized:
+        coupled_gate.uncouple(op)
+    op.operator.intermediates = [
+        edit.add_tensor(op.subgraph, f"{op.layer}/intermediate_{number}", [0]) for number in range(INTERMEDIATES)
     ]
 
 
-def why_not_int8(model: Model, subgraph: Subgraph, operator: Operator) -> str | None:
+def why_not_int8(op: RecurrentOp) -> str | None:
     """Why a recurrent op with an int8 kernel cannot be int8 all the same; None if it can."""
-    if shuts_gates(model, subgraph, operator):
+    if op.shuts_gates:
         return (
             "it shuts its gates at padded steps by weights of 1e4, beside which the others vanish in 8 bits; "
             'pass quantization="float16", or convert without the mask'
         )
-    if operator.builtinOptions.fusedActivationFunction != schema.ActivationFunctionType.TANH:
+    if op.options.fusedActivationFunction != schema.ActivationFunctionType.TANH:
         return (
             "its activation is not tanh, and the int8 kernel computes tanh all the same; "
             'pass quantization="dynamic" or "float16"'
         )
-    if _has(operator, "projection_weights"):
-        if operator.builtinOptions.projClip:
+    if op.has("projection_weights"):
+        if op.options.projClip:
             return "the kernel clips a projection's stored numbers as if their zero point were 0; drop proj_clip"
-        projection = subgraph.tensors[operator.inputs[OPERANDS.index("projection_weights")]]
-        outputs, units = graph.shape_of(projection)
-        if _has(operator, "cell_to_forget_weights") and outputs != units:
+        outputs, units = graph.shape_of(op.tensor("projection_weights"))
+        if op.has("cell_to_forget_weights") and outputs != units:
             return (
                 "the kernel reads as many peephole weights as there are outputs, and the projection makes that "
                 f'{outputs} of {units}; pass quantization="dynamic"'
             )
-    if getattr(operator.builtinOptions, "diagonalRecurrentTensors", False):
+    if getattr(op.options, "diagonalRecurrentTensors", False):
         return 'the kernel reads diagonal recurrent weights as float only; pass quantization="dynamic"'
-    states = recurrent.set_states(model, subgraph)
-    if any(states.get(index) == "explicit" for index in recurrent.state_tensors(model, operator)):
+    ways = recurrent.set_states(op.model, op.subgraph)
+    if any(ways.get(index) == "explicit" for index in op.states):
         return (
             "its states are inputs, and the quantizer would store its cell state in 8 bits instead of 16; "
             'pass state="carry", and set Runner.state'
         )
-    cell_state = recurrent.state_tensors(model, operator)[1]
-    readers = [op for op in subgraph.operators if op is not operator and cell_state in {*op.inputs} - {*op.outputs}]
-    if readers or cell_state in subgraph.outputs:
+    cell_state, others = op.states[1], [each for each in op.subgraph.operators if each is not op.operator]
+    is_read = any(cell_state in {*each.inputs} - {*each.outputs} for each in others)
+    if is_read or cell_state in op.subgraph.outputs:
         return (
             "its last cell state is given on (return_state), which makes the quantizer leave the layer float; "
             'drop that state, or pass quantization="dynamic"'

@@ -11,7 +11,8 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import graph
-from lstm_toolkit.tflite.types import Model, Operator, Subgraph
+from lstm_toolkit.tflite.recurrent import RecurrentOp, recurrent_ops
+from lstm_toolkit.tflite.types import Model
 from lstm_toolkit.weights.operands import (
     ABSENT,
     BIASES,
@@ -47,19 +48,12 @@ _FLOAT_AND_INTEGER = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", MICRO_L
 """Ops whose kernels in LiteRT also take int8 weights beside float inputs."""
 
 
-def why_not_lstm(subgraph: Subgraph, operator: Operator) -> str | None:
-    """Why TensorFlow Lite Micro's kernel does not compute an LSTM op as LiteRT does; None if it does.
-
-    Args:
-        subgraph: of a `ModelT`.
-        operator: a `UNIDIRECTIONAL_SEQUENCE_LSTM` in it.
-    """
-    if len(operator.inputs) != len(OPERANDS):
-        return f"the op has {len(operator.inputs)} operands, and the kernel takes {len(OPERANDS)}"
-    there = {
-        name: subgraph.tensors[index] for name, index in zip(OPERANDS, operator.inputs, strict=True) if index != ABSENT
-    }
-    if "input_to_input_weights" not in there:
+def why_not_lstm(op: RecurrentOp) -> str | None:
+    """Why TensorFlow Lite Micro's kernel does not compute a `MICRO_LSTM` as LiteRT does; None if it does."""
+    if len(op.operator.inputs) != len(OPERANDS):
+        return f"the op has {len(op.operator.inputs)} operands, and the kernel takes {len(OPERANDS)}"
+    there = op.operands.keys()
+    if op.is_coupled:
         return "its input gate is coupled to the forget gate, and the kernel computes only one of its own"
     variants = {
         "peephole weights": PEEPHOLE_WEIGHTS,
@@ -67,28 +61,26 @@ def why_not_lstm(subgraph: Subgraph, operator: Operator) -> str | None:
         "layer normalization": LAYER_NORM_COEFFICIENTS,
     }
     for variant, names in variants.items():
-        if there.keys() & set(names):
+        if there & set(names):
             return f"it has {variant}, which the kernel does not compute"
     missing = [name for name in ("input", *INPUT_WEIGHTS, *RECURRENT_WEIGHTS, *BIASES, *STATES) if name not in there]
     if missing:
         return f"it has no {missing[0]}, which the kernel asks for"
-    if len(graph.shape_of(there["recurrent_to_output_weights"])) != 2:
+    if len(graph.shape_of(op.tensor("recurrent_to_output_weights"))) != 2:
         return "its recurrent weights are diagonals, and the kernel takes matrices"
-    if len(graph.shape_of(there["input"])) != 3:
+    if len(graph.shape_of(op.tensor("input"))) != 3:
         return "its input has no time axis, and the kernel takes sequences"
-    if getattr(operator.builtinOptions, "fusedActivationFunction", None) != schema.ActivationFunctionType.TANH:
+    if getattr(op.options, "fusedActivationFunction", None) != schema.ActivationFunctionType.TANH:
         return "its cell activation is not tanh, which the kernel computes all the same"
     return None
 
 
-def micro_lstms(model: Model) -> Iterator[tuple[Any, Any, str]]:
-    """Yields subgraph, op and reason for each LSTM of a `ModelT` that `why_not_lstm` refuses."""
-    for subgraph in model.subgraphs:
-        for operator in subgraph.operators:
-            if graph.operator_name(model, operator) == MICRO_LSTM:
-                reason = why_not_lstm(subgraph, operator)
-                if reason:
-                    yield subgraph, operator, reason
+def micro_lstms(model: Model) -> Iterator[tuple[RecurrentOp, str]]:
+    """Yields op and reason for each LSTM of a `ModelT` that `why_not_lstm` refuses."""
+    for op in recurrent_ops(model):
+        reason = why_not_lstm(op) if op.name == MICRO_LSTM else None
+        if reason:
+            yield op, reason
 
 
 def hybrids(model: Model) -> Iterator[tuple[Any, Any]]:

@@ -55,10 +55,7 @@ class OpBuilder:
 
     def tensor(self, name: str, shape: Sequence[int], dtype: int = schema.TensorType.FLOAT32) -> int:
         """A new tensor; -1 in its shape is a size that is known only when the model runs."""
-        index = edit.add_tensor(self.subgraph, f"{self.name}/{name}", [max(size, 1) for size in shape], dtype=dtype)
-        if -1 in shape:
-            self.subgraph.tensors[index].shapeSignature = list(shape)
-        return index
+        return edit.add_tensor(self.subgraph, f"{self.name}/{name}", shape, dtype=dtype)
 
     def add(self, op: str, inputs: Sequence[int], outputs: Sequence[int], **options: Any) -> None:
         """Appends an op that writes to tensors which are there already."""

@@ -1,5 +1,6 @@
 """Adds tensors and operators to a model file, and changes who takes what."""
 
+import copy
 import heapq
 from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
@@ -11,8 +12,8 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from lstm_toolkit.errors import InvalidModelError
-from lstm_toolkit.tflite.graph import DTYPES
-from lstm_toolkit.tflite.types import Model, Subgraph
+from lstm_toolkit.tflite.graph import DTYPES, OPTIONS_OF, shape_of, text
+from lstm_toolkit.tflite.types import Model, Quantization, Subgraph
 from lstm_toolkit.weights.operands import ABSENT
 
 
@@ -24,12 +25,44 @@ def add_tensor(
     dtype: int = schema.TensorType.FLOAT32,
     variable: bool = False,
 ) -> int:
-    """Adds a tensor without values and returns its index."""
+    """Adds a tensor without values and returns its index; -1 in its shape is a size that only a call tells."""
     tensor = schema.TensorT()
-    tensor.name, tensor.shape, tensor.type = name.encode(), [int(size) for size in shape], dtype
+    tensor.name, tensor.shape, tensor.type = name.encode(), [1 if size < 0 else int(size) for size in shape], dtype
+    if -1 in shape:
+        tensor.shapeSignature = [int(size) for size in shape]
     tensor.buffer, tensor.isVariable, tensor.hasRank = 0, variable, True
     subgraph.tensors.append(tensor)
     return len(subgraph.tensors) - 1
+
+
+def like(
+    subgraph: Subgraph,
+    tensor: int,
+    suffix: str,
+    *,
+    shape: Sequence[int] | None = None,
+    dtype: int | None = None,
+    quantization: Quantization | None = None,
+) -> int:
+    """Adds a tensor like another one and returns its index.
+
+    Args:
+        subgraph: that has the other tensor.
+        tensor: index of the other tensor.
+        suffix: what the name has after that of the other tensor.
+        shape: another shape, -1 where a size is open; None keeps the shape.
+        dtype: another type; None keeps the type.
+        quantization: scales of the new tensor; None for none.
+    """
+    old = subgraph.tensors[tensor]
+    new = add_tensor(
+        subgraph,
+        f"{text(old.name)}/{suffix}",
+        shape_of(old) if shape is None else shape,
+        dtype=old.type if dtype is None else dtype,
+    )
+    subgraph.tensors[new].quantization = copy.deepcopy(quantization)
+    return new
 
 
 def add_constant(model: Model, subgraph: Subgraph, name: str, values: npt.NDArray[Any]) -> int:
@@ -55,10 +88,6 @@ def operator_code(model: Model, builtin: int, version: int = 1) -> int:
     return len(model.operatorCodes) - 1
 
 
-_SHARED_OPTIONS = {"MAXIMUM": "MaximumMinimum", "MINIMUM": "MaximumMinimum", "MEAN": "Reducer"}
-"""The options of ops that do not have their own name."""
-
-
 def new_operator(
     model: Model, name: str, inputs: Sequence[int], outputs: Sequence[int], *, version: int = 1, **options: Any
 ) -> Any:
@@ -73,10 +102,9 @@ def new_operator(
     """
     operator = schema.OperatorT()
     operator.opcodeIndex = operator_code(model, getattr(schema.BuiltinOperator, name), version)
-    kind = _SHARED_OPTIONS.get(name) or "".join(word.capitalize() for word in name.split("_"))
-    if hasattr(schema.BuiltinOptions, f"{kind}Options"):
-        operator.builtinOptionsType = getattr(schema.BuiltinOptions, f"{kind}Options")
-        operator.builtinOptions = getattr(schema, f"{kind}OptionsT")()
+    if name in OPTIONS_OF:
+        operator.builtinOptionsType = getattr(schema.BuiltinOptions, f"{OPTIONS_OF[name]}Options")
+        operator.builtinOptions = getattr(schema, f"{OPTIONS_OF[name]}OptionsT")()
         for field, value in options.items():
             setattr(operator.builtinOptions, field, value)
     operator.inputs, operator.outputs = list(inputs), list(outputs)

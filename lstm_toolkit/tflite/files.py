@@ -5,6 +5,7 @@ The codec is `ai_edge_litert.tools.flatbuffer_utils`; the objects are those of `
 
 import os
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -100,36 +101,30 @@ def is_own(model: Model) -> bool:
 def prune(model: Model) -> None:
     """Drops the tensors, buffers and operator codes that nothing refers to."""
     for number, subgraph in enumerate(model.subgraphs):
-        signatures = [s for s in model.signatureDefs or [] if s.subgraphIndex == number]
-        maps = [entry for s in signatures for entry in [*(s.inputs or []), *(s.outputs or [])]]
-        used = {*listed(subgraph.inputs), *listed(subgraph.outputs), *(entry.tensorIndex for entry in maps)}
-        for op in subgraph.operators:
-            used |= {*listed(op.inputs), *listed(op.outputs), *listed(op.intermediates)}
-        kept = sorted(used - {ABSENT})
-        position = {old: new for new, old in enumerate(kept)} | {ABSENT: ABSENT}
-        subgraph.tensors = [subgraph.tensors[index] for index in kept]
-        subgraph.inputs, subgraph.outputs = _moved(subgraph.inputs, position), _moved(subgraph.outputs, position)
-        for entry in maps:
-            entry.tensorIndex = position[entry.tensorIndex]
-        for op in subgraph.operators:
-            op.inputs, op.outputs = _moved(op.inputs, position), _moved(op.outputs, position)
-            if op.intermediates is not None:
-                op.intermediates = _moved(op.intermediates, position)
-
-    holders = [tensor for subgraph in model.subgraphs for tensor in subgraph.tensors] + (model.metadata or [])
-    kept = sorted({0, *(holder.buffer for holder in holders)})
-    position = {old: new for new, old in enumerate(kept)}
-    model.buffers = [model.buffers[index] for index in kept]
+        signatures = [each for each in model.signatureDefs or [] if each.subgraphIndex == number]
+        entries = [entry for each in signatures for entry in [*listed(each.inputs), *listed(each.outputs)]]
+        fields: list[tuple[Any, str]] = [(subgraph, "inputs"), (subgraph, "outputs")]
+        fields += [(op, name) for op in subgraph.operators for name in ("inputs", "outputs", "intermediates")]
+        fields = [(holder, name) for holder, name in fields if getattr(holder, name) is not None]
+        used = {int(index) for holder, name in fields for index in getattr(holder, name)}
+        subgraph.tensors, moved = renumbered(subgraph.tensors, used | {entry.tensorIndex for entry in entries})
+        for holder, name in fields:
+            setattr(holder, name, [moved[index] for index in getattr(holder, name)])
+        for entry in entries:
+            entry.tensorIndex = moved[entry.tensorIndex]
+    holders: list[Any] = [tensor for subgraph in model.subgraphs for tensor in subgraph.tensors] + listed(
+        model.metadata
+    )
+    model.buffers, moved = renumbered(model.buffers, {0, *(holder.buffer for holder in holders)})
     for holder in holders:
-        holder.buffer = position[holder.buffer]
-
+        holder.buffer = moved[holder.buffer]
     operators = [op for subgraph in model.subgraphs for op in subgraph.operators]
-    kept = sorted({op.opcodeIndex for op in operators})
-    position = {old: new for new, old in enumerate(kept)}
-    model.operatorCodes = [model.operatorCodes[index] for index in kept]
+    model.operatorCodes, moved = renumbered(model.operatorCodes, {op.opcodeIndex for op in operators})
     for op in operators:
-        op.opcodeIndex = position[op.opcodeIndex]
+        op.opcodeIndex = moved[op.opcodeIndex]
 
 
-def _moved(indices: Any, position: dict[int, int]) -> list[int]:
-    return [position[index] for index in listed(indices)]
+def renumbered(items: list[Any], used: Collection[int]) -> tuple[list[Any], dict[int, int]]:
+    """The items that are used, by index, and for the index of each the new one."""
+    kept = sorted({*used} - {ABSENT})
+    return [items[index] for index in kept], {ABSENT: ABSENT} | {old: new for new, old in enumerate(kept)}

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,17 @@ def listed(values: Iterable[Any] | None) -> list[Any]:
     return [] if values is None else list(values)
 
 
+def calls(operator: Operator) -> Iterator[tuple[Any, str, list[int]]]:
+    """Yields options, field and indices for each field of an operator's options that names subgraphs."""
+    for options in (operator.builtinOptions, operator.builtinOptions2):
+        for field, value in list(vars(options).items()) if options is not None else ():
+            if "ubgraph" in field and value is not None:
+                yield options, field, listed([value] if isinstance(value, int) else value)
+
+
 def called_subgraphs(operator: Operator) -> list[int]:
     """Indices of the subgraphs that an operator runs, as its options name them; -1, for none, is left out."""
-    found: list[int] = []
-    for options in (operator.builtinOptions, operator.builtinOptions2):
-        for field, value in vars(options).items() if options is not None else ():
-            if "ubgraph" in field and value is not None:
-                found += listed([value] if isinstance(value, int) else value)
-    return [index for index in found if index != ABSENT]
+    return [index for *_, indices in calls(operator) for index in indices if index != ABSENT]
 
 
 DTYPES: dict[int, npt.DTypeLike] = {
@@ -52,7 +55,23 @@ DTYPES: dict[int, npt.DTypeLike] = {
 """NumPy's dtype for each of the schema's tensor types that has one."""
 
 
-_OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+"""Names of the builtin operators."""
+
+_OPTIONS = [name.removesuffix("Options") for name in vars(schema.BuiltinOptions) if name.endswith("Options")]
+_OPTIONS_BY_NAME = {name.lower(): name for name in _OPTIONS}
+
+REDUCERS = ("MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM")
+"""The operators that reduce axes."""
+
+OPTIONS_OF = {
+    name: _OPTIONS_BY_NAME[key]
+    for name in OPERATOR_NAMES.values()
+    if (key := name.replace("_", "").lower()) in _OPTIONS_BY_NAME
+}
+OPTIONS_OF |= dict.fromkeys(REDUCERS, "Reducer") | dict.fromkeys(("MAXIMUM", "MINIMUM"), "MaximumMinimum")
+OPTIONS_OF |= {"UNIDIRECTIONAL_SEQUENCE_RNN": "SequenceRNN"}
+"""The schema's name for the options of each builtin operator that has any, without the ending "Options"."""
 
 
 _TYPE_NAMES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
@@ -64,7 +83,7 @@ def operator_name(model: Model, operator: Operator) -> str:
     builtin = flatbuffer_utils.get_builtin_code_from_operator_code(code)
     if builtin == schema.BuiltinOperator.CUSTOM:
         return text(code.customCode) or "CUSTOM"
-    return _OPERATOR_NAMES.get(builtin, f"UNKNOWN_{builtin}")
+    return OPERATOR_NAMES.get(builtin, f"UNKNOWN_{builtin}")
 
 
 def count_operators(model: Model, *subgraphs: Any) -> Counter[str]:
@@ -118,3 +137,28 @@ def producers(subgraph: Subgraph) -> dict[int, Any]:
 def consumed(subgraph: Subgraph) -> set[int]:
     """Indices of the tensors that an operator takes or that are outputs."""
     return {index for op in subgraph.operators for index in op.inputs} | set(subgraph.outputs)
+
+
+def takes_last_step(
+    model: Model, subgraph: Subgraph, operator: Operator, time: int, *, steps: int | None = None, whole: bool = True
+) -> bool:
+    """Whether an operator is a STRIDED_SLICE that takes the last step of a sequence, without the axis of time.
+
+    Args:
+        model, subgraph: where the operator stands.
+        operator: the operator.
+        time: the axis of time.
+        steps: length of the sequence, where it is known.
+        whole: whether the operator must take all of the other axes.
+    """
+    options = operator.builtinOptions
+    if operator_name(model, operator) != "STRIDED_SLICE" or options.ellipsisMask or options.newAxisMask:
+        return False
+    begin, _, strides = (constant(model, subgraph.tensors[index]) for index in operator.inputs[1:4])
+    if begin is None or strides is None or begin.size <= time or not (strides == 1).all():
+        return False
+    others = (1 << begin.size) - 1 & ~(1 << time)
+    if options.shrinkAxisMask != 1 << time or (whole and options.beginMask & options.endMask & others != others):
+        return False
+    first = 0 if options.beginMask & 1 << time else begin[time]
+    return first in (-1, None if steps is None else steps - 1)

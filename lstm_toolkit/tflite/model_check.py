@@ -8,7 +8,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.errors import InvalidModelError
-from lstm_toolkit.tflite.graph import called_subgraphs, listed, text
+from lstm_toolkit.tflite.graph import OPERATOR_NAMES, OPTIONS_OF, REDUCERS, called_subgraphs, listed, text
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph, Tensor
 from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF, RNN_OPERANDS, STATES
 
@@ -17,13 +17,9 @@ _MOST_ELEMENTS = 2**40
 _MOST_CALLS = 50
 _LONGEST_NAME = 20_000
 
-_OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-
 _INTEGERS = tuple(code for name, code in vars(schema.TensorType).items() if name.startswith(("INT", "UINT")))
 
-_REDUCERS = ("MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM")
-
-_AXES_AND_BOUNDS = ("REVERSE_V2", "STRIDED_SLICE", "TRANSPOSE", *_REDUCERS)
+_AXES_AND_BOUNDS = ("REVERSE_V2", "STRIDED_SLICE", "TRANSPOSE", *REDUCERS)
 """Ops whose inputs after the first are axes or bounds."""
 
 _ALWAYS_THERE = ("input", "input_to_forget_weights", "recurrent_to_forget_weights", *RNN_OPERANDS, *STATES)
@@ -40,21 +36,11 @@ _OPERANDS_NEEDED: dict[str, Sequence[int]] = {
 _OPERANDS_NEEDED |= dict.fromkeys(("CONCATENATION", "DEQUANTIZE", "QUANTIZE", "RESHAPE", "ZEROS_LIKE"), range(1))
 _OPERANDS_NEEDED |= dict.fromkeys(("ADD", "DIV", "LESS", "MAXIMUM", "MINIMUM", "MUL", "SUB"), range(2))
 _OPERANDS_NEEDED |= dict.fromkeys(("BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"), range(2))
-_OPERANDS_NEEDED |= dict.fromkeys(("GATHER", "REVERSE_V2", "TRANSPOSE", *_REDUCERS), range(2))
+_OPERANDS_NEEDED |= dict.fromkeys(("GATHER", "REVERSE_V2", "TRANSPOSE", *REDUCERS), range(2))
 _OPERANDS_NEEDED |= {"STRIDED_SLICE": range(4)}
 """The places of the inputs that each op cannot do without."""
 
-_BY_NAME = {
-    name.removesuffix("Options").lower(): name for name in vars(schema.BuiltinOptions) if name.endswith("Options")
-}
-
-_OPTIONS = {
-    name: _BY_NAME[key] for name in _OPERATOR_NAMES.values() if (key := name.replace("_", "").lower()) in _BY_NAME
-}
-_OPTIONS |= dict.fromkeys(_REDUCERS, "ReducerOptions") | {"UNIDIRECTIONAL_SEQUENCE_RNN": "SequenceRNNOptions"}
-"""The class of each op's options, of the ops that have any. Those of another op may crash the interpreter."""
-
-_READ = {"BATCH_MATMUL", "CONCATENATION", "FULLY_CONNECTED", "IF", "STRIDED_SLICE", "WHILE", *OPERANDS_OF, *_REDUCERS}
+_READ = {"BATCH_MATMUL", "CONCATENATION", "FULLY_CONNECTED", "IF", "STRIDED_SLICE", "WHILE", *OPERANDS_OF, *REDUCERS}
 """Ops whose options this package reads. Where a file has none, the schema's defaults hold, as in the runtime."""
 
 
@@ -119,39 +105,64 @@ def _check_operator(model: Model, subgraph: Subgraph, op: Operator, place: str) 
     for index in [*op.inputs, *op.outputs, *listed(op.intermediates)]:
         _check(index, ABSENT, len(subgraph.tensors), f"a tensor of {place}")
     code = model.operatorCodes[op.opcodeIndex]
-    name = _OPERATOR_NAMES.get(max(code.builtinCode, code.deprecatedBuiltinCode), "")
-    where = f"{place}, {name},"
-    if name in _OPTIONS:
-        wanted = getattr(schema, f"{_OPTIONS[name]}T")
-        if op.builtinOptions is None and name in _READ:
-            op.builtinOptions, op.builtinOptionsType = wanted(), getattr(schema.BuiltinOptions, _OPTIONS[name])
-        elif op.builtinOptions is not None and type(op.builtinOptions) is not wanted:
-            raise InvalidModelError(f"{where} has the options of another op")
-    # The kernels of the runtime write as many outputs as the option says.
-    if name in _OUTPUTS and op.builtinOptions is not None and _OUTPUTS[name](op.builtinOptions) != len(op.outputs):
-        raise InvalidModelError(f"{where} has {len(op.outputs)} outputs and options for another number")
-    is_basic = name == "LSTM" and op.builtinOptions.kernelType == schema.LSTMKernelType.BASIC
-    needed = () if is_basic else _OPERANDS_NEEDED.get(name, ())
-    missing = [each for each in needed if each >= len(op.inputs) or op.inputs[each] == ABSENT]
-    if missing:
-        raise InvalidModelError(f"{where} lacks input {missing[0]}: it has {_short(op.inputs)}")
+    name = OPERATOR_NAMES.get(max(code.builtinCode, code.deprecatedBuiltinCode), "")
+    if op.builtinOptions is None and name in _READ:
+        op.builtinOptions = getattr(schema, f"{OPTIONS_OF[name]}OptionsT")()
+        op.builtinOptionsType = getattr(schema.BuiltinOptions, f"{OPTIONS_OF[name]}Options")
+    for why_not in (_options, _number_of_outputs, _operands, _recurrent, _axes_and_bounds):
+        reason = why_not(name, op, subgraph)
+        if reason:
+            raise InvalidModelError(f"{place}, {name}, {reason}")
+
+
+def _options(name: str, op: Operator, subgraph: Subgraph) -> str | None:
+    if name not in OPTIONS_OF or op.builtinOptions is None:
+        return None
+    is_right = type(op.builtinOptions) is getattr(schema, f"{OPTIONS_OF[name]}OptionsT")
+    return None if is_right else "has the options of another op"
+
+
+def _number_of_outputs(name: str, op: Operator, subgraph: Subgraph) -> str | None:
+    """The kernels of the runtime write as many outputs as the option says."""
+    if name not in _OUTPUTS or op.builtinOptions is None or _OUTPUTS[name](op.builtinOptions) == len(op.outputs):
+        return None
+    return f"has {len(op.outputs)} outputs and options for another number"
+
+
+def _operands(name: str, op: Operator, subgraph: Subgraph) -> str | None:
+    needed = () if _is_basic(name, op) else _OPERANDS_NEEDED.get(name, ())
+    for each in needed:
+        if each >= len(op.inputs) or op.inputs[each] == ABSENT:
+            return f"lacks input {each}: it has {_short(op.inputs)}"
     if needed and (not op.outputs or ABSENT in op.outputs):
-        raise InvalidModelError(f"{where} lacks an output: it has {_short(op.outputs)}")
-    if name in OPERANDS_OF and not is_basic:
-        ranks = [len(listed(subgraph.tensors[index].shape)) for index in (op.inputs[0], op.outputs[0])]
-        if any(rank not in (2, 3) for rank in ranks):
-            raise InvalidModelError(f"{where} has an input and an output of {ranks} axes, not of 2 or 3")
-        for index in op.inputs[1:]:
-            if index != ABSENT and not listed(subgraph.tensors[index].shape):
-                raise InvalidModelError(f"{where} has the operand {_name(subgraph.tensors[index])}, which has no axes")
-    for index in op.inputs[1:] if name in _AXES_AND_BOUNDS else ():
-        _check_parameter(subgraph.tensors[index], where, needs_axis=name in ("STRIDED_SLICE", "TRANSPOSE"))
+        return f"lacks an output: it has {_short(op.outputs)}"
+    return None
 
 
-def _check_parameter(tensor: Tensor, where: str, *, needs_axis: bool) -> None:
-    shape = listed(tensor.shape)
-    if tensor.type not in _INTEGERS or len(shape) > 1 or math.prod(shape) > _MOST_AXES or (needs_axis and not shape):
-        raise InvalidModelError(f"{where} has the axes or bounds {_name(tensor)} of shape {shape}, not a few integers")
+def _recurrent(name: str, op: Operator, subgraph: Subgraph) -> str | None:
+    if name not in OPERANDS_OF or _is_basic(name, op):
+        return None
+    ranks = [len(listed(subgraph.tensors[index].shape)) for index in (op.inputs[0], op.outputs[0])]
+    if not {*ranks} <= {2, 3}:
+        return f"has an input and an output of {ranks} axes, not of 2 or 3"
+    for tensor in [subgraph.tensors[index] for index in op.inputs[1:] if index != ABSENT]:
+        if not listed(tensor.shape):
+            return f"has the operand {_name(tensor)}, which has no axes"
+    return None
+
+
+def _axes_and_bounds(name: str, op: Operator, subgraph: Subgraph) -> str | None:
+    for tensor in [subgraph.tensors[index] for index in op.inputs[1:]] if name in _AXES_AND_BOUNDS else ():
+        shape = listed(tensor.shape)
+        is_scalar = name in ("STRIDED_SLICE", "TRANSPOSE") and not shape
+        if tensor.type not in _INTEGERS or len(shape) > 1 or math.prod(shape) > _MOST_AXES or is_scalar:
+            return f"has the axes or bounds {_name(tensor)} of shape {shape}, not a few integers"
+    return None
+
+
+def _is_basic(name: str, op: Operator) -> bool:
+    """Whether an LSTM is of the older kind, with other operands."""
+    return name == "LSTM" and op.builtinOptions.kernelType == schema.LSTMKernelType.BASIC
 
 
 def _check_order(subgraph: Subgraph, number: int) -> None:

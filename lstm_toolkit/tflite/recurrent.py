@@ -1,6 +1,8 @@
-"""Recurrent ops in a model file: their names, activations, states and layers. Reads only."""
+"""Recurrent ops in a model file: their names, operands, activations, states and layers. Reads only."""
 
-from collections.abc import Collection
+import dataclasses
+from collections.abc import Collection, Iterator
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -10,30 +12,11 @@ from lstm_toolkit.tflite.types import Model, Operator, Subgraph, Tensor
 from lstm_toolkit.weights.operands import (
     ABSENT,
     LSTM_COMPOSITE,
-    OPERANDS,
     OPERANDS_OF,
     SHUT_GATE,
     SIMPLE_RNN_COMPOSITE,
     STATES,
 )
-
-_COEFFICIENTS = "forget_layer_norm_coefficients"
-
-
-def is_coupled(operator: Operator) -> bool:
-    """Whether an LSTM op has no input gate of its own."""
-    return not _has(operator, "input_to_input_weights")
-
-
-def is_normalized(operator: Operator) -> bool:
-    """Whether an LSTM op has layer normalization."""
-    return _has(operator, _COEFFICIENTS)
-
-
-def _has(operator: Operator, operand: str) -> bool:
-    place = OPERANDS.index(operand)
-    return len(operator.inputs) > place and operator.inputs[place] != ABSENT
-
 
 ACTIVATIONS = {
     "tanh": schema.ActivationFunctionType.TANH,
@@ -64,29 +47,124 @@ def numbered(name: str, taken: Collection[str]) -> str:
     return next(each for each in (name, *(f"{name}_call{n}" for n in range(1, len(taken) + 1))) if each not in taken)
 
 
-def shuts_gates(model: Model, subgraph: Subgraph, operator: Operator) -> bool:
-    """Whether an op has the input channel that shuts its gates at padded steps (`SHUT_GATE`)."""
-    name = graph.operator_name(model, operator)
-    for operand, index in zip(OPERANDS_OF[name], operator.inputs, strict=False):
-        if "input_to_" in operand and index != ABSENT:
-            values = graph.constant(model, subgraph.tensors[index])
-            if values is not None and values.dtype.kind == "f" and np.abs(values).max(initial=0) >= SHUT_GATE:
-                return True
-    return False
+@dataclasses.dataclass(frozen=True)
+class RecurrentOp:
+    """A recurrent op of a model file, by the names of its operands. It reads the file as it is now, and never edits it.
+
+    Attributes:
+        model, subgraph: where the op stands.
+        operator: the op, whose name is one of `OPERANDS_OF`.
+    """
+
+    model: Model
+    subgraph: Subgraph
+    operator: Operator
+
+    @property
+    def name(self) -> str:
+        """Name of the builtin."""
+        return graph.operator_name(self.model, self.operator)
+
+    @property
+    def options(self) -> Any:
+        """Options of the op, as the schema names them."""
+        return self.operator.builtinOptions
+
+    @property
+    def operands(self) -> dict[str, int]:
+        """Indices of the tensors that the op takes, by operand name, without those that are absent."""
+        pairs = zip(OPERANDS_OF[self.name], self.operator.inputs, strict=False)
+        return {name: int(index) for name, index in pairs if index != ABSENT}
+
+    def has(self, operand: str) -> bool:
+        """Whether the op takes an operand."""
+        return operand in self.operands
+
+    def tensor(self, operand: str) -> Tensor:
+        """The tensor of an operand that the op takes."""
+        return self.subgraph.tensors[self.operands[operand]]
+
+    @property
+    def states(self) -> tuple[int, ...]:
+        """Indices of the state tensors, in the order of the op."""
+        return state_tensors(self.model, self.operator)
+
+    @property
+    def layer(self) -> str:
+        """Name of the layer that the op belongs to."""
+        return layer_of(self.subgraph.tensors[self.states[0]])
+
+    @property
+    def is_time_major(self) -> bool:
+        """Whether the sequences are [time, batch, size]."""
+        return bool(getattr(self.options, "timeMajor", False))
+
+    @property
+    def time_axis(self) -> int:
+        """The axis of time in the sequences."""
+        return 0 if self.is_time_major else 1
+
+    @property
+    def batch(self) -> int:
+        """Number of sequences, -1 where it is open."""
+        shape = graph.shape_of(self.tensor("input"))
+        return shape[1 - self.time_axis if len(shape) > 2 else 0]
+
+    @property
+    def units(self) -> int:
+        """Number of units: the rows of the first weights."""
+        weights = next(name for name in self.operands if name != "input")
+        return graph.shape_of(self.tensor(weights))[0]
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether the op computes in integers."""
+        return self.tensor("input").type in (schema.TensorType.INT8, schema.TensorType.INT16)
+
+    @property
+    def is_coupled(self) -> bool:
+        """Whether the op is an LSTM in one direction without an input gate of its own."""
+        return "input_to_forget_weights" in self.operands and "input_to_input_weights" not in self.operands
+
+    @property
+    def is_normalized(self) -> bool:
+        """Whether the op has layer normalization."""
+        return "forget_layer_norm_coefficients" in self.operands
+
+    @property
+    def shuts_gates(self) -> bool:
+        """Whether the op has the input channel that shuts its gates at padded steps (`SHUT_GATE`)."""
+        weights = (self.subgraph.tensors[index] for name, index in self.operands.items() if "input_to_" in name)
+        arrays = (graph.constant(self.model, tensor) for tensor in weights)
+        return any(
+            array is not None and array.dtype.kind == "f" and np.abs(array).max(initial=0) >= SHUT_GATE
+            for array in arrays
+        )
 
 
-STATE_OPERANDS = {
-    op: tuple(index for index, name in enumerate(operands) if name.endswith(STATES))
+def recurrent_ops(model: Model, *subgraphs: Subgraph) -> Iterator[RecurrentOp]:
+    """Yields the recurrent ops of some subgraphs, by default of all, in the order in which they run."""
+    for subgraph in subgraphs or model.subgraphs:
+        for operator in subgraph.operators:
+            if state_tensors(model, operator):
+                yield RecurrentOp(model, subgraph, operator)
+
+
+_STATE_PLACES = {
+    op: tuple(place for place, name in enumerate(operands) if name.endswith(STATES))
     for op, operands in OPERANDS_OF.items()
 }
-"""Indices of the state operands of each op that keeps state."""
+
+
+def state_places(model: Model, operator: Operator) -> tuple[int, ...]:
+    """Where the states stand among the operands of an operator; empty for one that keeps no state."""
+    return _STATE_PLACES.get(graph.operator_name(model, operator), ())
 
 
 def state_tensors(model: Model, operator: Operator) -> tuple[int, ...]:
     """Indices of the state tensors of an operator; empty for one that keeps no state."""
-    operands = STATE_OPERANDS.get(graph.operator_name(model, operator), ())
-    indices = (int(operator.inputs[position]) for position in operands if position < len(operator.inputs))
-    return tuple(index for index in indices if index != ABSENT)
+    places = (place for place in state_places(model, operator) if place < len(operator.inputs))
+    return tuple(int(operator.inputs[place]) for place in places if operator.inputs[place] != ABSENT)
 
 
 def set_states(model: Model, subgraph: Subgraph) -> dict[int, str]:

@@ -20,6 +20,8 @@ from lstm_toolkit.passes.loops.body import LstmLoop, Mismatch
 from lstm_toolkit.passes.loops.length import check_length
 from lstm_toolkit.passes.loops.rewrite import FUSED_OP, rewrite
 from lstm_toolkit.tflite import files, graph, recurrent
+from lstm_toolkit.tflite.graph import called_subgraphs
+from lstm_toolkit.tflite.recurrent import recurrent_ops
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT
 
@@ -78,8 +80,9 @@ def fuse_loops(model: Model) -> tuple[LoopOutcome, ...]:
     Returns:
         An outcome per WHILE, in the order of the file.
     """
-    called = {index for subgraph in model.subgraphs for op in subgraph.operators for index in _calls(op).values()}
-    taken = _layers_with_states(model)
+    called = {index for subgraph in model.subgraphs for op in subgraph.operators for index in called_subgraphs(op)}
+    states = (op.subgraph.tensors[index] for op in recurrent_ops(model) for index in op.states)
+    taken = {recurrent.layer_of(state) for state in states}
     kept, outcomes = frozenset(taken), []
     for number, subgraph in enumerate(model.subgraphs):
         for op in [op for op in subgraph.operators if graph.operator_name(model, op) == "WHILE"]:
@@ -140,35 +143,16 @@ def drop_subgraphs(model: Model, candidates: Collection[int]) -> int:
     while entries - used:
         new = entries - used
         used |= new
-        entries = {index for each in new for op in model.subgraphs[each].operators for index in _calls(op).values()}
-        entries &= set(range(len(model.subgraphs)))
-    kept = sorted(used)
-    position = {old: new for new, old in enumerate(kept)}
-    dropped = len(model.subgraphs) - len(kept)
-    model.subgraphs = [model.subgraphs[index] for index in kept]
-    for subgraph in model.subgraphs:
-        for op in subgraph.operators:
-            for options, field in [(op.builtinOptions, field) for field in _calls(op)]:
-                setattr(options, field, position.get(getattr(options, field), ABSENT))
+        entries = {index for each in new for op in model.subgraphs[each].operators for index in called_subgraphs(op)}
+    dropped = len(model.subgraphs) - len(used)
+    model.subgraphs, moved = files.renumbered(model.subgraphs, used)
+    for op in [op for subgraph in model.subgraphs for op in subgraph.operators]:
+        for options, field, indices in graph.calls(op):
+            new_indices = [moved[index] for index in indices]
+            setattr(options, field, new_indices[0] if isinstance(getattr(options, field), int) else new_indices)
     for signature in model.signatureDefs or []:
-        signature.subgraphIndex = position[signature.subgraphIndex]
+        signature.subgraphIndex = moved[signature.subgraphIndex]
     return dropped
-
-
-def _calls(operator: Operator) -> dict[str, int]:
-    """The subgraphs that an operator calls, by the field of its options."""
-    fields = {} if operator.builtinOptions is None else vars(operator.builtinOptions)
-    return {name: value for name, value in fields.items() if name.lower().endswith("subgraphindex")}
-
-
-def _layers_with_states(model: Model) -> set[str]:
-    states = (
-        subgraph.tensors[index]
-        for subgraph in model.subgraphs
-        for op in subgraph.operators
-        for index in recurrent.state_tensors(model, op)
-    )
-    return {recurrent.layer_of(state) for state in states}
 
 
 def _layer_name(model: Model, subgraph: Subgraph, operator: Operator) -> str:

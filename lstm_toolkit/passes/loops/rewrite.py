@@ -41,7 +41,8 @@ def rewrite(model: Model, subgraph: Subgraph, operator: Operator, loop: LstmLoop
     options.timeMajor = time_major
     given = tuple(inputs[number] for number in (loop.output_state, loop.cell_state))
     states_are_zero = all(_is_zero(model, subgraph, index) for index in given)
-    sequence = _sequence_tensor(subgraph, source, loop)
+    shape = (*graph.shape_of(subgraph.tensors[source])[:2], loop.units)
+    sequence = edit.add_tensor(subgraph, "sequence", shape)
     operator.inputs, operator.outputs = [source], [sequence, results[loop.cell_state]]
     match = graft.Match(
         subgraph=subgraph,
@@ -89,9 +90,8 @@ def _source(model: Model, subgraph: Subgraph, sequence: int) -> tuple[int, bool,
             and not axis.any()
         ):
             reverse = copy.deepcopy(producer)
-            old = subgraph.tensors[swap.inputs[0]]
-            target = edit.add_tensor(subgraph, graph.text(subgraph.tensors[sequence].name), old.shape)
-            subgraph.tensors[target].shapeSignature = copy.copy(old.shapeSignature)
+            shape = graph.shape_of(subgraph.tensors[swap.inputs[0]])
+            target = edit.add_tensor(subgraph, graph.text(subgraph.tensors[sequence].name), shape)
             reverse.inputs = [swap.inputs[0], edit.add_constant(model, subgraph, "time", np.ones_like(axis))]
             reverse.outputs = [target]
             return target, False, [reverse]
@@ -106,15 +106,6 @@ def _is_zero(model: Model, subgraph: Subgraph, index: int) -> bool:
     return values is not None and values.dtype.kind == "f" and not values.any()
 
 
-def _sequence_tensor(subgraph: Subgraph, source: int, loop: LstmLoop) -> int:
-    """A tensor for the outputs of all steps, in the layout of the input."""
-    old = subgraph.tensors[source]
-    index = edit.add_tensor(subgraph, "sequence", [*old.shape[:2], loop.units])
-    if old.shapeSignature is not None:
-        subgraph.tensors[index].shapeSignature = [*old.shapeSignature[:2], loop.units]
-    return index
-
-
 def _last_steps(
     model: Model, subgraph: Subgraph, loop: LstmLoop, results: list[int], sequence: int, time_major: bool
 ) -> list[Any]:
@@ -125,7 +116,7 @@ def _last_steps(
     if not loop.keeps_all:
         single = results[loop.outputs]
         for op in [op for op in subgraph.operators if single in op.inputs]:
-            if _takes_only_step(model, subgraph, op):
+            if graph.takes_last_step(model, subgraph, op, 0, steps=1):
                 subgraph.operators.remove(op)
                 targets.append(op.outputs[0])
         if single in graph.consumed(subgraph):
@@ -144,17 +135,6 @@ def _last_steps(
         last_step.builtinOptions.shrinkAxisMask = 1 << time
         slices.append(last_step)
     return slices + operators
-
-
-def _takes_only_step(model: Model, subgraph: Subgraph, op: Operator) -> bool:
-    """Whether an operator takes the only step out of a list of one."""
-    if graph.operator_name(model, op) != "STRIDED_SLICE":
-        return False
-    options, begin = op.builtinOptions, graph.constant(model, subgraph.tensors[op.inputs[1]])
-    masks = options.shrinkAxisMask, options.beginMask | 1, options.endMask | 1
-    strides = graph.constant(model, subgraph.tensors[op.inputs[3]])
-    plain = strides is not None and (strides == 1).all() and not options.ellipsisMask and not options.newAxisMask
-    return plain and masks == (0b001, 0b111, 0b111) and begin is not None and begin[0] in (0, -1)
 
 
 def _whole(model: Model, subgraph: Subgraph, operator: Operator, old: int, time_major: bool) -> list[Any]:

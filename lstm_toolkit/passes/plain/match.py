@@ -154,7 +154,8 @@ def _fused(model: Model, subgraph: Subgraph, operator: Operator, name: str) -> M
                 moved[state] = target
         slices: list[Any] = []
         if joined is not None:
-            outputs: int | None = _half(subgraph, joined, cell.state_sizes[0])
+            shape = (*graph.shape_of(subgraph.tensors[joined])[:-1], cell.state_sizes[0])
+            outputs: int | None = edit.like(subgraph, joined, "half", shape=shape)
         elif len(directions) > 1:
             outputs = operator.outputs[place]
         else:
@@ -210,20 +211,8 @@ def _outputs(model: Model, subgraph: Subgraph, outputs: int, sizes: Mapping[str,
     time = 0 if sizes["time_major"] else 1
     if not users or outputs in subgraph.outputs:
         return outputs, []
-    is_last = [_takes_last_step(model, subgraph, op, time, sizes["steps"]) for op in users]
+    is_last = [graph.takes_last_step(model, subgraph, op, time, steps=sizes["steps"]) for op in users]
     return (None, users) if all(is_last) else (outputs, [])
-
-
-def _takes_last_step(model: Model, subgraph: Subgraph, operator: Operator, time: int, steps: int | None) -> bool:
-    if graph.operator_name(model, operator) != "STRIDED_SLICE":
-        return False
-    begin, _, strides = (graph.constant(model, subgraph.tensors[index]) for index in operator.inputs[1:])
-    options, others = operator.builtinOptions, 0b111 & ~(1 << time)
-    is_whole = options.beginMask & options.endMask & others == others
-    is_plain = not options.ellipsisMask and not options.newAxisMask and options.shrinkAxisMask == 1 << time
-    if begin is None or strides is None or len(begin) != 3 or not (is_whole and is_plain):
-        return False
-    return begin[time] in (-1, None if steps is None else steps - 1) and (strides == 1).all()
 
 
 def _float_constant(model: Model, subgraph: Subgraph, index: int, name: str, layer: str) -> Array:
@@ -271,8 +260,7 @@ def _state(
         return start, None, setters
     if copies:
         return start, copies[0].outputs[0], [*setters, copies[0]]
-    tensor = subgraph.tensors[state]
-    return start, edit.add_tensor(subgraph, f"{graph.text(tensor.name)}/last", tensor.shape), setters
+    return start, edit.like(subgraph, state, "last"), setters
 
 
 def _adds_nothing(model: Model, subgraph: Subgraph, operator: Operator) -> bool:
@@ -286,12 +274,3 @@ def _adds_nothing(model: Model, subgraph: Subgraph, operator: Operator) -> bool:
     tensors = [subgraph.tensors[index] for index in added]
     constants = [array for tensor in tensors if (array := graph.constant(model, tensor)) is not None]
     return any(not array.any() for array in constants)
-
-
-def _half(subgraph: Subgraph, joined: int, width: int) -> int:
-    """A new tensor for the outputs of one direction."""
-    old = subgraph.tensors[joined]
-    half = edit.add_tensor(subgraph, f"{graph.text(old.name)}/half", [*old.shape[:-1], width])
-    if old.shapeSignature is not None:
-        subgraph.tensors[half].shapeSignature = [*old.shapeSignature[:-1], width]
-    return half
