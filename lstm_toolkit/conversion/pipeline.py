@@ -27,7 +27,8 @@ from lstm_toolkit.sources.source import trace
 from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions
 from lstm_toolkit.stock.converter import run_converter
 from lstm_toolkit.stock.worker import convert_elsewhere
-from lstm_toolkit.tflite import files, graph, recurrent
+from lstm_toolkit.tflite import files, graph
+from lstm_toolkit.tflite.recurrent import recurrent_ops
 from lstm_toolkit.tflite.types import Model
 from lstm_toolkit.weights.operands import CELL_COMPOSITE, OPERANDS_OF
 
@@ -253,15 +254,11 @@ def _layers_of_function(work: _Work) -> tuple[LayerReport, ...]:
             tensor.shape[0] = tensor.shapeSignature[0] = work.traced.batch
     if work.plan.is_plain and work.became:
         return tuple(LayerReport(*each, work.form) for each in work.became.items())
-    layers = []
-    for subgraph in work.model.subgraphs:
-        for op in subgraph.operators:
-            for state in recurrent.state_tensors(work.model, op)[:1]:
-                op_name, layer = graph.operator_name(work.model, op), recurrent.layer_of(subgraph.tensors[state])
-                layers.append(LayerReport(layer, "LSTM" if "LSTM" in op_name else "SimpleRNN", op_name))
+    found = [(op.layer, op.name) for op in recurrent_ops(work.model)]
+    layers = tuple(LayerReport(layer, "LSTM" if "LSTM" in name else "SimpleRNN", name) for layer, name in found)
     if not layers and graph.count_operators(work.model)["WHILE"]:
         raise ConversionError(f"the function holds its recurrent layers as loops, {_LOOPS}")
-    return tuple(layers)
+    return layers
 
 
 def _name_inputs(model: Model, names: tuple[str, ...]) -> None:
