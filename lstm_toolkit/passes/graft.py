@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
 from lstm_toolkit.errors import ConversionError
@@ -53,14 +52,27 @@ class Grafted:
 
 
 @dataclasses.dataclass(frozen=True)
-class Match:
-    """A composite op, fully read and checked: what stands here fits the fused op."""
+class Fusion:
+    """An operator, fully read and checked, that can become a fused op.
+
+    Attributes:
+        subgraph, operator: where the operator stands; of its operands, the first one is the input.
+        layer: name of the layer.
+        op: name of the fused op.
+        options: fields of its options, as the schema names them.
+        weights: arrays by operand name of the fused op.
+        packed: the operands that the weights were made of.
+        given: the tensors that the states start from; none where they start from zero.
+        state_sizes: size of each state, by operand name.
+        batch: number of sequences.
+        carry: whether the states live on from call to call.
+    """
 
     subgraph: Subgraph
     operator: Operator
     layer: str
     op: str
-    options: Any
+    options: Mapping[str, Any]
     weights: Mapping[str, npt.NDArray[np.float32]]
     packed: tuple[int, ...]
     given: tuple[int, ...]
@@ -80,22 +92,22 @@ def graft(model: Model, *, batch: int | None = None) -> Grafted:
         ConversionError: if a composite op uses what the fused op does not have; nothing is changed then.
     """
     taken: set[str] = set()
-    matches = [
-        _match(model, subgraph, op, batch, taken)
+    fusions = [
+        _fusion(model, subgraph, op, batch, taken)
         for subgraph in model.subgraphs
         for op in subgraph.operators
         if graph.operator_name(model, op) in FUSED_OPS
     ]
     shared: dict[tuple[int, ...], dict[str, int]] = {}
-    for match in matches:
-        replace(model, match, shared)
+    for fusion in fusions:
+        replace(model, fusion, shared)
     return Grafted(
-        ops={match.layer: match.op for match in matches},
-        carried=frozenset(match.layer for match in matches if match.carry),
+        ops={fusion.layer: fusion.op for fusion in fusions},
+        carried=frozenset(fusion.layer for fusion in fusions if fusion.carry),
     )
 
 
-def _match(model: Model, subgraph: Subgraph, operator: Operator, batch: int | None, taken: set[str]) -> Match:
+def _fusion(model: Model, subgraph: Subgraph, operator: Operator, batch: int | None, taken: set[str]) -> Fusion:
     composite = graph.operator_name(model, operator)
     attributes = flexbuffers.Loads(bytes(operator.customOptions))
     layer = numbered(attributes["layer"], taken)
@@ -106,7 +118,10 @@ def _match(model: Model, subgraph: Subgraph, operator: Operator, batch: int | No
     for kind, index in zip(kinds, operands, strict=True):
         array = graph.constant(model, subgraph.tensors[index])
         if array is None:
-            raise ConversionError(f"layer {layer!r}: its {kind} is not a constant, so it cannot go into the fused op")
+            raise ConversionError(
+                f"layer {layer!r}: its {kind} is not a constant, so it cannot go into the fused op; make it of "
+                "variables and constants alone, not of what the model is given"
+            )
         packed[kind] = array
     output_shape = graph.shape_of(subgraph.tensors[operator.outputs[0]])
     own_batch = output_shape[1 if attributes.get("time_major") else 0]
@@ -121,7 +136,7 @@ def _match(model: Model, subgraph: Subgraph, operator: Operator, batch: int | No
         weights, options, state_sizes = read(packed, attributes, is_step)
     except ValueError as error:
         raise ConversionError(f"layer {layer!r}: its weights do not fit the fused op: {error}") from error
-    return Match(
+    return Fusion(
         subgraph=subgraph,
         operator=operator,
         layer=layer,
@@ -138,7 +153,7 @@ def _match(model: Model, subgraph: Subgraph, operator: Operator, batch: int | No
 
 def _lstm(
     packed: Mapping[str, Any], attributes: Mapping[str, Any], is_step: bool
-) -> tuple[dict[str, Any], Any, dict[str, int]]:
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
     packing = Packing(
         gates=tuple(attributes["gates"].split(",")),
         gate_axis=attributes.get("gate_axis", -1),
@@ -147,12 +162,14 @@ def _lstm(
     weights = GateWeights.from_operands(packing.split(packed))
     if attributes.get("masked"):
         weights = with_mask_channel(weights)
-    options = schema.LSTMOptionsT() if is_step else schema.UnidirectionalSequenceLSTMOptionsT()
-    options.fusedActivationFunction = ACTIVATIONS[attributes.get("activation", "tanh")]
-    options.cellClip, options.projClip = attributes.get("cell_clip", 0.0), attributes.get("proj_clip", 0.0)
+    options = {
+        "fusedActivationFunction": ACTIVATIONS[attributes.get("activation", "tanh")],
+        "cellClip": attributes.get("cell_clip", 0.0),
+        "projClip": attributes.get("proj_clip", 0.0),
+    }
     if not is_step:
-        options.timeMajor = bool(attributes.get("time_major"))
-        options.diagonalRecurrentTensors = weights.has_diagonal_recurrence
+        options["timeMajor"] = bool(attributes.get("time_major"))
+        options["diagonalRecurrentTensors"] = weights.has_diagonal_recurrence
     required_biases = BIASES if weights.has_input_gate else BIASES[1:]
     by_name = dict.fromkeys(required_biases, np.zeros(weights.units, np.float32)) | dict(weights.operands())
     return by_name, options, dict(zip(STATES, (weights.output_size, weights.units), strict=True))
@@ -172,58 +189,55 @@ def with_mask_channel(weights: GateWeights) -> GateWeights:
 
 def _simple_rnn(
     packed: Mapping[str, Any], attributes: Mapping[str, Any], is_step: bool
-) -> tuple[dict[str, Any], Any, dict[str, int]]:
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
     kernel, recurrent_kernel, bias = packed.values()
-    options = schema.SequenceRNNOptionsT()
-    options.fusedActivationFunction = RNN_ACTIVATIONS[attributes["activation"]]
+    options = {"fusedActivationFunction": RNN_ACTIVATIONS[attributes["activation"]]}
     weights = {"weights": kernel.T, "recurrent_weights": recurrent_kernel.T, "bias": bias}
     return weights, options, {STATES[0]: len(recurrent_kernel)}
 
 
-def replace(model: Model, match: Match, shared: dict[tuple[int, ...], dict[str, int]]) -> None:
-    """Makes the operator of a match the fused op, in place.
+def replace(model: Model, fusion: Fusion, shared: dict[tuple[int, ...], dict[str, int]]) -> Operator:
+    """Puts the fused op in the place of an operator.
 
     Args:
         model: the file.
-        match: fully checked.
+        fusion: the operator.
         shared: the weights that are in the file already, by the operands that they were made of; gets the new ones.
+
+    Returns:
+        The fused op.
     """
-    subgraph, operator = match.subgraph, match.operator
-    if match.packed not in shared:
-        shared[match.packed] = {
-            name: edit.add_constant(model, subgraph, f"{match.layer}/{name}", array)
-            for name, array in match.weights.items()
+    subgraph, operator, layer = fusion.subgraph, fusion.operator, fusion.layer
+    if fusion.packed not in shared:
+        shared[fusion.packed] = {
+            name: edit.add_constant(model, subgraph, f"{layer}/{name}", array) for name, array in fusion.weights.items()
         }
     states = {
-        name: edit.add_tensor(subgraph, f"{match.layer}/{name}", (match.batch, size), variable=True)
-        for name, size in match.state_sizes.items()
+        name: edit.add_tensor(subgraph, f"{layer}/{name}", (fusion.batch, size), variable=True)
+        for name, size in fusion.state_sizes.items()
     }
-    before: list[Any] = []
-    after: list[Any] = []
-    for start, state in zip(match.given, states.values(), strict=False):
+    before: list[Operator] = []
+    after: list[Operator] = []
+    for start, state in zip(fusion.given, states.values(), strict=False):
         zeros = np.zeros(graph.shape_of(subgraph.tensors[state]), np.float32)
         before.append(_add(model, start, edit.add_constant(model, subgraph, "zeros", zeros), state))
     last_c = operator.outputs[1] if len(operator.outputs) > 1 else None
     if last_c is not None and last_c in graph.consumed(subgraph):
-        shape = (match.batch, match.state_sizes["cell_state"])
-        zeros_once_computed, after = _zeros_once_computed(model, subgraph, match, shape)
+        shape = (fusion.batch, fusion.state_sizes["cell_state"])
+        zeros_once_computed, after = _zeros_once_computed(model, fusion, shape)
         after.append(_add(model, states["cell_state"], zeros_once_computed, last_c))
 
-    operands = OPERANDS_OF[match.op]
-    indices = dict.fromkeys(operands, ABSENT) | {"input": operator.inputs[0]} | shared[match.packed] | states
-    operator.opcodeIndex = edit.operator_code(model, getattr(schema.BuiltinOperator, match.op))
-    operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(match.options).__name__.removesuffix("T"))
-    operator.builtinOptions = match.options
-    operator.customOptions = None
-    operator.inputs = [indices[name] for name in operands]
-    operator.outputs = operator.outputs[:1]
-    if operator.outputs[0] not in subgraph.outputs:
-        subgraph.tensors[operator.outputs[0]].name = match.layer.encode()
+    inputs = dict.fromkeys(OPERANDS_OF[fusion.op], ABSENT)
+    inputs |= {"input": operator.inputs[0]} | shared[fusion.packed] | states
+    fused = edit.new_operator(model, fusion.op, list(inputs.values()), operator.outputs[:1], **fusion.options)
+    if fused.outputs[0] not in subgraph.outputs:
+        subgraph.tensors[fused.outputs[0]].name = layer.encode()
     place = subgraph.operators.index(operator)
-    subgraph.operators[place : place + 1] = [*before, operator, *after]
+    subgraph.operators[place : place + 1] = [*before, fused, *after]
+    return fused
 
 
-def _add(model: Model, source: int, zeros: int, target: int) -> Any:
+def _add(model: Model, source: int, zeros: int, target: int) -> Operator:
     """An op that copies a tensor into or out of a state at every call, by adding zeros.
 
     Of the ops that copy, ADD_N is neither evaluated once at allocation (as RESHAPE, GATHER and TILE of a constant are)
@@ -232,27 +246,24 @@ def _add(model: Model, source: int, zeros: int, target: int) -> Any:
     return edit.new_operator(model, "ADD_N", [source, zeros], [target])
 
 
-def _zeros_once_computed(
-    model: Model, subgraph: Subgraph, match: Match, shape: tuple[int, int]
-) -> tuple[int, list[Any]]:
+def _zeros_once_computed(model: Model, fusion: Fusion, shape: tuple[int, int]) -> tuple[int, list[Operator]]:
     """Zeros that are there only when the recurrent op has run, and the ops that make them out of its output.
 
     A state has no producer among the ops, so what reads it after the op could run before it: with a delegate, the
     interpreter puts ops in another order, as far as their inputs and outputs allow.
     """
-    output = match.operator.outputs[0]
+    subgraph, output = fusion.subgraph, fusion.operator.outputs[0]
     rank = len(graph.shape_of(subgraph.tensors[output]))
-    time_major = getattr(match.options, "timeMajor", False)
     bounds = {"begin": [0] * rank, "end": [0] * (rank - 1) + [1], "strides": [1] * rank}
-    batch_axis = 1 if time_major else 0
+    batch_axis = 1 if fusion.options.get("timeMajor") else 0
     masks = {"beginMask": 1 << batch_axis, "endMask": 1 << batch_axis}
     if rank == 3:
         bounds["begin"][1 - batch_axis] = -1
         masks["shrinkAxisMask"] = 1 << (1 - batch_axis)
     constants = [edit.add_constant(model, subgraph, key, np.array(each, np.int32)) for key, each in bounds.items()]
-    last = edit.add_tensor(subgraph, f"{match.layer}/last", (shape[0], 1))
+    last = edit.add_tensor(subgraph, f"{fusion.layer}/last", (shape[0], 1))
     zeros = edit.add_constant(model, subgraph, "zeros", np.zeros(shape, np.float32))
-    computed = edit.add_tensor(subgraph, f"{match.layer}/zeros", shape)
+    computed = edit.add_tensor(subgraph, f"{fusion.layer}/zeros", shape)
     return computed, [
         edit.new_operator(model, "STRIDED_SLICE", [output, *constants], [last], **masks),
         edit.new_operator(model, "MUL", [last, zeros], [computed]),

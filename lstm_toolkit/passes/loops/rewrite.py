@@ -10,7 +10,6 @@ import copy
 from typing import Any
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.passes import graft, transposes
 from lstm_toolkit.passes.loops.body import LstmLoop
@@ -28,7 +27,7 @@ def rewrite(model: Model, subgraph: Subgraph, operator: Operator, loop: LstmLoop
     Args:
         model: the file.
         subgraph: that has the loop.
-        operator: the WHILE; this object becomes the op.
+        operator: the WHILE.
         loop: what it computes.
         layer: name for the op's weights and states.
     """
@@ -36,20 +35,17 @@ def rewrite(model: Model, subgraph: Subgraph, operator: Operator, loop: LstmLoop
     for number in loop.unchanged:
         edit.redirect(subgraph, results[number], inputs[number])
     source, time_major, before = _source(model, subgraph, inputs[loop.sequence])
-    options = schema.UnidirectionalSequenceLSTMOptionsT()
-    options.fusedActivationFunction = recurrent.ACTIVATIONS[loop.activation]
-    options.timeMajor = time_major
     given = tuple(inputs[number] for number in (loop.output_state, loop.cell_state))
     states_are_zero = all(_is_zero(model, subgraph, index) for index in given)
     shape = (*graph.shape_of(subgraph.tensors[source])[:2], loop.units)
     sequence = edit.add_tensor(subgraph, "sequence", shape)
     operator.inputs, operator.outputs = [source], [sequence, results[loop.cell_state]]
-    match = graft.Match(
+    fusion = graft.Fusion(
         subgraph=subgraph,
         operator=operator,
         layer=layer,
         op=FUSED_OP,
-        options=options,
+        options={"fusedActivationFunction": recurrent.ACTIVATIONS[loop.activation], "timeMajor": time_major},
         weights=loop.weights,
         packed=(),
         given=() if states_are_zero else given,
@@ -59,10 +55,10 @@ def rewrite(model: Model, subgraph: Subgraph, operator: Operator, loop: LstmLoop
     )
     place = subgraph.operators.index(operator)
     subgraph.operators[place:place] = before
-    graft.replace(model, match, {})
-    _insert_behind(subgraph, operator, _last_steps(model, subgraph, loop, results, sequence, time_major))
+    fused = graft.replace(model, fusion, {})
+    _insert_behind(subgraph, fused, _last_steps(model, subgraph, loop, results, sequence, time_major))
     if loop.keeps_all:
-        _insert_behind(subgraph, operator, _whole(model, subgraph, operator, results[loop.outputs], time_major))
+        _insert_behind(subgraph, fused, _whole(model, subgraph, fused, results[loop.outputs], time_major))
     _remove_unused(model, subgraph, inputs)
 
 
@@ -127,13 +123,11 @@ def _last_steps(
     time = 0 if time_major else 1
     bounds = {"begin": [0, 0, 0], "end": [0, 0, 0], "strides": [1, 1, 1]}
     bounds["begin"][time] = -1
-    slices = []
+    others, slices = 0b111 & ~(1 << time), []
+    masks = {"beginMask": others, "endMask": others, "shrinkAxisMask": 1 << time}
     for target in targets:
         values = [edit.add_constant(model, subgraph, key, np.array(each, np.int32)) for key, each in bounds.items()]
-        last_step = edit.new_operator(model, "STRIDED_SLICE", [sequence, *values], [target])
-        last_step.builtinOptions.beginMask = last_step.builtinOptions.endMask = 0b111 & ~(1 << time)
-        last_step.builtinOptions.shrinkAxisMask = 1 << time
-        slices.append(last_step)
+        slices.append(edit.new_operator(model, "STRIDED_SLICE", [sequence, *values], [target], **masks))
     return slices + operators
 
 

@@ -11,7 +11,7 @@ reads their last one. Such files run where variable tensors are refused, and oft
 """
 
 from lstm_toolkit.passes.plain.cells import GruCell, LstmCell, SimpleRnnCell
-from lstm_toolkit.passes.plain.match import Match, matches
+from lstm_toolkit.passes.plain.match import Lowering, matches
 from lstm_toolkit.passes.plain.recurrence import FORMS
 from lstm_toolkit.passes.plain.sequence import emit
 from lstm_toolkit.tflite import edit, files, graph
@@ -63,7 +63,7 @@ def lower_model(model: Model, *, form: str, steps_per_turn: int | None = None) -
     return {each.layer: _CLASSES[type(each.cell)] for each in lowered}
 
 
-def _replace(model: Model, subgraph: Subgraph, match: Match, form: str, steps_per_turn: int | None) -> None:
+def _replace(model: Model, subgraph: Subgraph, match: Lowering, form: str, steps_per_turn: int | None) -> None:
     operators = []
     for recurrence in match.recurrences:
         operators += emit(model, subgraph, recurrence, form=form, steps_per_turn=steps_per_turn)

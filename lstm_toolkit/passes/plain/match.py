@@ -17,18 +17,18 @@ from lstm_toolkit.passes.graft import with_mask_channel
 from lstm_toolkit.passes.plain.cells import Array, Cell, GruCell, LstmCell, SimpleRnnCell
 from lstm_toolkit.passes.plain.recurrence import Recurrence
 from lstm_toolkit.tflite import edit, graph
-from lstm_toolkit.tflite.recurrent import ACTIVATIONS, RNN_ACTIVATIONS, layer_of, numbered, state_tensors
+from lstm_toolkit.tflite.recurrent import ACTIVATIONS, RNN_ACTIVATIONS, RecurrentOp, numbered, state_tensors
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.frameworks import KERAS
 from lstm_toolkit.weights.gate_weights import GateWeights
-from lstm_toolkit.weights.operands import ABSENT, CELL_COMPOSITE, OPERANDS_OF, SHUT_GATE, STATES, WEIGHT_OPERANDS
+from lstm_toolkit.weights.operands import CELL_COMPOSITE, SHUT_GATE, STATES, WEIGHT_OPERANDS
 
 _LSTM_NAMES = {code: name for name, code in ACTIVATIONS.items()}
 _RNN_NAMES = {code: name for name, code in RNN_ACTIVATIONS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
-class Match:
+class Lowering:
     """A recurrent op that can be lowered.
 
     Attributes:
@@ -46,7 +46,7 @@ class Match:
     moved: Mapping[int, int]
 
 
-def matches(model: Model, subgraph: Subgraph, form: str) -> Iterator[Match]:
+def matches(model: Model, subgraph: Subgraph, form: str) -> Iterator[Lowering]:
     """Yields every recurrent op of a subgraph, checked for a form of plain ops.
 
     Raises:
@@ -57,8 +57,8 @@ def matches(model: Model, subgraph: Subgraph, form: str) -> Iterator[Match]:
         name = graph.operator_name(model, operator)
         if name == CELL_COMPOSITE:
             match = _composite(model, subgraph, operator, taken)
-        elif name in OPERANDS_OF and state_tensors(model, operator):
-            match = _fused(model, subgraph, operator, name)
+        elif state_tensors(model, operator):
+            match = _fused(RecurrentOp(model, subgraph, operator))
         else:
             continue
         for each in match.recurrences:
@@ -75,7 +75,7 @@ def matches(model: Model, subgraph: Subgraph, form: str) -> Iterator[Match]:
         yield match
 
 
-def _composite(model: Model, subgraph: Subgraph, operator: Operator, taken: set[str]) -> Match:
+def _composite(model: Model, subgraph: Subgraph, operator: Operator, taken: set[str]) -> Lowering:
     attributes = flexbuffers.Loads(bytes(operator.customOptions))
     layer = numbered(attributes["layer"], taken)
     kinds = attributes["weights"].split(",")
@@ -98,7 +98,7 @@ def _composite(model: Model, subgraph: Subgraph, operator: Operator, taken: set[
         last=(tuple(op.outputs[0] for op in slices), *others),
         **sizes,
     )
-    return Match(operator, (recurrence,), None, tuple(slices), {})
+    return Lowering(operator, (recurrence,), None, tuple(slices), {})
 
 
 def _cell(packed: Mapping[str, Array], attributes: Mapping[str, Any]) -> Cell:
@@ -128,22 +128,26 @@ def _cell(packed: Mapping[str, Array], attributes: Mapping[str, Any]) -> Cell:
     )
 
 
-def _fused(model: Model, subgraph: Subgraph, operator: Operator, name: str) -> Match:
-    operands = dict(zip(OPERANDS_OF[name], operator.inputs, strict=False))
-    layer = layer_of(subgraph.tensors[state_tensors(model, operator)[0]])
-    layer = layer or graph.text(subgraph.tensors[operator.outputs[0]].name)
-    if any(operands.get(each, ABSENT) != ABSENT for each in operands if "auxiliary" in each):
-        raise ConversionError(f"layer {layer!r}: its op has auxiliary inputs, which plain ops are not written for")
-    directions = ("forward_", "backward_") if name.startswith("BIDIRECTIONAL") else ("",)
+def _fused(op: RecurrentOp) -> Lowering:
+    model, subgraph, operator, operands = op.model, op.subgraph, op.operator, op.operands
+    layer = op.layer or graph.text(subgraph.tensors[operator.outputs[0]].name)
+    if any("auxiliary" in each for each in operands):
+        raise ConversionError(
+            f"layer {layer!r}: its op has auxiliary inputs, which plain ops are not written for; convert the source "
+            "model with lstm_toolkit.convert, which writes none"
+        )
+    directions = ("forward_", "backward_") if op.name.startswith("BIDIRECTIONAL") else ("",)
     joined = operator.outputs[0] if len(directions) > len(operator.outputs) else None
-    sizes = _sizes(subgraph, operands["input"], time_major=bool(getattr(operator.builtinOptions, "timeMajor", False)))
+    sizes = _sizes(subgraph, operands["input"], time_major=op.is_time_major)
     recurrences, dropped, moved = [], [], {}
     for place, direction in enumerate(directions):
         own = {key.removeprefix(direction): index for key, index in operands.items() if key.startswith(direction)}
         try:
             cell = _fused_cell(model, subgraph, operator, own, layer)
         except (KeyError, ValueError) as error:
-            raise ConversionError(f"layer {layer!r}: its weights do not fit its op: {error}") from error
+            raise ConversionError(
+                f"layer {layer!r}: its weights do not fit its op: {error}; convert the source model again"
+            ) from error
         start, last = [], []
         for state in (own[each] for each in STATES if each in own):
             given, target, around = _state(model, subgraph, operator, state, layer)
@@ -174,7 +178,7 @@ def _fused(model: Model, subgraph: Subgraph, operator: Operator, name: str) -> M
                 **sizes,
             )
         )
-    return Match(operator, tuple(recurrences), joined, tuple(dropped), moved)
+    return Lowering(operator, tuple(recurrences), joined, tuple(dropped), moved)
 
 
 def _fused_cell(model: Model, subgraph: Subgraph, operator: Operator, operands: Mapping[str, int], layer: str) -> Cell:
@@ -182,13 +186,13 @@ def _fused_cell(model: Model, subgraph: Subgraph, operator: Operator, operands: 
     arrays = {
         name: _float_constant(model, subgraph, index, name, layer)
         for name, index in operands.items()
-        if index != ABSENT and (name in WEIGHT_OPERANDS or name in ("weights", "recurrent_weights", "bias"))
+        if name in WEIGHT_OPERANDS or name in ("weights", "recurrent_weights", "bias")
     }
     known = _RNN_NAMES if "weights" in arrays else _LSTM_NAMES
     if options.fusedActivationFunction not in known:
         raise ConversionError(
             f"layer {layer!r}: its op has the activation {options.fusedActivationFunction} of the schema, for which "
-            "the fused op has no defined result"
+            'the fused op has no defined result; convert the source model with lowering="unrolled" or "loop"'
         )
     activation = known[options.fusedActivationFunction]
     if "weights" in arrays:
