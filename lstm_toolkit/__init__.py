@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from lstm_toolkit.doctor.repair import Repair as Repair
     from lstm_toolkit.doctor.repair import repair as repair
     from lstm_toolkit.gate_pictures.figure import plot_gates as plot_gates
-    from lstm_toolkit.inspection.read import LstmNode as LstmNode
-    from lstm_toolkit.inspection.read import ModelSummary as ModelSummary
     from lstm_toolkit.inspection.read import inspect as inspect
+    from lstm_toolkit.inspection.summary import ModelSummary as ModelSummary
+    from lstm_toolkit.inspection.values import LstmNode as LstmNode
     from lstm_toolkit.passes.plain.lower import lower as lower
     from lstm_toolkit.runtime.runner import Runner as Runner
     from lstm_toolkit.sources.composite import composite as composite
@@ -43,8 +43,8 @@ _MODULES = {
     "ConversionReport": "conversion.report",
     "Finding": "doctor.diagnose",
     "GateWeights": "weights.gate_weights",
-    "LstmNode": "inspection.read",
-    "ModelSummary": "inspection.read",
+    "LstmNode": "inspection.values",
+    "ModelSummary": "inspection.summary",
     "Repair": "doctor.repair",
     "Runner": "runtime.runner",
     "SweepConfig": "sweeping.sweep",

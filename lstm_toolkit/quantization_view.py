@@ -17,7 +17,8 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.inspection.read import inspect
-from lstm_toolkit.inspection.summary import LstmNode, ModelSummary, TensorSummary
+from lstm_toolkit.inspection.summary import ModelSummary
+from lstm_toolkit.inspection.values import LstmNode, TensorSummary
 from lstm_toolkit.runtime.compare import signal_to_noise
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.runtime.signature import signature

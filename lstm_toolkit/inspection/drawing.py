@@ -9,9 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from lstm_toolkit.inspection.placement import Placement, place
-from lstm_toolkit.inspection.summary import (
+from lstm_toolkit.inspection.values import (
     LstmNode,
-    ModelSummary,
     OpSummary,
     SubgraphSummary,
     TensorSummary,
@@ -27,6 +26,8 @@ _MOST_ENDS = 12
 _MOST_EDGES = 400
 _MARGIN, _LINE, _GAP = 16, 15, 52
 _CHARACTER = 7.4
+
+_Ends = tuple[Sequence[TensorSummary], Sequence[TensorSummary]]
 
 _COLORS = {
     "end": ("#ffffff", "#5f6368"),
@@ -83,29 +84,21 @@ class _Box:
         return _LINE * len(self.lines) + 12
 
 
-def draw(source: ModelSummary | bytes | str | os.PathLike[str], *, subgraph: int = 0) -> Drawing:
+def draw(subgraphs: Sequence[SubgraphSummary], number: int, *, nodes: Sequence[LstmNode], ends: _Ends) -> Drawing:
     """Draws a subgraph of a `.tflite` file: operators as boxes from top to bottom, tensors as arrows with their shapes.
 
     LSTM ops are blue and say their units, layout and state; what sets states is yellow and its arrows are dashed;
     loops are green. Constants are not drawn.
 
     Args:
-        source: what `inspect` returned, or a file's bytes or path.
-        subgraph: its index; 0 is the main one.
-
-    Raises:
-        InvalidModelError: if the file cannot be read.
-        IndexError: if there is no such subgraph.
+        subgraphs: all of the file.
+        number: index of the one to draw; 0 is the main one.
+        nodes: its LSTM ops.
+        ends: its inputs and its outputs.
     """
-    from lstm_toolkit.inspection.read import inspect
-
-    summary = source if isinstance(source, ModelSummary) else inspect(source)
-    graph = summary.subgraphs[subgraph]
-    nodes = {node.index: node for node in summary.lstm_nodes if node.subgraph == subgraph}
-    signature = next((each for each in summary.signatures if each.subgraph == subgraph), graph)
-    ends = (signature.inputs, signature.outputs)
-    boxes, left_out = _boxes(summary, graph, ends, nodes)
-    alt = _description(graph, ends, list(nodes.values()), subgraph, left_out)
+    graph = subgraphs[number]
+    boxes, left_out = _boxes(subgraphs, graph, ends, {node.index: node for node in nodes})
+    alt = _description(graph, ends, nodes, number, left_out)
     edges = _edges(boxes)
     placement = place([box.width for box in boxes], [edge[:2] for edge in edges])
     note = f"{left_out:,} more operators are left out." if left_out else ""
@@ -113,7 +106,7 @@ def draw(source: ModelSummary | bytes | str | os.PathLike[str], *, subgraph: int
 
 
 def _boxes(
-    summary: ModelSummary, graph: SubgraphSummary, ends: Sequence[Sequence[TensorSummary]], nodes: dict[int, LstmNode]
+    subgraphs: Sequence[SubgraphSummary], graph: SubgraphSummary, ends: _Ends, nodes: dict[int, LstmNode]
 ) -> tuple[list[_Box], int]:
     """Boxes in the order in which they run, and the number of operators that none of them stands for."""
     runs: list[list[OpSummary]] = [[op] for op in graph.ops]
@@ -122,7 +115,7 @@ def _boxes(
     shown = runs[:MOST_OPERATORS]
     inputs = [_Box(("input", *_named(each)), "end", (), (each,)) for each in ends[0][:_MOST_ENDS]]
     outputs = [_Box(("output", *_named(each)), "end", (each,), ()) for each in ends[1][:_MOST_ENDS]]
-    boxes = [*inputs, *(_box(summary, run, nodes) for run in shown), *outputs]
+    boxes = [*inputs, *(_box(subgraphs, run, nodes) for run in shown), *outputs]
     return boxes, len(graph.ops) - sum(map(len, shown))
 
 
@@ -141,7 +134,7 @@ def _condensed(graph: SubgraphSummary, nodes: dict[int, LstmNode]) -> list[list[
     return runs
 
 
-def _box(summary: ModelSummary, run: list[OpSummary], nodes: dict[int, LstmNode]) -> _Box:
+def _box(subgraphs: Sequence[SubgraphSummary], run: list[OpSummary], nodes: dict[int, LstmNode]) -> _Box:
     op, given = run[0], {tensor.index for op in run for tensor in op.outputs if tensor is not None}
     takes = [each for op in run for each in op.inputs if each is not None and each.role != "constant"]
     takes = [each for each in takes if len(run) == 1 or each.index not in given]
@@ -155,7 +148,7 @@ def _box(summary: ModelSummary, run: list[OpSummary], nodes: dict[int, LstmNode]
         kind = "lstm"
         lines += [shown_name(node.name), f"{node.units} units, {node.layout}", f"state: {node.state}"]
     elif op.name == "WHILE":
-        body = len(summary.subgraphs[op.subgraphs[-1]].ops)
+        body = len(subgraphs[op.subgraphs[-1]].ops)
         kind = "loop"
         lines += [f"body: subgraph {op.subgraphs[-1]}, {body} ops"]
         lines += [f"{op.turns:,} turns"] if op.turns is not None else []
@@ -185,13 +178,7 @@ def _edges(boxes: Sequence[_Box]) -> list[tuple[int, int, TensorSummary]]:
     return [(source, target, tensor) for (source, target, _), tensor in edges.items()][:_MOST_EDGES]
 
 
-def _description(
-    graph: SubgraphSummary,
-    ends: Sequence[Sequence[TensorSummary]],
-    nodes: list[LstmNode],
-    number: int,
-    left_out: int,
-) -> str:
+def _description(graph: SubgraphSummary, ends: _Ends, nodes: Sequence[LstmNode], number: int, left_out: int) -> str:
     def named(tensors: Sequence[TensorSummary]) -> str:
         shown = ", ".join(f"{shown_name(each.name)} {shape_text(each)}" for each in tensors[:_MOST_ENDS])
         return shown + (" and more" if len(tensors) > _MOST_ENDS else "")

@@ -11,30 +11,20 @@ from ai_edge_litert import schema_py_generated as schema
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.inspection.arithmetic import Arithmetic
 from lstm_toolkit.inspection.memory import memory_of
-from lstm_toolkit.inspection.summary import (
+from lstm_toolkit.inspection.summary import ModelSummary
+from lstm_toolkit.inspection.values import (
     LstmNode,
-    ModelSummary,
     OpSummary,
     Quantization,
     SignatureSummary,
     SubgraphSummary,
     TensorSummary,
 )
-from lstm_toolkit.tflite import files, graph, recurrent
-from lstm_toolkit.tflite.graph import called_subgraphs
-from lstm_toolkit.tflite.recurrent import ACTIVATIONS
-from lstm_toolkit.tflite.types import Model, Operator, Tensor
+from lstm_toolkit.tflite import files, graph
+from lstm_toolkit.tflite.recurrent import ACTIVATIONS, RecurrentOp, recurrent_ops, set_states
+from lstm_toolkit.tflite.types import Model, Tensor
 from lstm_toolkit.weights.gate_weights import GateWeights
-from lstm_toolkit.weights.operands import (
-    ABSENT,
-    LAYER_NORM_COEFFICIENTS,
-    OPERANDS_OF,
-    PEEPHOLE_WEIGHTS,
-    STATES,
-    WEIGHT_OPERANDS,
-)
-
-__all__ = ["LstmNode", "ModelSummary", "OpSummary", "SignatureSummary", "SubgraphSummary", "TensorSummary", "inspect"]
+from lstm_toolkit.weights.operands import ABSENT, LAYER_NORM_COEFFICIENTS, PEEPHOLE_WEIGHTS, STATES, WEIGHT_OPERANDS
 
 _ACTIVATION_NAMES = {
     code: name.lower() for name, code in vars(schema.ActivationFunctionType).items() if isinstance(code, int)
@@ -92,7 +82,7 @@ def _subgraphs(model: Model) -> tuple[SubgraphSummary, ...]:
                     multiply_adds=work.multiply_adds,
                     turns=work.turns,
                     multiply_adds_per_turn=work.per_turn,
-                    subgraphs=tuple(called_subgraphs(op)),
+                    subgraphs=tuple(graph.called_subgraphs(op)),
                 )
             )
         inputs, outputs = (tuple(tensors[index] for index in each) for each in (subgraph.inputs, subgraph.outputs))
@@ -140,75 +130,59 @@ class _Nodes:
 
     def of(self, number: int) -> list[LstmNode]:
         """The nodes of one subgraph."""
-        subgraph, names = self._model.subgraphs[number], [op.name for op in self._subgraphs[number].ops]
-        places = [place for place, name in enumerate(names) if name in _DIRECTIONS]
-        if not places:
+        subgraph = self._model.subgraphs[number]
+        ops = [op for op in recurrent_ops(self._model, subgraph) if op.name in _DIRECTIONS]
+        if not ops:
             return []
-        producers, settled = graph.producers(subgraph), recurrent.set_states(self._model, subgraph)
-        operators = [(place, subgraph.operators[place]) for place in places]
-        return [
-            self._node(number, place, op, names[place], producers, settled)
-            for place, op in operators
-            if recurrent.state_tensors(self._model, op)
-        ]
+        producers, settled = graph.producers(subgraph).items(), set_states(self._model, subgraph)
+        names = {index: graph.operator_name(self._model, producer) for index, producer in producers}
+        dequantized = {index: int(op.inputs[0]) for index, op in producers if names[index] == "DEQUANTIZE"}
+        return [self._node(number, op, dequantized, settled) for op in ops]
 
-    def _node(
-        self, number: int, place: int, op: Operator, name: str, producers: dict[int, Any], settled: dict[int, str]
-    ) -> LstmNode:
-        states, options = recurrent.state_tensors(self._model, op), op.builtinOptions
-        ways = {settled.get(index, "carry") for index in states}
-        operands = {key: index for key, index in zip(OPERANDS_OF[name], op.inputs, strict=False) if index != ABSENT}
-        weights, *backward = (self._gate_weights(number, operands, p, producers) for p in _DIRECTIONS[name])
+    def _node(self, number: int, op: RecurrentOp, dequantized: dict[int, int], settled: dict[int, str]) -> LstmNode:
+        ways = {settled.get(index, "carry") for index in op.states}
+        operands, options = op.operands, op.options
+        stored = {name: dequantized.get(index, index) for name, index in operands.items()}
+        weights, *backward = (self._gate_weights(number, stored, prefix) for prefix in _DIRECTIONS[op.name])
         tensors = self._subgraphs[number].tensors
-        layout = "step" if name == "LSTM" else "time_major" if options.timeMajor else "batch_major"
-        batch, time = _batch_and_time(tensors[op.inputs[0]].shape, layout)
+        has_time = len(tensors[operands["input"]].shape) == 3
         return LstmNode(
-            name=tensors[states[0]].name.removesuffix(f"/{STATES[0]}"),
-            op=name,
+            name=tensors[op.states[0]].name.removesuffix(f"/{STATES[0]}"),
+            op=op.name,
             units=weights.units,
-            layout=layout,
+            layout="step" if op.name == "LSTM" else "time_major" if op.is_time_major else "batch_major",
             activation=_ACTIVATION_NAMES.get(options.fusedActivationFunction, "unknown"),
             cell_clip=float(options.cellClip),
             proj_clip=float(options.projClip),
             state=ways.pop() if len(ways) == 1 else "carry",
             weights=weights,
             backward_weights=backward[0] if backward else None,
-            batch=batch,
-            time_steps=time,
+            batch=op.batch if op.batch >= 0 else None,
+            time_steps=op.steps if has_time and op.steps >= 0 else None,
             variants=_variants(weights, bool(backward)),
-            operands=tuple((key, tensors[index]) for key, index in operands.items()),
+            operands=tuple((name, tensors[index]) for name, index in operands.items()),
             intermediates=tuple(
-                None if index == ABSENT else tensors[index] for index in graph.listed(op.intermediates)
+                None if index == ABSENT else tensors[index] for index in graph.listed(op.operator.intermediates)
             ),
-            weight_bytes=self._stored_bytes(number, operands, producers),
+            weight_bytes=self._stored_bytes(number, stored),
             subgraph=number,
-            index=place,
+            index=op.subgraph.operators.index(op.operator),
         )
 
-    def _gate_weights(
-        self, number: int, operands: dict[str, int], prefix: str, producers: dict[int, Any]
-    ) -> GateWeights:
+    def _gate_weights(self, number: int, stored: dict[str, int], prefix: str) -> GateWeights:
         arrays = {}
-        for operand, index in operands.items():
+        for operand, index in stored.items():
             name = operand.removeprefix(prefix)
             if operand.startswith(prefix) and name in WEIGHT_OPERANDS:
-                arrays[name] = self._values(number, self._stored(number, index, producers), operand)
+                arrays[name] = self._values(number, index, operand)
         try:
             return GateWeights.from_operands(arrays)
         except (IndexError, ValueError) as error:
             raise InvalidModelError(f"the weights of an LSTM op do not fit together: {error}") from error
 
-    def _stored(self, number: int, index: int, producers: dict[int, Any]) -> int:
-        """The tensor that holds a weight: itself, or what a DEQUANTIZE makes it of."""
-        producer = producers.get(index)
-        if producer is None or graph.operator_name(self._model, producer) != "DEQUANTIZE":
-            return index
-        return int(producer.inputs[0])
-
-    def _stored_bytes(self, number: int, operands: dict[str, int], producers: dict[int, Any]) -> int:
-        tensors = self._model.subgraphs[number].tensors
-        held = {self._stored(number, index, producers) for index in operands.values()}
-        buffers = {tensors[index].buffer for index in held if not tensors[index].isVariable}
+    def _stored_bytes(self, number: int, stored: dict[str, int]) -> int:
+        tensors = [self._model.subgraphs[number].tensors[index] for index in set(stored.values())]
+        buffers = {tensor.buffer for tensor in tensors if not tensor.isVariable}
         datas = [self._model.buffers[index].data for index in buffers]
         return sum(len(data) for data in datas if data is not None)
 
@@ -220,13 +194,6 @@ class _Nodes:
                 raise InvalidModelError("the .tflite file is damaged: its LSTM ops claim more weights than it can hold")
             self._weights[number, index] = _dequantized(self._model, tensor, operand)
         return self._weights[number, index]
-
-
-def _batch_and_time(shape: tuple[int, ...], layout: str) -> tuple[int | None, int | None]:
-    sizes: list[int | None] = [None if size < 0 else size for size in shape]
-    if len(sizes) < 3:
-        return sizes[0], None  # in either layout, the kernels take [batch, input] as one step
-    return (sizes[1], sizes[0]) if layout == "time_major" else (sizes[0], sizes[1])
 
 
 def _variants(weights: GateWeights, is_bidirectional: bool) -> tuple[str, ...]:

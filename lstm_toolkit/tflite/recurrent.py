@@ -111,6 +111,12 @@ class RecurrentOp:
         return shape[1 - self.time_axis if len(shape) > 2 else 0]
 
     @property
+    def steps(self) -> int:
+        """Length of the sequences, -1 where it is open; 1 for an op over one step."""
+        shape = graph.shape_of(self.tensor("input"))
+        return shape[self.time_axis] if len(shape) > 2 else 1
+
+    @property
     def units(self) -> int:
         """Number of units: the rows of the first weights."""
         weights = next(name for name in self.operands if name != "input")
