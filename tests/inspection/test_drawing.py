@@ -14,7 +14,7 @@ import tensorflow as tf
 import lstm_toolkit
 from lstm_toolkit import models
 from lstm_toolkit.errors import InvalidModelError
-from lstm_toolkit.inspection.drawing import MOST_OPERATORS, draw
+from lstm_toolkit.inspection.drawing import MOST_OPERATORS
 from lstm_toolkit.inspection.netron import show_in_netron
 from lstm_toolkit.inspection.placement import place
 from lstm_toolkit.stock.converter import run_converter
@@ -68,7 +68,7 @@ def test_operators_states_and_shapes_are_drawn(split):
 
 def test_boxes_do_not_overlap_and_lie_inside(split, stock, long):
     for tflite in (split, stock, long):
-        root, boxes, _ = parsed(draw(tflite))
+        root, boxes, _ = parsed(lstm_toolkit.inspect(tflite).drawing())
         width, height = float(root.get("width")), float(root.get("height"))
         for number, (x, y, w, h) in enumerate(boxes):
             assert x >= 0
@@ -80,14 +80,14 @@ def test_boxes_do_not_overlap_and_lie_inside(split, stock, long):
 
 
 def test_arrows_point_down(split):
-    root, _, _ = parsed(draw(split))
+    root, _, _ = parsed(lstm_toolkit.inspect(split).drawing())
     for path in root.iter(f"{SVG}path"):
         numbers = [float(each) for each in re.findall(r"-?[\d.]+", path.get("d"))]
         assert numbers[-1] > numbers[1]
 
 
 def test_the_text_says_what_the_picture_shows(split):
-    drawing = draw(split)
+    drawing = lstm_toolkit.inspect(split).drawing()
     root, _, _ = parsed(drawing)
     assert root.get("role") == "img"
     assert root.get("aria-label") == root.find(f"{SVG}desc").text == drawing.alt == repr(drawing)
@@ -98,24 +98,24 @@ def test_the_text_says_what_the_picture_shows(split):
 
 
 def test_a_loop_names_its_body_and_its_turns(stock):
-    _, _, texts = parsed(draw(stock))
+    _, _, texts = parsed(lstm_toolkit.inspect(stock).drawing())
     body = lstm_toolkit.inspect(stock).subgraphs[2]
     assert f"body: subgraph 2, {len(body.ops)} ops" in texts
     assert "7 turns" in texts
     assert "GATHER" not in texts
-    assert "GATHER" in parsed(draw(stock, subgraph=2))[2]
+    assert "GATHER" in parsed(lstm_toolkit.inspect(stock).drawing(subgraph=2))[2]
     with pytest.raises(IndexError):
-        draw(stock, subgraph=9)
+        lstm_toolkit.inspect(stock).drawing(subgraph=9)
 
 
 def test_a_large_graph_is_condensed_and_says_what_it_leaves_out(long, monkeypatch):
     count = len(lstm_toolkit.inspect(long).subgraphs[0].ops)
     assert count > MOST_OPERATORS
-    _, boxes, texts = parsed(draw(long))
+    _, boxes, texts = parsed(lstm_toolkit.inspect(long).drawing())
     assert f"{count} ops" in texts
     assert len(boxes) == 3
     monkeypatch.setattr("lstm_toolkit.inspection.drawing._condensed", lambda graph, nodes: [[op] for op in graph.ops])
-    drawing = draw(long)
+    drawing = lstm_toolkit.inspect(long).drawing()
     _, boxes, texts = parsed(drawing)
     assert len(boxes) == MOST_OPERATORS + 2
     assert f"{count - MOST_OPERATORS} more operators are left out." in texts
@@ -137,7 +137,7 @@ def test_parts_of_a_graph_stand_side_by_side():
 
 
 def test_a_drawing_is_saved_whole(split, tmp_path):
-    drawing = draw(split)
+    drawing = lstm_toolkit.inspect(split).drawing()
     drawing.save(tmp_path / "graph.svg")
     assert (tmp_path / "graph.svg").read_text() == drawing.svg
     with pytest.raises(OSError, match="No such file"):
