@@ -9,49 +9,51 @@ would not lower the number of transposes.
 """
 
 import copy
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
 from lstm_toolkit.tflite import edit, graph
+from lstm_toolkit.tflite.graph import REDUCERS
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import OPERANDS_OF
 
 _UNARY = {"ABS", "CAST", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "NEG", "RELU", "RELU6"}
 _UNARY |= {"RELU_N1_TO_1", "RSQRT", "SOFTMAX", "SQRT", "SQUARE", "TANH"}
 _BINARY = {"ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "SQUARED_DIFFERENCE", "SUB"}
-_REDUCING = {"MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM"}
 
 
 def sink_transposes(model: Model) -> int:
     """Moves and cancels transposes of the first two axes, in place.
 
     Returns:
-        By how many there are fewer now.
+        The number of transposes removed.
     """
     saved = 0
     for number, subgraph in enumerate(model.subgraphs):
-        before, snapshot = _count(model, subgraph), copy.deepcopy(subgraph)
+        before = len(_swaps(model, subgraph))
         if not before:
             continue
+        snapshot = copy.deepcopy(subgraph)
         while _move_one(model, subgraph):
             pass
-        after = _count(model, subgraph)
-        if after < before:
+        removed = before - len(_swaps(model, subgraph))
+        if removed > 0:
             edit.sort_operators(subgraph)
-            saved += before - after
+            saved += removed
         else:
             model.subgraphs[number] = snapshot
     return saved
 
 
-def _count(model: Model, subgraph: Subgraph) -> int:
-    return sum(swaps_first_axes(model, subgraph, op) for op in subgraph.operators)
+def _swaps(model: Model, subgraph: Subgraph) -> dict[int, Operator]:
+    """The transposes of the first two axes, by the tensor that they make."""
+    return {op.outputs[0]: op for op in subgraph.operators if swaps_first_axes(model, subgraph, op)}
 
 
 def _move_one(model: Model, subgraph: Subgraph) -> bool:
-    swaps = {op.outputs[0]: op for op in subgraph.operators if swaps_first_axes(model, subgraph, op)}
-    consumed = graph.consumed(subgraph)
+    """Moves or drops one transpose, if it can."""
+    swaps, consumed = _swaps(model, subgraph), graph.consumed(subgraph)
     for index, swap in swaps.items():
         if index not in consumed:
             subgraph.operators.remove(swap)
@@ -68,19 +70,20 @@ def swaps_first_axes(model: Model, subgraph: Subgraph, op: Operator) -> bool:
     if name != "TRANSPOSE":
         return False
     permutation = graph.constant(model, subgraph.tensors[op.inputs[1]])
-    return permutation is not None and list(permutation) == [1, 0, *range(2, len(permutation))]
+    return permutation is not None and len(permutation) > 1 and list(permutation) == _swapped(range(len(permutation)))
 
 
-def _move(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Any]) -> bool:
+def _move(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Operator]) -> bool:
     """Moves the transposes before an operator behind it, if it works in either layout."""
     name = graph.operator_name(model, op)
     if name in ("TRANSPOSE", "RESHAPE"):
         return _cancel(model, subgraph, op, swaps)
     if name == "STRIDED_SLICE":
         return _slice(model, subgraph, op, swaps)
-    if name in _REDUCING:
-        return _reduce(model, subgraph, op, swaps)
-    if name in OPERANDS_OF:
+    if name in REDUCERS:
+        if op.builtinOptions.keepDims or not _swap_axis(model, subgraph, op):
+            return False
+    elif name in OPERANDS_OF:
         # Bidirectional ops keep their layout: how they may join their outputs depends on it.
         if op.inputs[0] not in swaps or name.startswith("BIDIRECTIONAL"):
             return False
@@ -91,11 +94,12 @@ def _move(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Any])
     elif not _is_indifferent(model, subgraph, name, op, swaps):
         return False
     op.inputs = [swaps[index].inputs[0] if index in swaps else index for index in op.inputs]
-    _transpose_outputs(model, subgraph, op)
+    if name not in REDUCERS:
+        _transpose_outputs(model, subgraph, op)
     return True
 
 
-def _is_indifferent(model: Model, subgraph: Subgraph, name: str, op: Operator, swaps: dict[int, Any]) -> bool:
+def _is_indifferent(model: Model, subgraph: Subgraph, name: str, op: Operator, swaps: dict[int, Operator]) -> bool:
     """Whether an operator treats the first two axes alike, for the inputs that it has."""
     rank = len(graph.shape_of(subgraph.tensors[op.outputs[0]]))
     if name in _UNARY:
@@ -114,23 +118,20 @@ def _transpose_outputs(model: Model, subgraph: Subgraph, op: Operator) -> None:
     """Lets an operator compute into tensors with the first axes swapped, and transposes these back."""
     for place, index in enumerate(op.outputs):
         old = subgraph.tensors[index]
-        new = copy.copy(old)
-        new.name = graph.text(old.name).encode() + b"/swapped"
-        new.shape = _swapped(old.shape)
-        new.shapeSignature = _swapped(old.shapeSignature)
-        subgraph.tensors.append(new)
-        op.outputs[place] = len(subgraph.tensors) - 1
-        permutation = np.array([1, 0, *range(2, len(old.shape))], np.int32)
-        inputs = [op.outputs[place], edit.add_constant(model, subgraph, "permutation", permutation)]
-        transpose = edit.new_operator(model, "TRANSPOSE", inputs, [index])
+        shape, quantization = _swapped(graph.shape_of(old)), old.quantization
+        op.outputs[place] = new = edit.like(subgraph, index, "swapped", shape=shape, quantization=quantization)
+        subgraph.tensors[new].buffer = old.buffer
+        permutation = edit.add_constant(model, subgraph, "permutation", np.array(_swapped(range(len(shape))), np.int32))
+        transpose = edit.new_operator(model, "TRANSPOSE", [new, permutation], [index])
         subgraph.operators.insert(subgraph.operators.index(op) + 1, transpose)
 
 
-def _swapped(shape: Any) -> Any:
-    return None if shape is None else [shape[1], shape[0], *shape[2:]]
+def _swapped(values: Iterable[int]) -> list[int]:
+    first, second, *others = values
+    return [second, first, *others]
 
 
-def _cancel(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Any]) -> bool:
+def _cancel(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Operator]) -> bool:
     if not swaps_first_axes(model, subgraph, op) or op.inputs[0] not in swaps:
         return False
     source, target = swaps[op.inputs[0]].inputs[0], op.outputs[0]
@@ -147,7 +148,7 @@ def _cancel(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Any
     return True
 
 
-def _slice(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Any]) -> bool:
+def _slice(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Operator]) -> bool:
     """A slice that picks one step of the time axis gives the same in either layout."""
     options = op.builtinOptions
     bounds = [graph.constant(model, subgraph.tensors[index]) for index in op.inputs[1:]]
@@ -155,7 +156,7 @@ def _slice(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Any]
         return False
     if options.newAxisMask or any(bound is None or len(bound) < 2 for bound in bounds):
         return False
-    swapped = [np.array([bound[1], bound[0], *bound[2:]], bound.dtype) for bound in bounds if bound is not None]
+    swapped = [np.array(_swapped(bound), bound.dtype) for bound in bounds if bound is not None]
     op.inputs = [
         swaps[op.inputs[0]].inputs[0],
         *(edit.add_constant(model, subgraph, "bounds", bound) for bound in swapped),
@@ -168,13 +169,6 @@ def _slice(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Any]
 
 def _swap_bits(mask: int) -> int:
     return (mask & ~0b11) | (mask & 0b1) << 1 | (mask & 0b10) >> 1
-
-
-def _reduce(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Any]) -> bool:
-    if op.builtinOptions.keepDims or not _swap_axis(model, subgraph, op):
-        return False
-    op.inputs = [swaps[op.inputs[0]].inputs[0], *op.inputs[1:]]
-    return True
 
 
 def _swap_axis(model: Model, subgraph: Subgraph, op: Operator) -> bool:

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
+from lstm_toolkit.passes.loops.evaluate import UNDERSTOOD, evaluate
 from lstm_toolkit.passes.loops.values import (
-    UNDERSTOOD,
     Activation,
     Affine,
     Argument,
@@ -30,7 +30,6 @@ from lstm_toolkit.passes.loops.values import (
     Step,
     Unknown,
     Updated,
-    evaluate,
 )
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS

@@ -12,10 +12,9 @@ import copy
 import dataclasses
 import re
 from collections.abc import Collection
-from typing import Any
 
 from lstm_toolkit.passes import reset
-from lstm_toolkit.passes.loops import body, values
+from lstm_toolkit.passes.loops import body
 from lstm_toolkit.passes.loops.body import LstmLoop, Mismatch
 from lstm_toolkit.passes.loops.length import check_length
 from lstm_toolkit.passes.loops.rewrite import FUSED_OP, rewrite
@@ -106,25 +105,6 @@ def fuse_loops(model: Model) -> tuple[LoopOutcome, ...]:
         reset.reset_states(model, keep=kept)
         drop_subgraphs(model, called)
     return tuple(outcomes)
-
-
-def _output_gate(model: Model, producers: dict[int, Any], tensor: int) -> set[int]:
-    """Identities of the FULLY_CONNECTED of the output gate, where a tensor is sigmoid(o) * activation(c)."""
-    product = producers.get(tensor)
-    if product is None or graph.operator_name(model, product) != "MUL":
-        return set()
-    factors = [producers[index] for index in product.inputs if index in producers]
-    names = [graph.operator_name(model, factor) for factor in factors]
-    if len(factors) != 2 or "LOGISTIC" not in names or not set(names) <= set(values.ACTIVATION_OPS):
-        return set()
-    gate = factors[names.index("LOGISTIC")]
-    waiting, found = {id(gate): gate}, set()
-    for _ in range(8):
-        sums = {key for key, op in waiting.items() if graph.operator_name(model, op) == "FULLY_CONNECTED"}
-        found |= sums
-        inputs = [index for key, op in waiting.items() if key not in sums for index in op.inputs if index in producers]
-        waiting = {id(producers[index]): producers[index] for index in inputs}
-    return found
 
 
 def drop_subgraphs(model: Model, candidates: Collection[int]) -> int:

@@ -1,11 +1,10 @@
 """Finds LSTMs that a converter unrolled over time."""
 
 import re
-from typing import Any
 
-from lstm_toolkit.passes.loops.fuse import _output_gate
+from lstm_toolkit.passes.loops.evaluate import ACTIVATION_OPS
 from lstm_toolkit.tflite import graph
-from lstm_toolkit.tflite.types import Model
+from lstm_toolkit.tflite.types import Model, Operator
 
 
 def unrolled_lstms(model: Model) -> tuple[tuple[str, int], ...]:
@@ -17,7 +16,7 @@ def unrolled_lstms(model: Model) -> tuple[tuple[str, int], ...]:
     found = []
     for subgraph in model.subgraphs:
         producers = graph.producers(subgraph)
-        uses: dict[tuple[int, int], list[Any]] = {}
+        uses: dict[tuple[int, int], list[Operator]] = {}
         for op in subgraph.operators:
             if graph.operator_name(model, op) == "FULLY_CONNECTED" and len(op.inputs) > 1:
                 buffer = subgraph.tensors[op.inputs[1]].buffer
@@ -31,3 +30,22 @@ def unrolled_lstms(model: Model) -> tuple[tuple[str, int], ...]:
                 name = re.search(r"([^/;]+)/[^/;]*cell[^/;]*/", graph.text(subgraph.tensors[users[0].outputs[0]].name))
                 found.append((name[1] if name else "unrolled", len(users) + first))
     return tuple(found)
+
+
+def _output_gate(model: Model, producers: dict[int, Operator], tensor: int) -> set[int]:
+    """Identities of the FULLY_CONNECTED of the output gate, where a tensor is sigmoid(o) * activation(c)."""
+    product = producers.get(tensor)
+    if product is None or graph.operator_name(model, product) != "MUL":
+        return set()
+    factors = [producers[index] for index in product.inputs if index in producers]
+    names = [graph.operator_name(model, factor) for factor in factors]
+    if len(factors) != 2 or "LOGISTIC" not in names or not set(names) <= set(ACTIVATION_OPS):
+        return set()
+    gate = factors[names.index("LOGISTIC")]
+    waiting, found = {id(gate): gate}, set()
+    for _ in range(8):
+        sums = {key for key, op in waiting.items() if graph.operator_name(model, op) == "FULLY_CONNECTED"}
+        found |= sums
+        inputs = [index for key, op in waiting.items() if key not in sums for index in op.inputs if index in producers]
+        waiting = {id(producers[index]): producers[index] for index in inputs}
+    return found
