@@ -6,7 +6,7 @@ clip, a carried state or split halves are there because they were asked for.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
@@ -59,8 +59,25 @@ def _named_place(model: Model, subgraph: Subgraph, operator: Operator) -> str:
     return f"{_place(model, subgraph, operator)} ({graph.text(subgraph.tensors[operator.outputs[0]].name)})"
 
 
-def _where(op: RecurrentOp) -> str:
-    return _named_place(op.model, op.subgraph, op.operator)
+def _each(
+    reason: Callable[[RecurrentOp], str | None], ops: Callable[[Model], Iterable[RecurrentOp]] = recurrent_ops
+) -> Callable[[Model], Found]:
+    """A search through recurrent ops for those for which there is a reason, with what gives the reason."""
+
+    def find(model: Model) -> Found:
+        for op in ops(model):
+            message = reason(op)
+            if message:
+                yield _named_place(model, op.subgraph, op.operator), message
+
+    return find
+
+
+def _with_living_state(model: Model) -> Iterator[RecurrentOp]:
+    """The recurrent ops of which nothing sets a state at each call."""
+    for subgraph in model.subgraphs:
+        settled = recurrent.set_states(model, subgraph).keys()
+        yield from (op for op in recurrent_ops(model, subgraph) if set(op.states) - settled)
 
 
 def _loops(model: Model) -> Found:
@@ -91,16 +108,8 @@ def _flex(model: Model) -> Found:
             yield name, f"{count} TensorFlow op(s) {name}, which the plain runtime cannot run"
 
 
-def _with_living_state(model: Model) -> Iterator[RecurrentOp]:
-    """The recurrent ops of which nothing sets a state at each call."""
-    for subgraph in model.subgraphs:
-        settled = recurrent.set_states(model, subgraph).keys()
-        yield from (op for op in recurrent_ops(model, subgraph) if set(op.states) - settled)
-
-
-def _leaking(model: Model) -> Found:
-    for op in _with_living_state(model):
-        yield _where(op), "its state lives on: a call starts where the last one ended"
+def _leaking(op: RecurrentOp) -> str | None:
+    return "its state lives on: a call starts where the last one ended"
 
 
 def _set_once(model: Model, *, to_zero: bool = True) -> Found:
@@ -110,11 +119,9 @@ def _set_once(model: Model, *, to_zero: bool = True) -> Found:
         yield _place(model, subgraph, op), message
 
 
-def _clip(model: Model) -> Found:
-    for op in recurrent_ops(model):
-        clip = getattr(op.options, "cellClip", 0.0)
-        if clip:
-            yield _where(op), f"it clips its cells to {clip:g}, which a Keras LSTM does not do"
+def _clip(op: RecurrentOp) -> str | None:
+    clip = getattr(op.options, "cellClip", 0.0)
+    return f"it clips its cells to {clip:g}, which a Keras LSTM does not do" if clip else None
 
 
 def _shared(model: Model) -> Found:
@@ -122,7 +129,8 @@ def _shared(model: Model) -> Found:
         shared = stock_lstm.shared_states(model, subgraph)
         for op in recurrent_ops(model, subgraph):
             names = [graph.text(subgraph.tensors[index].name) for index in op.states if index in shared]
-            yield from ((_where(op), f"its state {name!r} is also another operand") for name in names)
+            where = _named_place(model, subgraph, op.operator)
+            yield from ((where, f"its state {name!r} is also another operand") for name in names)
 
 
 def _halves(model: Model) -> Found:
@@ -136,51 +144,40 @@ def _merge(model: Model) -> str:
     return f"bidirectional ops: {', '.join(sorted(set(bidirectional.merge_bidirectional(model).values())))}"
 
 
-def _joint_outputs(model: Model) -> Found:
-    for op in recurrent_ops(model):
-        if joint_outputs.is_wrong(op.subgraph, op.operator):
-            yield (
-                _where(op),
-                "the kernel joins the two outputs itself, batch-major, which is wrong for more than one row",
-            )
+def _joint_outputs(op: RecurrentOp) -> str | None:
+    is_wrong = joint_outputs.is_wrong(op.subgraph, op.operator)
+    reason = "the kernel joins the two outputs itself, batch-major, which is wrong for more than one row"
+    return reason if is_wrong else None
 
 
-def _no_activation(model: Model) -> Found:
-    for op in recurrent_ops(model):
-        if "LSTM" in op.name and op.options.fusedActivationFunction == schema.ActivationFunctionType.NONE:
-            yield _where(op), "its cell activation is none, with which the kernel computes on unwritten memory"
+def _no_activation(op: RecurrentOp) -> str | None:
+    is_none = "LSTM" in op.name and op.options.fusedActivationFunction == schema.ActivationFunctionType.NONE
+    return "its cell activation is none, with which the kernel computes on unwritten memory" if is_none else None
 
 
-def _open_batch(model: Model) -> Found:
-    for op in recurrent_ops(model):
-        if op.batch < 0:
-            yield _where(op), "its batch is open, but its states are made for a fixed one"
+def _open_batch(op: RecurrentOp) -> str | None:
+    return "its batch is open, but its states are made for a fixed one" if op.batch < 0 else None
 
 
-def _coupled_with_layer_norm(model: Model) -> Found:
-    for op in recurrent_ops(model):
-        if op.name == "UNIDIRECTIONAL_SEQUENCE_LSTM" and op.is_integer and op.is_normalized and op.is_coupled:
-            yield _where(op), "the int8 kernel computes layer normalization with a coupled input gate wrongly"
+def _coupled_with_layer_norm(op: RecurrentOp) -> str | None:
+    is_wrong = op.name == "UNIDIRECTIONAL_SEQUENCE_LSTM" and op.is_integer and op.is_normalized and op.is_coupled
+    return "the int8 kernel computes layer normalization with a coupled input gate wrongly" if is_wrong else None
 
 
-def _cell_range(model: Model) -> Found:
-    for op in recurrent_ops(model):
-        scale = graph.scale_of(op.tensor("cell_state"))[0] if op.is_integer and op.has("cell_state") else 0.0
-        if scale and not SMALLEST_CELL_SCALE <= scale <= LARGEST_CELL_SCALE:
-            message = f"its cell state is stored at the scale {scale:.2g}, for which the kernel's tanh is not made"
-            yield _where(op), message
+def _cell_range(op: RecurrentOp) -> str | None:
+    scale = graph.scale_of(op.tensor("cell_state"))[0] if op.is_integer and op.has("cell_state") else 0.0
+    if not scale or SMALLEST_CELL_SCALE <= scale <= LARGEST_CELL_SCALE:
+        return None
+    return f"its cell state is stored at the scale {scale:.2g}, for which the kernel's tanh is not made"
 
 
-def _calibrated_on_leak(model: Model) -> Found:
-    for op in _with_living_state(model):
-        if op.is_integer:
-            yield _where(op), "its ranges were taken on states that leaked from sample to sample"
+def _calibrated_on_leak(op: RecurrentOp) -> str | None:
+    return "its ranges were taken on states that leaked from sample to sample" if op.is_integer else None
 
 
-def _variables(model: Model) -> Found:
-    for op in recurrent_ops(model):
-        if any(op.subgraph.tensors[index].isVariable for index in op.states):
-            yield _where(op), "it keeps its state in variable tensors, which CompiledModel refuses"
+def _variables(op: RecurrentOp) -> str | None:
+    keeps = any(op.subgraph.tensors[index].isVariable for index in op.states)
+    return "it keeps its state in variable tensors, which CompiledModel refuses" if keeps else None
 
 
 def _not_on_micro(model: Model) -> Found:
@@ -191,7 +188,8 @@ def _not_on_micro(model: Model) -> Found:
 
 def _micro_lstms(model: Model) -> Found:
     for op, reason in targets.micro_lstms(model):
-        yield _where(op), f"TensorFlow Lite Micro does not compute this LSTM: {reason}"
+        where = _named_place(model, op.subgraph, op.operator)
+        yield where, f"TensorFlow Lite Micro does not compute this LSTM: {reason}"
 
 
 def _micro_hybrids(model: Model) -> Found:
@@ -245,7 +243,7 @@ FAULTS = (
     Fault(
         "cell-clip",
         "warning",
-        _clip,
+        _each(_clip),
         "lstm_toolkit.repair takes the clip off; leave it if the source model clips",
         lambda model: f"{stock_lstm.remove_clip(model)} op(s) clip their cells no longer",
         unless_asked_for=True,
@@ -268,7 +266,7 @@ FAULTS = (
     Fault(
         "state-leak",
         "warning",
-        _leaking,
+        _each(_leaking, _with_living_state),
         "lstm_toolkit.repair resets the state at every call; leave it if the file is to continue a sequence",
         lambda model: f"{reset.reset_states(model)} state(s) start from zero at every call",
         unless_asked_for=True,
@@ -276,20 +274,20 @@ FAULTS = (
     Fault(
         "joint-outputs",
         "error",
-        _joint_outputs,
+        _each(_joint_outputs),
         "lstm_toolkit.repair gives the op two outputs and joins them by a CONCATENATION",
         lambda model: f"{joint_outputs.part(model)} op(s) have two outputs and a CONCATENATION",
     ),
     Fault(
         "no-activation",
         "error",
-        _no_activation,
+        _each(_no_activation),
         "convert the source with lstm_toolkit.convert, which refuses a linear cell activation or lowers it",
     ),
     Fault(
         "open-batch",
         "error",
-        _open_batch,
+        _each(_open_batch),
         "convert with batch_size, or resize the input to the batch of the states before allocation",
     ),
     Fault(
@@ -310,26 +308,26 @@ FAULTS = (
     Fault(
         "int8-coupled-layer-norm",
         "error",
-        _coupled_with_layer_norm,
+        _each(_coupled_with_layer_norm),
         "quantize a form with an input gate of its own, or keep the LSTM in float",
     ),
     Fault(
         "int8-cell-range",
         "error",
-        _cell_range,
+        _each(_cell_range),
         "quantize with lstm_toolkit.convert, which keeps the range of the cell state between 1 and 64",
     ),
     Fault(
         "calibrated-on-leak",
         "note",
-        _calibrated_on_leak,
+        _each(_calibrated_on_leak, _with_living_state),
         "quantize with lstm_toolkit.convert, which calibrates on states that start from zero",
         unless_asked_for=True,
     ),
     Fault(
         "variable-tensors",
         "error",
-        _variables,
+        _each(_variables),
         "lstm_toolkit.lower writes it as plain ops, which have no variables",
         target="compiled",
     ),

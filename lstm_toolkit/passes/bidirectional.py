@@ -12,7 +12,6 @@ at zero and are cut off behind the op.
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -199,7 +198,7 @@ def _can_grow(half: RecurrentOp) -> bool:
     )
 
 
-def _cut(model: Model, subgraph: Subgraph, merged: Operator, output: int, units: int) -> Any:
+def _cut(model: Model, subgraph: Subgraph, merged: Operator, output: int, units: int) -> Operator:
     """A slice that takes the units that the layer has out of an output with more."""
     target = merged.outputs[output]
     sizes, wide = graph.shape_of(subgraph.tensors[target])[:-1], RecurrentOp(model, subgraph, merged).units

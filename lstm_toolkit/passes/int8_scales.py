@@ -12,48 +12,40 @@ Source: `CalculateLstmInteger8x8_16` in `tflite/kernels/lstm_eval.cc`.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import edit, graph
-from lstm_toolkit.tflite.types import Model, Operator, Subgraph, Tensor
-from lstm_toolkit.weights.operands import ABSENT, OPERANDS
+from lstm_toolkit.tflite.recurrent import RecurrentOp
+from lstm_toolkit.tflite.types import Model, Operator, Quantization, Subgraph, Tensor
+from lstm_toolkit.weights.operands import ABSENT
 
-OUTPUT_STATE = OPERANDS.index("output_state")
-PROJECTION = OPERANDS.index("projection_weights")
 HIDDEN = 4
 """Place of the hidden tensor among the intermediates."""
 
-MOVED_INPUTS = {
-    "CONCATENATION": None,
-    "PACK": None,
-    "SPLIT": slice(1, 2),
-} | dict.fromkeys(
-    ("RESHAPE", "TRANSPOSE", "REVERSE_V2", "STRIDED_SLICE", "SLICE", "GATHER", "UNPACK", "SQUEEZE", "EXPAND_DIMS"),
-    slice(0, 1),
-)
-"""For each op that only moves data which of its inputs are that data; None for all."""
+_MOVING = ("RESHAPE", "TRANSPOSE", "REVERSE_V2", "STRIDED_SLICE", "SLICE", "GATHER", "UNPACK", "SQUEEZE", "EXPAND_DIMS")
 
-Quantization = tuple[int, float, int]
+MOVED_INPUTS = dict.fromkeys(_MOVING, slice(1)) | {
+    "CONCATENATION": slice(None),
+    "PACK": slice(None),
+    "SPLIT": slice(1, 2),
+}
+"""For each op that only moves data which of its inputs are that data."""
+
+Scale = tuple[int, float, int]
+"""Type, scale and zero point of a tensor."""
 
 
 def unequal_scales(model: Model) -> Iterator[tuple[str, str]]:
     """Yields place and fact for each LSTM and each op that moves data whose scales differ where they must not."""
     for subgraph in model.subgraphs:
         for place, operator in enumerate(subgraph.operators):
-            name = graph.operator_name(model, operator)
-            if _is_integer_lstm(subgraph, operator, name):
-                if len({_quantization(tensor) for tensor in _equal_tensors(subgraph, operator)}) > 1:
-                    yield (
-                        f"op {place} {name}",
-                        "output, state and hidden have different scales, which the kernel ignores",
-                    )
-            elif _moved_across(subgraph, operator, name):
-                yield (
-                    f"op {place} {name}",
-                    "it moves int8 data between tensors of different scales without rescaling it",
-                )
+            where, op = f"op {place} {graph.operator_name(model, operator)}", RecurrentOp(model, subgraph, operator)
+            if _is_integer_lstm(op):
+                if len({_quantization(tensor) for tensor in _equal_tensors(op)}) > 1:
+                    yield where, "output, state and hidden have different scales, which the kernel ignores"
+            elif _moved_across(model, subgraph, operator):
+                yield where, "it moves int8 data between tensors of different scales without rescaling it"
 
 
 def equalize(model: Model) -> str:
@@ -62,64 +54,49 @@ def equalize(model: Model) -> str:
     for subgraph in model.subgraphs:
         operators = []
         for operator in subgraph.operators:
-            name = graph.operator_name(model, operator)
-            before, after = [], []
-            if _is_integer_lstm(subgraph, operator, name):
-                lstms += _with_one_scale(model, subgraph, operator)
-                after = _requantize_output(model, subgraph, operator)
-            elif wrong := _moved_across(subgraph, operator, name):
-                output = operator.outputs[0]
-                before = [_requantize_input(model, subgraph, operator, place, output) for place in wrong]
+            op, before, after = RecurrentOp(model, subgraph, operator), [], []
+            if _is_integer_lstm(op):
+                lstms += _with_one_scale(op)
+                after = _requantize_output(op)
+            elif wrong := _moved_across(model, subgraph, operator):
+                before = [_requantize_input(model, subgraph, operator, place) for place in wrong]
                 moves += 1
             operators += [*before, operator, *after]
         subgraph.operators = operators
     return f"{lstms} LSTM(s) have one scale for output, state and hidden; {moves} op(s) move data within one scale"
 
 
-def _is_integer_lstm(subgraph: Subgraph, operator: Operator, name: str) -> bool:
-    if name != "UNIDIRECTIONAL_SEQUENCE_LSTM" or len(operator.inputs) <= OUTPUT_STATE:
-        return False
-    return (
-        subgraph.tensors[operator.inputs[0]].type == schema.TensorType.INT8
-        and operator.inputs[OUTPUT_STATE] != ABSENT
-        and subgraph.tensors[operator.inputs[OUTPUT_STATE]].type == schema.TensorType.INT8
-    )
+def _is_integer_lstm(op: RecurrentOp) -> bool:
+    kinds = {"input", "output_state"} if op.name == "UNIDIRECTIONAL_SEQUENCE_LSTM" else ()
+    return {op.tensor(name).type for name in kinds} == {schema.TensorType.INT8}
 
 
-def _quantization(tensor: Tensor) -> Quantization | None:
+def _quantization(tensor: Tensor) -> Scale | None:
     scale, zero_point = graph.scale_of(tensor)
     return (tensor.type, scale, zero_point) if scale else None
 
 
-def _equal_tensors(subgraph: Subgraph, operator: Operator) -> list[Any]:
+def _equal_tensors(op: RecurrentOp) -> list[Tensor]:
     """State, output and, without a projection, hidden: the kernel computes with the state's scale for all."""
-    indices = [operator.inputs[OUTPUT_STATE], operator.outputs[0]]
-    intermediates = operator.intermediates if operator.intermediates is not None else []
-    if operator.inputs[PROJECTION] == ABSENT and len(intermediates) > HIDDEN:
-        indices.append(intermediates[HIDDEN])
-    return [subgraph.tensors[index] for index in indices]
+    intermediates = graph.listed(op.operator.intermediates)
+    hidden = [] if op.has("projection_weights") else intermediates[HIDDEN : HIDDEN + 1]
+    return [op.tensor("output_state"), *(op.subgraph.tensors[index] for index in (op.operator.outputs[0], *hidden))]
 
 
-def _moved_across(subgraph: Subgraph, operator: Operator, name: str) -> list[int]:
+def _moved_across(model: Model, subgraph: Subgraph, operator: Operator) -> list[int]:
     """The places of the inputs of an op that moves data whose scale is not the output's."""
-    if name not in MOVED_INPUTS or not len(operator.outputs):
+    moved = MOVED_INPUTS.get(graph.operator_name(model, operator))
+    if moved is None or not operator.outputs:
         return []
     expected = _quantization(subgraph.tensors[operator.outputs[0]])
-    wanted = MOVED_INPUTS[name]
-    places = range(len(operator.inputs))
-    return [
-        place
-        for place in (places if wanted is None else places[wanted])
-        if operator.inputs[place] != ABSENT
-        and expected is not None
-        and (found := _quantization(subgraph.tensors[operator.inputs[place]])) is not None
-        and found != expected
-    ]
+    places = [place for place in [*range(len(operator.inputs))][moved] if operator.inputs[place] != ABSENT]
+    found = {place: _quantization(subgraph.tensors[operator.inputs[place]]) for place in places}
+    return [place for place in places if expected is not None and found[place] not in (None, expected)]
 
 
-def _with_one_scale(model: Model, subgraph: Subgraph, operator: Operator) -> bool:
+def _with_one_scale(op: RecurrentOp) -> bool:
     """Gives state, output and hidden one scale; returns whether they had different ones."""
-    tensors = _equal_tensors(subgraph, operator)
+    tensors = _equal_tensors(op)
     found = [quantization for tensor in tensors if (quantization := _quantization(tensor)) is not None]
     if len(found) < len(tensors) or len(set(found)) == 1:
         return False
@@ -129,7 +106,7 @@ def _with_one_scale(model: Model, subgraph: Subgraph, operator: Operator) -> boo
     return True
 
 
-def _covering(found: list[Quantization], *, preferred: Quantization) -> Any:
+def _covering(found: list[Scale], *, preferred: Scale) -> Quantization:
     """Parameters whose range holds all the ranges: the preferred ones if they do."""
     low = min(-(128 + zero_point) * scale for _, scale, zero_point in found)
     high = max((127 - zero_point) * scale for _, scale, zero_point in found)
@@ -144,18 +121,18 @@ def _covering(found: list[Quantization], *, preferred: Quantization) -> Any:
     return quantization
 
 
-def _requantize_output(model: Model, subgraph: Subgraph, operator: Operator) -> list[Any]:
+def _requantize_output(op: RecurrentOp) -> list[Operator]:
     """A QUANTIZE behind an op whose output must have its state's scale, where what follows needs another."""
-    state, wanted = subgraph.tensors[operator.inputs[OUTPUT_STATE]], operator.outputs[0]
-    if _quantization(state) == _quantization(subgraph.tensors[wanted]):
+    state, wanted = op.tensor("output_state"), op.operator.outputs[0]
+    if _quantization(state) == _quantization(op.subgraph.tensors[wanted]):
         return []
-    own = edit.like(subgraph, wanted, "at_the_scale_of_its_state", quantization=state.quantization)
-    operator.outputs = [own]
-    return [edit.new_operator(model, "QUANTIZE", [own], [wanted])]
+    own = edit.like(op.subgraph, wanted, "at_the_scale_of_its_state", quantization=state.quantization)
+    op.operator.outputs = [own]
+    return [edit.new_operator(op.model, "QUANTIZE", [own], [wanted])]
 
 
-def _requantize_input(model: Model, subgraph: Subgraph, operator: Operator, place: int, output: int) -> Any:
-    source = operator.inputs[place]
-    target = edit.like(subgraph, source, "requantized", quantization=subgraph.tensors[output].quantization)
-    operator.inputs[place] = target
+def _requantize_input(model: Model, subgraph: Subgraph, operator: Operator, place: int) -> Operator:
+    """A QUANTIZE before an op that only moves data, to the scale of its output."""
+    source, output = operator.inputs[place], subgraph.tensors[operator.outputs[0]]
+    operator.inputs[place] = target = edit.like(subgraph, source, "requantized", quantization=output.quantization)
     return edit.new_operator(model, "QUANTIZE", [source], [target])

@@ -14,14 +14,13 @@ float variable that is zero:
 """
 
 from collections.abc import Collection, Iterator
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import edit, graph
-from lstm_toolkit.tflite.recurrent import layer_of, set_states, state_tensors
-from lstm_toolkit.tflite.types import Model, Subgraph
+from lstm_toolkit.tflite.recurrent import layer_of, recurrent_ops, set_states
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT
 
 
@@ -37,15 +36,15 @@ def reset_states(model: Model, *, keep: Collection[str] = ()) -> int:
     """
     added = 0
     for subgraph in model.subgraphs:
-        settled = set(set_states(model, subgraph))
-        wanted = [index for op in subgraph.operators for index in state_tensors(model, op) if index not in settled]
+        settled, ops = set_states(model, subgraph), recurrent_ops(model, subgraph)
+        wanted = [index for op in ops for index in op.states if index not in settled]
         wanted = [index for index in wanted if layer_of(subgraph.tensors[index]) not in keep]
         subgraph.operators[:0] = [op for index in wanted for op in _to_zero(model, subgraph, index)]
         added += len(wanted)
     return added
 
 
-def set_once(model: Model, *, to_zero: bool) -> Iterator[tuple[int, Any, Any]]:
+def set_once(model: Model, *, to_zero: bool) -> Iterator[tuple[int, Subgraph, Operator]]:
     """Yields state, subgraph and op for each op that copies a constant into a state but runs only at allocation.
 
     Args:
@@ -53,7 +52,7 @@ def set_once(model: Model, *, to_zero: bool) -> Iterator[tuple[int, Any, Any]]:
         to_zero: whether ops that copy zeros are wanted, or those that copy something else.
     """
     for subgraph in model.subgraphs:
-        states = {index for op in subgraph.operators for index in state_tensors(model, op)}
+        states = {index for op in recurrent_ops(model, subgraph) for index in op.states}
         for op in subgraph.operators:
             if graph.operator_name(model, op) not in _EVALUATED_AT_ALLOCATION or not states & set(op.outputs):
                 continue
@@ -75,7 +74,7 @@ def set_to_zero_at_each_call(model: Model) -> int:
     return len(found)
 
 
-def _to_zero(model: Model, subgraph: Subgraph, index: int) -> list[Any]:
+def _to_zero(model: Model, subgraph: Subgraph, index: int) -> list[Operator]:
     """The ops that set a state to zero at each call."""
     tensor = subgraph.tensors[index]
     if tensor.type == schema.TensorType.FLOAT32:
@@ -86,5 +85,5 @@ def _to_zero(model: Model, subgraph: Subgraph, index: int) -> list[Any]:
     return [_zeros_like(model, zeros), quantize]
 
 
-def _zeros_like(model: Model, index: int) -> Any:
+def _zeros_like(model: Model, index: int) -> Operator:
     return edit.new_operator(model, "ZEROS_LIKE", [index], [index])

@@ -10,8 +10,6 @@ int8 weights are symmetric, with one scale a tensor, as the hybrid kernels of th
 layer normalization stay float.
 """
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
@@ -82,10 +80,9 @@ def to_float16(model: Model) -> int:
     count = 0
     for subgraph in model.subgraphs:
         stored: dict[int, int] = {}
-        dequantized = {
-            index for op in subgraph.operators if _is(model, op, "DEQUANTIZE") for index in (*op.inputs, *op.outputs)
-        }
-        new: list[Any] = []
+        dequantizers = [op for op in subgraph.operators if graph.operator_name(model, op) == "DEQUANTIZE"]
+        dequantized = {index for op in dequantizers for index in (*op.inputs, *op.outputs)}
+        new: list[Operator] = []
         for operator in subgraph.operators:
             for place, index in enumerate(operator.inputs):
                 if index == ABSENT or index in dequantized:
@@ -102,10 +99,6 @@ def to_float16(model: Model) -> int:
     return count
 
 
-def _is(model: Model, operator: Operator, name: str) -> bool:
-    return graph.operator_name(model, operator) == name
-
-
 def _float_constant(model: Model, subgraph: Subgraph, index: int) -> npt.NDArray[np.float32] | None:
     tensor = subgraph.tensors[index]
     return graph.constant(model, tensor) if tensor.type == schema.TensorType.FLOAT32 else None
@@ -119,16 +112,18 @@ def _weight_places(model: Model, subgraph: Subgraph, operator: Operator, name: s
         place = 0 if name == "GATHER" else 1
         values = _float_constant(model, subgraph, operator.inputs[place])
         return [place] if values is not None and values.size >= SMALLEST_KERNEL else []
-    places = []
-    for place, operand in enumerate(OPERANDS_OF[name][: len(operator.inputs)]):
-        if not operand.endswith("weights") or operator.inputs[place] == ABSENT:
-            continue
-        values = _float_constant(model, subgraph, operator.inputs[place])
-        # The hybrid kernel reads the diagonals of recurrent weights as float.
-        is_diagonal = values is not None and values.ndim == 1 and "recurrent" in operand
-        if values is not None and not is_diagonal:
-            places.append(place)
-    return places
+    operands = RecurrentOp(model, subgraph, operator).operands
+    arrays = {
+        operand: _float_constant(model, subgraph, index)
+        for operand, index in operands.items()
+        if operand.endswith("weights")
+    }
+    # The hybrid kernel reads the diagonals of recurrent weights as float.
+    return [
+        OPERANDS_OF[name].index(operand)
+        for operand, array in arrays.items()
+        if array is not None and not (array.ndim == 1 and "recurrent" in operand)
+    ]
 
 
 def _add_int8(model: Model, subgraph: Subgraph, index: int, *, by_row: bool) -> int:
@@ -148,7 +143,7 @@ def _add_int8(model: Model, subgraph: Subgraph, index: int, *, by_row: bool) -> 
     return new
 
 
-def _dequantize_output(model: Model, subgraph: Subgraph, gather: Any) -> Any:
+def _dequantize_output(model: Model, subgraph: Subgraph, gather: Operator) -> Operator:
     """Lets a GATHER out of an int8 table give int8, and returns the DEQUANTIZE that makes it float again."""
     wanted = gather.outputs[0]
     quantization = subgraph.tensors[gather.inputs[0]].quantization
@@ -157,7 +152,7 @@ def _dequantize_output(model: Model, subgraph: Subgraph, gather: Any) -> Any:
     return edit.new_operator(model, "DEQUANTIZE", [rows], [wanted], version=2)
 
 
-def _add_float16(model: Model, subgraph: Subgraph, index: int, values: npt.NDArray[np.float32]) -> tuple[int, Any]:
+def _add_float16(model: Model, subgraph: Subgraph, index: int, values: npt.NDArray[np.float32]) -> tuple[int, Operator]:
     name = graph.text(subgraph.tensors[index].name)
     stored = edit.add_constant(model, subgraph, f"{name}/float16", values.astype(np.float16))
     target = edit.add_tensor(subgraph, name, values.shape)
