@@ -17,6 +17,10 @@ import click
 from lstm_toolkit.conversion.choices import CHOICES
 from lstm_toolkit.errors import LstmToolkitError
 
+model_argument = click.argument("model", type=click.Path(path_type=Path))
+output_option = click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The .tflite file to write."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -33,8 +37,8 @@ def _choice(name: str, help: str, **options: Any) -> Any:
 
 
 @main.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The .tflite file to write.")
+@model_argument
+@output_option
 @click.option("--batch-size", type=click.IntRange(min=1), help="Fixes the batch; 1 where the model leaves it open.")
 @click.option("--time-steps", type=click.IntRange(min=1), help="Fixes the time where the model leaves it open.")
 @_choice("lowering", "Whether layers become fused ops or plain ones, which need no variable tensors.", default="fused")
@@ -66,14 +70,15 @@ def convert(model: Path, output: Path, as_json: bool, **options: Any) -> None:
         except ValueError as error:
             raise click.UsageError(str(error)) from error
         conversion.save(output)
-    if as_json:
-        _print_json({"output": str(output), "size": len(conversion.tflite)} | conversion.report.to_dict())
-    else:
-        click.echo(f"{output}: {conversion}")
+    _show(
+        {"output": str(output), "size": len(conversion.tflite)} | conversion.report.to_dict(),
+        f"{output}: {conversion}",
+        as_json=as_json,
+    )
 
 
 @main.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@model_argument
 @json_option
 def inspect(model: Path, as_json: bool) -> None:
     """Shows what is in the .tflite file MODEL."""
@@ -81,14 +86,11 @@ def inspect(model: Path, as_json: bool) -> None:
 
     with _reporting_errors():
         summary = inspect_model(model)
-    if as_json:
-        _print_json(summary.to_dict())
-    else:
-        click.echo(str(summary))
+    _show(summary.to_dict(), str(summary), as_json=as_json)
 
 
 @main.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@model_argument
 @_choice("target", "Also look for what it lacks.")
 @click.option("--run", is_flag=True, help="Also run the file on the target, and compare.")
 @json_option
@@ -104,17 +106,14 @@ def diagnose(model: Path, target: str | None, run: bool, as_json: bool) -> None:
             found = diagnose_model(model, target=target, run=run)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
-    if as_json:
-        _print_json(found.to_dict())
-    else:
-        click.echo(str(found))
+    _show(found.to_dict(), str(found), as_json=as_json)
     if any(finding.severity != "note" for finding in found):
         raise SystemExit(3)
 
 
 @main.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The .tflite file to write.")
+@model_argument
+@output_option
 @click.option("--code", "codes", multiple=True, help="Mend only this fault; may be given more than once.")
 @json_option
 def repair(model: Path, output: Path, codes: tuple[str, ...], as_json: bool) -> None:
@@ -127,14 +126,11 @@ def repair(model: Path, output: Path, codes: tuple[str, ...], as_json: bool) -> 
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--code") from error
         repaired.save(output)
-    if as_json:
-        _print_json({"output": str(output)} | repaired.to_dict())
-    else:
-        click.echo(f"{output}: {repaired}")
+    _show({"output": str(output)} | repaired.to_dict(), f"{output}: {repaired}", as_json=as_json)
 
 
 @main.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@model_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The picture to write: .svg, .png or .pdf.")
 @click.option("--gate", type=click.Choice(["input", "forget", "cell", "output"]), help="The gate to follow.")
 @click.option("--node", type=click.IntRange(min=0), default=0, show_default=True, help="Which LSTM of the file.")
@@ -164,7 +160,7 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
 
 
 @main.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@model_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder for NAME.h, NAME.cc.")
 @click.option("--name", default="model", show_default=True, help="Of the array.")
 @click.option("--run/--no-run", default=True, help="Look for the smallest tensor arena (needs tflite-micro).")
@@ -179,10 +175,7 @@ def export(model: Path, output: Path, name: str, run: bool, as_json: bool) -> No
             paths = save_c_array(model, output, name)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--name") from error
-    if as_json:
-        _print_json({"output": list(map(str, paths))} | report.to_dict())
-    else:
-        click.echo(f"{paths[0]}, {paths[1]}\n\n{report}")
+    _show({"output": list(map(str, paths))} | report.to_dict(), f"{paths[0]}, {paths[1]}\n\n{report}", as_json=as_json)
 
 
 @main.command()
@@ -208,10 +201,7 @@ def bench(models: tuple[Path, ...], threads: int, csv_file: Path | None, as_json
             raise click.ClickException(str(error)) from error
         if csv_file is not None:
             result.to_csv(csv_file)
-    if as_json:
-        _print_json(result.to_dict())
-    else:
-        click.echo(str(result))
+    _show(result.to_dict(), str(result), as_json=as_json)
 
 
 def _check_folder(output: Path) -> None:
@@ -219,8 +209,8 @@ def _check_folder(output: Path) -> None:
         raise click.ClickException(f"cannot write {str(output)!r}: there is no writable folder {str(output.parent)!r}")
 
 
-def _print_json(value: dict[str, Any]) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+def _show(value: dict[str, Any], text: str, *, as_json: bool) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False) if as_json else text)
 
 
 @contextlib.contextmanager
