@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import require
+from lstm_toolkit.exercises.checks import require, require_answer, require_number
 
 _VERDICTS = ("faster", "slower", "no difference")
 
@@ -40,14 +40,14 @@ def check_ratio(ratio: Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64
     drift = np.where(np.arange(60) < 32, 1.0, 3.0)
     first, second = (20 * drift * random.normal(1.0, 0.01, 60), 25 * drift * random.normal(1.0, 0.01, 60))
     answer = ratio(first.copy(), second.copy())
-    _require_number(answer)
+    _require_finite(answer)
     require(abs(answer * 1.25 - 1) > 0.02, "that is how many times as long the first takes")
     require(abs(answer / 1.25 - 1) < 0.02, f"the second takes 1.25 times as long here, not {answer:.2f}")
     # The disturbed rounds move the median of one model to the slow half, and leave that of the other in the fast one.
     second[[3, 8, 17, 21, 28]] *= 30
     first[[41, 58]] *= 50
     answer = ratio(first.copy(), second.copy())
-    _require_number(answer)
+    _require_finite(answer)
     apart = float(np.median(second) / np.median(first))
     require(
         abs(answer / apart - 1) > 0.02,
@@ -72,7 +72,7 @@ def check_verdict(verdict: Callable[[float, float], Any]) -> None:
     """
     for low, high, wanted in _INTERVALS:
         answer = verdict(low, high)
-        require(answer is not None, "the function returns nothing")
+        require_answer(answer)
         require(
             isinstance(answer, str) and answer in _VERDICTS,
             f"return one of {', '.join(map(repr, _VERDICTS))}, not {answer!r}",
@@ -100,8 +100,8 @@ def check_least_time(least_time: Callable[[int, int, float, float], Any]) -> Non
     """
     for units, time_steps, weight_bytes, rate in ((96, 7, 2.0, 10.0), (256, 50, 4.0, 64.0), (40, 300, 1.0, 3.0)):
         answer = least_time(units, time_steps, weight_bytes, rate)
-        require(answer is not None, "the function returns nothing")
-        _require_number(answer)
+        require_answer(answer)
+        _require_finite(answer)
         # Of gates, columns and rows a weight each; a gigabyte a second is a thousand bytes a microsecond.
         weights = np.zeros((4, units, units)).size
         expected = sum(weights * weight_bytes / (1e3 * rate) for _ in range(time_steps))
@@ -125,7 +125,6 @@ def check_least_time(least_time: Callable[[int, int, float, float], Any]) -> Non
         )
 
 
-def _require_number(answer: Any) -> None:
-    number = isinstance(answer, (int, float, np.number)) and not isinstance(answer, bool)
-    require(number, f"return a number, not {type(answer).__name__}")
+def _require_finite(answer: Any) -> None:
+    require_number(answer)
     require(np.isfinite(answer), f"return a number that is finite, not {answer}")

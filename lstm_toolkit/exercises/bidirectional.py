@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import random_weights, require
+from lstm_toolkit.exercises.checks import as_numbers, random_weights, require, require_shape
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 
@@ -42,13 +42,9 @@ def check_both_ways(both_ways: Callable[[OneWay, OneWay, Array, str], Any]) -> N
     for mode, merge in _MERGES.items():
         answer = both_ways(forward, backward, x.copy(), mode)
         wanted = merge(outputs, _from_the_end(second, x))
-        given = _array(answer)
+        given = as_numbers(answer)
         side_by_side = f'"{mode}" puts the numbers of a step side by side' if mode == "concat" else f'"{mode}"'
-        require(
-            given.shape == wanted.shape,
-            f"{side_by_side}: of x {list(x.shape)} and {UNITS} units comes {list(wanted.shape)}, "
-            f"not {list(given.shape)}",
-        )
+        require_shape(given, wanted.shape, f"{side_by_side}: of x {list(x.shape)} and {UNITS} units comes")
         if np.allclose(given, wanted, atol=1e-6):
             continue
         mistakes = {hint: merge(outputs, wrong) for hint, wrong in _wrong_halves(x, first, second).items()}
@@ -78,7 +74,7 @@ def check_last(last_of_both: Callable[[Array, npt.NDArray[np.int64]], Any]) -> N
         outputs[row, :length, :UNITS], last, _ = (each[0] for each in reference.lstm(first, x))
         outputs[row, :length, UNITS:] = _from_the_end(second, x)[0]
         wanted[row] = np.concatenate([last, _end_from_the_end(second, x)])
-    given = _array(last_of_both(outputs.copy(), lengths.copy()))
+    given = as_numbers(last_of_both(outputs.copy(), lengths.copy()))
     require(
         given.shape == wanted.shape,
         f"of outputs {list(outputs.shape)} comes {list(wanted.shape)}, a row of each, not {list(given.shape)}",
@@ -152,11 +148,3 @@ def _from_the_end(weights: GateWeights, x: Array) -> Array:
 def _end_from_the_end(weights: GateWeights, x: Array) -> Array:
     """Last h of an LSTM that reads the one sequence x [1, time, input_size] from the end: [units]."""
     return reference.lstm(weights, np.array([list(reversed(x[0]))]))[1][0]
-
-
-def _array(answer: Any) -> Array:
-    require(answer is not None, "the function returns nothing")
-    try:
-        return np.asarray(answer, np.float64)
-    except (TypeError, ValueError):
-        raise AssertionError(f"return one array of numbers, not {type(answer).__name__}") from None

@@ -2,16 +2,17 @@
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.doctor.diagnose import Diagnosis, Finding, gravest_first
-from lstm_toolkit.exercises import require, require_several
+from lstm_toolkit.exercises.checks import require, require_bool, require_number, require_several
 
 Array = npt.NDArray[np.float32]
 Run = Callable[[npt.ArrayLike], Array]
+T = TypeVar("T")
 
 
 def check_plan(plan: Callable[[Diagnosis, set[str]], Any]) -> None:
@@ -45,7 +46,10 @@ def check_plan(plan: Callable[[Diagnosis, set[str]], Any]) -> None:
         require_several(answer)
         answer = tuple(answer)
         require(len(answer) == 2, f"return two things, the codes and the findings, not {len(answer)}")
-        codes, left = _codes(answer[0]), _findings(answer[1])
+        require(not isinstance(answer[0], str), "the first thing must be several codes, not one text")
+        codes = _all_of(str, answer[0], "the first thing must be codes", "repair takes codes such as 'cell-clip'")
+        whole = "the second thing must be whole findings"
+        left = _all_of(Finding, answer[1], "the second thing must be findings", whole)
         faults = [each for each in diagnosis if each.code not in wanted and each.severity != "note"]
         _compare_codes(codes, diagnosis, wanted, {each.code for each in faults if each.repairable})
         _compare_findings(left, wanted, [each for each in faults if not each.repairable])
@@ -76,7 +80,7 @@ def check_remembers(remembers: Callable[[Run, Array], Any]) -> None:
         (1.0, False, balanced, "two inputs give two outputs in every file: compare two calls with the same input"),
     ):
         answer = remembers(_leaky(keeps, carries), x.copy())
-        require(isinstance(answer, (bool, np.bool_)), f"return True or False, not {type(answer).__name__}")
+        require_bool(answer)
         fact = "a file that remembers" if carries else "a file that starts every call from zero"
         require(bool(answer) == carries, f"{fact}, and the answer is {bool(answer)}: {hint}")
 
@@ -93,10 +97,7 @@ def check_find_clip(find_clip: Callable[[Run], Any]) -> None:
     """
     for clip in (10.0, 6.0, 42.0, 0.0, 7.5, 20.25):
         answer = find_clip(bracket_counter(clip))
-        require(
-            isinstance(answer, (int, float, np.integer, np.floating)) and not isinstance(answer, bool),
-            f"return a number, not {type(answer).__name__}",
-        )
+        require_number(answer)
         value = float(answer)
         require(
             np.isfinite(value),
@@ -169,21 +170,13 @@ def _finding(code: str, severity: str, location: str, *, repairable: bool) -> Fi
     return Finding(code, severity, f"what is wrong: {code}", "what to do about it", location, repairable)
 
 
-def _codes(part: Any) -> list[str]:
-    require(part is not None and np.iterable(part), f"the first thing must be codes, not {type(part).__name__}")
-    require(not isinstance(part, str), "the first thing must be several codes, not one text")
-    codes = list(part)
-    strange = next((each for each in codes if not isinstance(each, str)), None)
-    require(strange is None, f"repair takes codes such as 'cell-clip', not a {type(strange).__name__}")
-    return codes
-
-
-def _findings(part: Any) -> list[Finding]:
-    require(part is not None and np.iterable(part), f"the second thing must be findings, not {type(part).__name__}")
-    findings = list(part)
-    strange = next((each for each in findings if not isinstance(each, Finding)), None)
-    require(strange is None, f"the second thing must be whole findings, not a {type(strange).__name__}")
-    return findings
+def _all_of(kind: type[T], part: Any, several: str, each_is: str) -> list[T]:
+    """A part of an answer as a list; raises AssertionError where it is not several things, each of a kind."""
+    require(np.iterable(part), f"{several}, not {type(part).__name__}")
+    found = list(part)
+    for each in found:
+        require(isinstance(each, kind), f"{each_is}, not a {type(each).__name__}")
+    return found
 
 
 def _compare_codes(codes: Iterable[str], findings: Diagnosis, wanted: set[str], expected: set[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import random_weights, require, require_several
+from lstm_toolkit.exercises.checks import random_weights, require, require_several, require_shape
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import GATES
@@ -43,10 +43,7 @@ def check_split(split: Callable[[Array], Any]) -> None:
     require(len(arrays) == 4, f"the op has four gates, the function returns {len(arrays)} arrays")
     for number, gate in enumerate(GATES):
         given = arrays[number]
-        require(
-            given.shape == (UNITS, INPUT_SIZE),
-            f"of a kernel {list(kernel.shape)} the {gate} gate is [{UNITS}, {INPUT_SIZE}], not {list(given.shape)}",
-        )
+        require_shape(given, (UNITS, INPUT_SIZE), f"of a kernel {list(kernel.shape)} the {gate} gate is")
         for unit, row in np.ndindex(given.shape):
             wanted = kernel[row, number * UNITS + unit]
             require(
@@ -71,8 +68,8 @@ def check_pack_lingvo(pack: Callable[[GateWeights], Any]) -> None:
     require(len(arrays) == 2, f"a Lingvo cell has wm and b, the function returns {len(arrays)} arrays")
     wm, b = arrays
     expected = (INPUT_SIZE + UNITS, 4 * UNITS)
-    require(wm.shape == expected, f"wm must be {list(expected)}, not {list(wm.shape)}")
-    require(b.shape == expected[1:], f"b must be {list(expected[1:])}, not {list(b.shape)}")
+    require_shape(wm, expected, "wm must be")
+    require_shape(b, expected[1:], "b must be")
     for number, gate in enumerate(_LINGVO_ORDER):
         columns = slice(number * UNITS, (number + 1) * UNITS)
         where = f"{columns.start} to {columns.stop - 1}"

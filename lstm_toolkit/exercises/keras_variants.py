@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import require
+from lstm_toolkit.exercises.checks import require, require_answer
 
 SIZES = (3, 7, 5)
 """Sequences, time steps and numbers a step of the arrays that `check_place` tries."""
@@ -92,7 +92,7 @@ def check_to_right(to_right: Callable[[npt.NDArray[np.int32]], Any]) -> None:
         row[np.sort(random.permutation(6)[: len(words)])] = words
         wanted_row[: len(words)] = words
     answer = to_right(tokens.copy())
-    require(answer is not None, "the function returns nothing")
+    require_answer(answer)
     answer = np.asarray(answer)
     require(answer.shape == tokens.shape, f"of {list(tokens.shape)} tokens the function makes {list(answer.shape)}")
     require(answer.dtype.kind in "iu", f"tokens are integers, not {answer.dtype}")
@@ -109,7 +109,7 @@ def _check_row(row: npt.NDArray[Any], wanted: npt.NDArray[Any], given: npt.NDArr
 
 
 def _index(answer: Any) -> int:
-    require(answer is not None, "the function returns nothing")
+    require_answer(answer)
     try:
         return operator.index(answer)
     except TypeError:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import require, require_several
+from lstm_toolkit.exercises.checks import require, require_answer, require_several, require_shape
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 
@@ -47,7 +47,7 @@ def check_options(options_of: Callable[[Theta], Any]) -> None:
         if not biased:
             del theta["b"]
         given = options_of(dict(theta))
-        require(given is not None, "the function returns nothing")
+        require_answer(given)
         require(isinstance(given, Mapping), f"return a dict of the options, not {type(given).__name__}")
         require(
             set(given) == set(wanted), f"the options are {', '.join(wanted)}; yours are {', '.join(map(str, given))}"
@@ -82,7 +82,7 @@ def check_coupled_step(step: Callable[..., Any]) -> None:
     given_m, given_c = (np.asarray(each) for each in answer)
     remark = "; w_proj makes m smaller than c" if given_m.shape == c.shape else ""
     require(given_m.shape == m.shape, f"the new m must be {list(m.shape)}, not {list(given_m.shape)}{remark}")
-    require(given_c.shape == c.shape, f"the new c must be {list(c.shape)}, not {list(given_c.shape)}")
+    require_shape(given_c, c.shape, "the new c must be")
     wanted_m, wanted_c = _after_step(_by_gate(theta), x, m, c)
     for mistake, wrong_c in _wrong_steps(theta, x, m, c).items():
         require(not _close(given_c, wrong_c), mistake)
@@ -142,9 +142,9 @@ def check_normalize(normalize: Callable[..., Any]) -> None:
         products[3] = 0.5
         ln_scale, b = (random.normal(1.0, 0.5, size).astype(np.float32) for _ in range(2))
         answer = normalize(products.copy(), ln_scale.copy(), b.copy(), gates)
-        require(answer is not None, "the function returns nothing")
+        require_answer(answer)
         given = np.asarray(answer)
-        require(given.shape == products.shape, f"the sums must be {list(products.shape)}, not {list(given.shape)}")
+        require_shape(given, products.shape, "the sums must be")
         plain = _normalized(products, gates)
         for mistake, wrong in _wrong_sums(products, ln_scale, b, gates).items():
             require(not _close(given[:2], wrong[:2]), mistake)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import require, require_several
+from lstm_toolkit.exercises.checks import random_weights, require, require_several, require_shape
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import GATES
@@ -48,7 +48,7 @@ def check_adapter(to_keras: Callable[[Array, Array, int], Any]) -> None:
     for (name, parts), each in zip(blocks.items(), answer, strict=True):
         given = np.asarray(each)
         expected = (4 * _UNITS,) if name == "bias" else (sizes[name], 4 * _UNITS)
-        require(given.shape == expected, f"{name} must be {list(expected)}, not {list(given.shape)}")
+        require_shape(given, expected, f"{name} must be")
         for number, gate in enumerate(GATES):
             columns = slice(number * _UNITS, (number + 1) * _UNITS)
             found = given.reshape(-1, 4 * _UNITS)[:, columns]
@@ -124,18 +124,9 @@ def _check_gates(own: Mapping[str, Array], weights: GateWeights) -> None:
 
 def _colleagues_weights() -> tuple[dict[str, Array], tuple[Array, Array, Array]]:
     """Weights by operand, and the same packed as the colleague's function takes them: into, back, offsets."""
-    random = np.random.default_rng(62)
-    shapes: dict[str, tuple[int, ...]] = {
-        "input_to_{}_weights": (_UNITS, _INPUTS),
-        "recurrent_to_{}_weights": (_UNITS, _UNITS),
-        "{}_gate_bias": (_UNITS,),
-    }
-    own = {
-        name.format(gate): random.normal(size=shape).astype(np.float32)
-        for name, shape in shapes.items()
-        for gate in GATES
-    }
-    into, back, offsets = (np.concatenate([own[name.format(gate)] for gate in _COLLEAGUES_ORDER]) for name in shapes)
+    own = dict(random_weights(62, _UNITS, _INPUTS).operands())
+    names = ("input_to_{}_weights", "recurrent_to_{}_weights", "{}_gate_bias")
+    into, back, offsets = (np.concatenate([own[name.format(gate)] for gate in _COLLEAGUES_ORDER]) for name in names)
     return own, (into, back, offsets)
 
 

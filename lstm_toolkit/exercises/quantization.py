@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import require, require_several
+from lstm_toolkit.exercises.checks import is_number, require, require_answer, require_number, require_several
 
 LOWEST, HIGHEST = -128, 127
 
@@ -27,7 +27,8 @@ def check_scale(scale_and_zero_point: Callable[[float, float], Any]) -> None:
         require_several(answer)
         answer = tuple(answer)
         require(len(answer) == 2, f"return a scale and a zero point, not {len(answer)} things")
-        require(all(map(_is_number, answer)), f"return two numbers, not {answer[0]!r} and {answer[1]!r}")
+        finite = all(is_number(each) and np.isfinite(each) for each in answer)
+        require(finite, f"return two numbers, not {answer[0]!r} and {answer[1]!r}")
         scale, zero_point = answer
         where = f"for a range of {low} to {high} "
         low, high = min(low, 0.0), max(high, 0.0)
@@ -83,8 +84,8 @@ def check_share_cut(share_cut: ToInt8) -> None:
         steps = scale * random.uniform(2, 100, below + above)
         x = np.concatenate([inside, ends, low - steps[:below], high + steps[below:]]).astype(np.float32)
         answer = share_cut(random.permutation(x).reshape(3, 4, 5), scale, zero_point)
-        require(answer is not None, "the function returns nothing")
-        require(_is_number(answer), f"return a number, not {type(answer).__name__}")
+        require_answer(answer)
+        require_number(answer)
         wrong = {
             below + above: "that is how many values there are; divide by the number of all",
             100 * (below + above) / 60: "that is in percent; a share is from 0 to 1",
@@ -104,7 +105,7 @@ def check_share_cut(share_cut: ToInt8) -> None:
 
 def _require_nearest(to_int8: ToInt8, x: npt.NDArray[np.float32], scale: float, zero_point: int) -> None:
     answer = to_int8(x.copy(), scale, zero_point)
-    require(answer is not None, "the function returns nothing")
+    require_answer(answer)
     given = np.asarray(answer)
     require(given.dtype == np.int8, f"the array is {given.dtype}, and the file takes int8")
     require(given.shape == x.shape, f"of an array {list(x.shape)} comes one of {list(given.shape)}")
@@ -132,7 +133,3 @@ def _require_nearest(to_int8: ToInt8, x: npt.NDArray[np.float32], scale: float, 
         f"with a scale of {scale:.4g} and a zero point of {zero_point}, {value:.4g} became {q}, which stands for "
         f"{scale * (q - zero_point):.4g}; {nearest} stands for {scale * (nearest - zero_point):.4g}. {reason}"
     )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and bool(np.isfinite(value))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import require
+from lstm_toolkit.exercises.checks import require, require_answer, require_bool
 
 CALLS, TIME_STEPS, INPUT_SIZE, OUTPUT_SIZE = 5, 4, 3, 2
 
@@ -38,8 +38,8 @@ def check_is_fused(is_fused: Callable[[bytes], Any]) -> None:
     """
     for name, (wanted, reason) in _FILES.items():
         answer = is_fused(small_files()[name])
-        require(answer is not None, "the function returns nothing")
-        require(isinstance(answer, (bool, np.bool_)), f"return True or False, not {type(answer).__name__}")
+        require_answer(answer)
+        require_bool(answer)
         require(answer == wanted, f"the function says {answer} of a file that {reason}")
 
 
@@ -137,7 +137,7 @@ class _Scripted:
 
 
 def _number(answer: Any) -> float:
-    require(answer is not None, "the function returns nothing")
+    require_answer(answer)
     array = np.asarray(answer)
     is_number = array.dtype.kind in "iuf" and array.ndim == 0
     require(is_number, f"return one number, not {type(answer).__name__} {list(array.shape) or ''}".rstrip())

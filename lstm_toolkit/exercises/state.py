@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import random_weights, require
+from lstm_toolkit.exercises.checks import as_numbers, random_weights, require, require_answer, require_several
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import BIASES, RECURRENT_WEIGHTS
@@ -51,8 +51,7 @@ def check_serve(serve: Callable[[Step, int, Sequence[Request]], Any]) -> None:
         requests = [(user, random.normal(size=(1, time, INPUT_SIZE))) for user, time in _REQUESTS]
         calls: list[_Call] = []
         answers = serve(_step(weights, calls), UNITS, [(user, x.copy()) for user, x in requests])
-        require(answers is not None, "the function returns nothing")
-        require(np.iterable(answers), f"return a list of outputs, not a single {type(answers).__name__}")
+        require_several(answers)
         answers = list(answers)
         require(
             len(answers) == len(requests), f"{len(requests)} requests have {len(requests)} answers, not {len(answers)}"
@@ -61,7 +60,7 @@ def check_serve(serve: Callable[[Step, int, Sequence[Request]], Any]) -> None:
         for number, ((user, x), (wanted, h, c), answer) in enumerate(
             zip(requests, _alone(weights, requests), answers, strict=True)
         ):
-            given = _array(answer)
+            given = as_numbers(answer, nothing="one of the answers is None")
             where = f"{again}request {number}, by {user}: "
             require(
                 given.shape == wanted.shape, f"{where}the answer is {list(given.shape)}, and not {list(wanted.shape)}"
@@ -95,7 +94,7 @@ def check_which_state(which_state: Callable[[Call], Any]) -> None:
                 run(np.random.default_rng(5).normal(size=(1, 9, INPUT_SIZE)))
                 calls.clear()
             answer = which_state(run)
-            require(answer is not None, "the function returns nothing")
+            require_answer(answer)
             require(
                 isinstance(answer, str) and answer in ("reset", "carry"),
                 f'return "reset" or "carry", not {answer!r}',
@@ -211,11 +210,3 @@ def _forgetful(weights: GateWeights) -> GateWeights:
     parts |= {"forget_gate_bias": np.full(UNITS, -6, np.float32)}
     parts |= {"input_to_forget_weights": 0.1 * weights.input_to_forget_weights}
     return dataclasses.replace(weights, **parts)
-
-
-def _array(answer: Any) -> Array:
-    require(answer is not None, "one of the answers is None")
-    try:
-        return np.asarray(answer, np.float64)
-    except (TypeError, ValueError):
-        raise AssertionError(f"an answer is one array of numbers, not {type(answer).__name__}") from None

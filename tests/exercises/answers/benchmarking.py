@@ -1,15 +1,16 @@
-"""The checks of the exercises in codelab 08."""
+"""Wrong and right answers to the exercises in codelab 08."""
 
 import numpy as np
-import pytest
-
-from lstm_toolkit.exercises import benchmarking as exercises
 
 
 def verdict(low, high):
     if low > 1.01:
         return "slower"
     return "faster" if high < 0.99 else "no difference"
+
+
+def by_inverse(low, high):
+    return "slower" if low > 1.01 else "faster" if high < 1 / 1.01 else "no difference"
 
 
 def least_time(units, time_steps, weight_bytes, rate):
@@ -73,24 +74,13 @@ TIMES = [
     (lambda units, time_steps, weight_bytes, rate: least_time(units, 7, 2, rate), "256 units, 50 steps, 4 bytes"),
 ]
 
-
-@pytest.mark.parametrize(
-    ("check", "answer", "hint"),
-    [
-        (getattr(exercises, name), *case)
-        for name, cases in (("check_ratio", RATIOS), ("check_verdict", VERDICTS), ("check_least_time", TIMES))
-        for case in cases
-    ],
-)
-def test_wrong_answers(check, answer, hint):
-    with pytest.raises(AssertionError, match=hint):
-        check(answer)
-
-
-def test_right_answers():
-    exercises.check_ratio(lambda first, second: float(np.median(second / first)))
-    exercises.check_verdict(verdict)
-    exercises.check_verdict(
-        lambda low, high: "slower" if low > 1.01 else "faster" if high < 1 / 1.01 else "no difference"
-    )
-    exercises.check_least_time(least_time)
+WRONG = {
+    "check_ratio": RATIOS,
+    "check_verdict": VERDICTS,
+    "check_least_time": TIMES,
+}
+RIGHT = {
+    "check_ratio": [lambda first, second: float(np.median(second / first))],
+    "check_verdict": [verdict, by_inverse],
+    "check_least_time": [least_time],
+}

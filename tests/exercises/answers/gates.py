@@ -1,9 +1,7 @@
-"""The checks of the exercises: they raise on nothing and on typical mistakes, and pass on what is right."""
+"""Wrong and right answers to the exercises in codelab 01."""
 
 import numpy as np
-import pytest
 
-from lstm_toolkit.exercises import gates as exercises
 from lstm_toolkit.weights.operands import GATES
 
 LINGVO = ("cell", "input", "forget", "output")
@@ -80,38 +78,13 @@ ORDERS = [
     (lambda lstm, units: [{"cell": "forget", "forget": "cell"}.get(g, g) for g in find_order(lstm, units)], "no trace"),
 ]
 
-
-@pytest.mark.parametrize(("answer", "hint"), SPLITS)
-def test_split_raises_on_mistakes(answer, hint):
-    with pytest.raises(AssertionError, match=hint):
-        exercises.check_split(answer)
-
-
-@pytest.mark.parametrize(("answer", "hint"), PACKS)
-def test_pack_raises_on_mistakes(answer, hint):
-    with pytest.raises(AssertionError, match=hint):
-        exercises.check_pack_lingvo(answer)
-
-
-@pytest.mark.parametrize(("answer", "hint"), ORDERS)
-def test_order_raises_on_mistakes(answer, hint):
-    with pytest.raises(AssertionError, match=hint):
-        exercises.check_find_order(answer)
-
-
-def test_right_answers_pass():
-    exercises.check_split(lambda kernel: np.split(kernel.T, 4))
-    exercises.check_pack_lingvo(pack())
-    exercises.check_find_order(find_order)
-
-
-@pytest.mark.parametrize("gate", GATES)
-def test_the_mystery_shows_each_gate_by_what_it_does(gate):
-    bias = np.zeros(24)
-    block = ("output", "input", "cell", "forget").index(gate)
-    bias[6 * block : 6 * block + 6] = -1e4
-    outputs, last_c = exercises.mystery_lstm(("output", "input", "cell", "forget"))(bias)
-    assert outputs.shape == (7, 6)
-    assert (not last_c.any()) == (gate == "input")
-    assert (not outputs.any()) == (gate in ("input", "output"))
-    assert (last_c < 0).all() == (gate == "cell")
+WRONG = {
+    "check_split": SPLITS,
+    "check_pack_lingvo": PACKS,
+    "check_find_order": ORDERS,
+}
+RIGHT = {
+    "check_split": [lambda kernel: np.split(kernel.T, 4)],
+    "check_pack_lingvo": [pack()],
+    "check_find_order": [find_order],
+}

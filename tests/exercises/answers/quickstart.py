@@ -1,10 +1,8 @@
-"""The checks of the exercises in codelab 00: they pass on what is right, and have a hint for each mistake."""
+"""Wrong and right answers to the exercises in codelab 00."""
 
 import numpy as np
-import pytest
 
 from lstm_toolkit import inspect
-from lstm_toolkit.exercises import quickstart as exercises
 
 
 def ops(tflite):
@@ -28,28 +26,6 @@ FUSED = [
         "has a BIDIRECTIONAL_SEQUENCE_LSTM",
     ),
 ]
-
-
-@pytest.mark.parametrize(("answer", "hint"), FUSED)
-def test_is_fused_has_a_hint_for_each_mistake(answer, hint):
-    with pytest.raises(AssertionError, match=hint):
-        exercises.check_is_fused(answer)
-
-
-@pytest.mark.parametrize(
-    ("name", "lstm_op", "loops"),
-    [
-        ("fused", "UNIDIRECTIONAL_SEQUENCE_LSTM", 0),
-        ("bidirectional", "BIDIRECTIONAL_SEQUENCE_LSTM", 0),
-        ("mixed", "UNIDIRECTIONAL_SEQUENCE_LSTM", 1),
-        ("loop", None, 1),
-        ("unrolled", None, 0),
-    ],
-)
-def test_the_files_are_what_the_hints_say(name, lstm_op, loops):
-    counts = ops(exercises.small_files()[name])
-    assert {op: count for op, count in counts.items() if "SEQUENCE_LSTM" in op} == ({lstm_op: 1} if lstm_op else {})
-    assert counts["WHILE"] == loops
 
 
 def outputs(runner, sequences):
@@ -95,14 +71,11 @@ ERRORS = [
     (with_pythons_max, "np.max passes NaN on"),
 ]
 
-
-@pytest.mark.parametrize(("answer", "hint"), ERRORS)
-def test_largest_error_has_a_hint_for_each_mistake(answer, hint):
-    with pytest.raises(AssertionError, match=hint):
-        exercises.check_largest_error(answer)
-
-
-def test_right_answers_pass():
-    exercises.check_is_fused(is_fused)
-    exercises.check_largest_error(largest_error)
-    exercises.check_largest_error(lambda *given: float(largest_error(*given)))
+WRONG = {
+    "check_is_fused": FUSED,
+    "check_largest_error": ERRORS,
+}
+RIGHT = {
+    "check_is_fused": [is_fused],
+    "check_largest_error": [largest_error, lambda *given: float(largest_error(*given))],
+}
