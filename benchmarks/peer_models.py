@@ -91,6 +91,7 @@ def _automatic(case: Case, max_error: float | None) -> Call:
     conversion = convert(keras_model(case), lowering="auto", max_error=max_error)
     runner, x = conversion.runner(num_threads=case.threads), case.inputs
     call = lambda: runner(x)  # noqa: E731
+    assert conversion.report.automatic is not None
     call.note = str(conversion.report.automatic.chosen)  # type: ignore[attr-defined]
     return call
 

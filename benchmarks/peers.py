@@ -75,7 +75,7 @@ def measured(case: Case, runs: int, names: tuple[str, ...]) -> dict[str, Any]:
 
 def in_processes(todo: list[Case], runs: int, names: tuple[str, ...]) -> list[dict[str, Any]]:
     """Measures cases in a process for each number of threads, which libraries only take when they are loaded."""
-    found = {}
+    found: dict[Case, dict[str, Any]] = {}
     for threads in sorted({case.threads for case in todo}):
         own = [case for case in todo if case.threads == threads]
         with tempfile.TemporaryDirectory() as folder:

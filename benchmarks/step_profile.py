@@ -6,7 +6,6 @@ is the time of a step, without what a call costs once.
 """
 
 import dataclasses
-from typing import Any
 
 import click
 import numpy as np
@@ -54,12 +53,11 @@ def file_of(cell: LstmCell, steps: int) -> bytes:
     model.version, model.buffers, model.operatorCodes = 3, [schema.BufferT()], []
     model.subgraphs, model.signatureDefs, model.metadata = [subgraph], [], []
     subgraph.tensors, subgraph.name = [], b"main"
-    sizes = {"input": cell.weights.input_size, "outputs": cell.weights.units}
-    tensors = {name: edit.add_tensor(subgraph, name, [1, steps, size]) for name, size in sizes.items()}
-    layer: dict[str, Any] = {"layer": "lstm", "cell": cell, "start": (None, None), "last": ((), ())}
-    recurrence = Recurrence(**layer, **tensors, batch=1, steps=steps)
+    inputs = edit.add_tensor(subgraph, "input", [1, steps, cell.weights.input_size])
+    outputs = edit.add_tensor(subgraph, "outputs", [1, steps, cell.weights.units])
+    recurrence = Recurrence("lstm", cell, inputs, outputs, start=(None, None), last=((), ()), batch=1, steps=steps)
     subgraph.operators = emit(model, subgraph, recurrence, form="unrolled")
-    subgraph.inputs, subgraph.outputs = [tensors["input"]], [tensors["outputs"]]
+    subgraph.inputs, subgraph.outputs = [inputs], [outputs]
     return files.write_model(model)
 
 

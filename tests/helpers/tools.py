@@ -1,4 +1,4 @@
-"""The programs in `tools/`, which are no package, as modules."""
+"""The programs in `tools/` and `benchmarks/`, which are no packages, as modules."""
 
 import functools
 import importlib.util
@@ -8,9 +8,9 @@ from typing import Any
 
 
 @functools.cache
-def tool(name: str) -> Any:
-    """The module `tools/NAME.py`."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "tools" / f"{name}.py")
+def tool(name: str, folder: str = "tools") -> Any:
+    """The module `FOLDER/NAME.py`."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / folder / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

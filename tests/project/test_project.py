@@ -115,6 +115,15 @@ def test_pictures_in_notebooks_have_a_text(path):
         assert re.search(r' (?:alt|aria-label)="[^"]{20,}"', picture), picture[:200]
 
 
+PROGRAMS = [path for folder in ("tools", "benchmarks") for path in sorted((ROOT / folder).glob("*.py"))]
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_program_can_be_imported(path, monkeypatch):
+    monkeypatch.syspath_prepend(str(path.parent))
+    assert tool(path.stem, path.parent.name).__doc__
+
+
 def test_every_mutation_finds_its_line():
     """`tools/check_notebooks_notice.py` shows that codelabs notice them."""
     for mutation in tool("check_notebooks_notice").MUTATIONS:
