@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import lstm_toolkit
+from lstm_toolkit.cli import main
 from tests.helpers import fault_corpus
 from tests.helpers.models import randomized
 
@@ -16,6 +17,18 @@ from tests.helpers.models import randomized
 def run(*args):
     command = [sys.executable, "-c", "from lstm_toolkit.cli import main; main()", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def call(capfd):
+    """`run` in this process, where TensorFlow is loaded already."""
+
+    def call(*args):
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, args)])
+        return subprocess.CompletedProcess(args, ended.value.code, *capfd.readouterr())
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -46,37 +59,37 @@ def test_options_that_do_not_fit_are_a_usage_error(folder):
     assert not (folder / "not.tflite").exists()
 
 
-def test_json_is_for_programs(folder):
-    done = run("convert", folder / "gru.keras", "-o", folder / "gru.tflite", "--on-unsupported", "keep", "--json")
+def test_json_is_for_programs(folder, call):
+    done = call("convert", folder / "gru.keras", "-o", folder / "gru.tflite", "--on-unsupported", "keep", "--json")
     report = json.loads(done.stdout)
     assert [layer["op"] for layer in report["layers"]] == ["stock lowering", "UNIDIRECTIONAL_SEQUENCE_LSTM"]
     assert report["size"] == (folder / "gru.tflite").stat().st_size
     assert report["max_abs_error"] < 1e-5
-    summary = json.loads(run("inspect", folder / "gru.tflite", "--json").stdout)
+    summary = json.loads(call("inspect", folder / "gru.tflite", "--json").stdout)
     assert summary["ops"] == report["ops"]
     assert summary["lstm_nodes"][0]["weights"]["input_to_cell_weights"] == [3, 6]
     assert "LSTM ops" in run("inspect", folder / "gru.tflite").stdout
 
 
-def test_options_of_convert_reach_it(folder):
+def test_options_of_convert_reach_it(folder, call):
     options = ["--state", "explicit", "--time-major", "--bidirectional", "split", "--no-verify", "--time-steps", 7]
-    done = run("convert", folder / "good.keras", "-o", folder / "options.tflite", *options)
+    done = call("convert", folder / "good.keras", "-o", folder / "options.tflite", *options)
     assert done.returncode == 0
-    summary = json.loads(run("inspect", folder / "options.tflite", "--json").stdout)
+    summary = json.loads(call("inspect", folder / "options.tflite", "--json").stdout)
     assert [tensor["shape"] for tensor in summary["inputs"]] == [[7, 1, 5], [1, 6], [1, 6]]
     assert "verifying" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("model", "reason"),
+    ("alone", "model", "reason"),
     [
-        ("absent.keras", "there is no file"),
-        ("text.keras", "is not a Keras model"),
-        ("gru.keras", "layer 'g' (GRU): it is not an LSTM"),
+        (False, "absent.keras", "there is no file"),
+        (False, "text.keras", "is not a Keras model"),
+        (True, "gru.keras", "layer 'g' (GRU): it is not an LSTM"),
     ],
 )
-def test_what_cannot_be_converted_is_one_line_and_no_file(folder, model, reason):
-    done = run("convert", folder / model, "-o", folder / "never.tflite")
+def test_what_cannot_be_converted_is_one_line_and_no_file(folder, call, alone, model, reason):
+    done = (run if alone else call)("convert", folder / model, "-o", folder / "never.tflite")
     assert done.returncode == 1
     *stages, error = done.stderr.splitlines()
     assert all(stage.endswith(" ...") for stage in stages)
@@ -113,15 +126,15 @@ def leaking(folder):
     return folder / "leaking.tflite"
 
 
-def test_diagnose(folder, leaking):
+def test_diagnose(folder, leaking, call):
     done = run("diagnose", leaking, "--json")
     assert done.returncode == 3
     assert [finding["code"] for finding in json.loads(done.stdout)["findings"]] == ["state-leak"]
     assert "state-leak" in run("diagnose", leaking).stdout
-    done = run("diagnose", folder / "good.keras")
+    done = call("diagnose", folder / "good.keras")
     assert done.returncode == 0
     assert "open-batch" in done.stdout
-    done = run("diagnose", folder / "text.keras")
+    done = call("diagnose", folder / "text.keras")
     assert done.returncode == 1
     assert "is not a Keras model" in done.stderr
 

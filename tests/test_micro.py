@@ -26,8 +26,8 @@ from lstm_toolkit.quantization import quantize
 from lstm_toolkit.runtime import trial
 from lstm_toolkit.runtime.targets import MICRO_OPS
 from lstm_toolkit.weights import reference
-from tests.forms.test_variants import random_operands
 from tests.helpers.models import randomized
+from tests.helpers.weights import random_operands
 
 micro_only = pytest.mark.skipif(not trial.is_installed("micro"), reason="tflite-micro has no wheel for this platform")
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from keras import layers
 
 import lstm_toolkit
-from tests.forms.test_forms import BI, BI_RNN, UNI, UNI_RNN, assert_agrees, assert_ops, call, padded
+from tests.helpers.calls import assert_agrees
+from tests.helpers.forms import BI, BI_RNN, MERGES, UNI, UNI_RNN, assert_ops, call, padded
 from tests.helpers.models import randomized
 
 EXAMPLES = int(os.environ.get("LSTM_TOOLKIT_EXAMPLES", "15"))
 KINDS = ("LSTM", "Bidirectional", "RNN", "SimpleRNN", "Bidirectional(SimpleRNN)")
-MERGES = ("concat", "sum", "mul", "ave", None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from keras import layers
 import lstm_toolkit
 from lstm_toolkit import Runner
 from tests.helpers.models import randomized
+from tests.helpers.pairwise import ALL
 
 STEPS, BATCH = 24, 3
 EXACT = 1e-6
@@ -76,7 +77,7 @@ def streams():
     return get
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(20 if ALL else 6))
 @pytest.mark.parametrize("form", FORMS)
 def test_chunks_with_carried_state_equal_the_whole(streams, form, seed):
     model, carried, _ = streams(form)
@@ -87,7 +88,7 @@ def test_chunks_with_carried_state_equal_the_whole(streams, form, seed):
     np.testing.assert_allclose(outputs, model(whole), atol=EXACT, rtol=0)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(20 if ALL else 6))
 @pytest.mark.parametrize("form", FORMS)
 def test_chunks_with_explicit_state_equal_the_whole(streams, form, seed):
     model, carried, explicit = streams(form)
@@ -117,6 +118,14 @@ def test_interface_of_explicit_state(streams, form):
     assert names.keys() == {"output_0", *STATE_SHAPES[form]}
     assert {name: names[name] for name in STATE_SHAPES[form]} == STATE_SHAPES[form]
     assert [tensor.name for tensor in lstm_toolkit.inspect(carried).inputs] == ["steps"]
+
+
+@pytest.mark.parametrize("form", ["one", "stacked", "cells"])
+def test_inspect_says_how_state_is_handled(streams, form):
+    _, carried, explicit = streams(form)
+    for file, state in ((carried, "carry"), (explicit, "explicit")):
+        nodes = lstm_toolkit.inspect(file).lstm_nodes
+        assert [node.state for node in nodes] == [state] * (1 if form == "one" else 2)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -276,11 +285,10 @@ def test_an_explicit_state_that_does_not_fit_is_refused(streams):
 STATES_OF_NODES = [("reset", "reset"), ("carry", "carry"), ("explicit", "explicit"), ("auto", "reset")]
 
 
-@pytest.mark.parametrize(("state", "expected"), STATES_OF_NODES)
-@pytest.mark.parametrize("form", ["one", "stacked", "cells"])
-def test_inspect_says_how_state_is_handled(form, state, expected):
+@pytest.mark.parametrize(("form", "state"), [("one", "reset"), ("stacked", "auto"), ("cells", "reset")])
+def test_inspect_says_that_state_is_reset(form, state):
     nodes = lstm_toolkit.inspect(lstm_toolkit.convert(build(form), state=state, verify=False)).lstm_nodes
-    assert [node.state for node in nodes] == [expected] * (1 if form == "one" else 2)
+    assert [node.state for node in nodes] == ["reset"] * (1 if form == "one" else 2)
 
 
 @pytest.mark.parametrize("option", ["fused", "split"])
@@ -327,7 +335,7 @@ def test_converting_leaves_the_state_of_the_model_alone():
     lstm = layers.LSTM(6, stateful=True)
     model = keras.Sequential([keras.Input((7, 5), batch_size=BATCH), lstm])
     model(sequence(1, steps=7))
-    before = [np.array(state) for state in lstm.states]
+    before = [np.asarray(state).copy() for state in lstm.states]
     assert all(state.any() for state in before)
     lstm_toolkit.convert(model)
     for state, kept in zip(lstm.states, before, strict=True):

@@ -9,15 +9,16 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
 
 import lstm_toolkit
 from lstm_toolkit import GateWeights
 from lstm_toolkit.weights import reference
-from tests.helpers.models import RESOLVERS
+from tests.helpers import pairwise
+from tests.helpers.calls import run_in_a_row
+from tests.helpers.weights import INPUTS, OUTPUTS, UNITS, VARIANTS, random_operands
 
 FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
-INPUTS, UNITS, OUTPUTS, TIME = 5, 7, 4, 9
+TIME = 9
 TOLERANCE = {"atol": 1e-5, "rtol": 0}
 ORDER = ("output", "cell", "forget", "input")
 """Of the gates in packed weights: nobody's own order."""
@@ -28,46 +29,6 @@ CELL = {
     "relu6": lambda x: tf.minimum(tf.maximum(x, 0.0), 6.0),
     "hard_tanh": lambda x: tf.minimum(tf.maximum(x, -1.0), 1.0),
 }
-
-
-def run_in_a_row(tflite, calls):
-    """The outputs by name of each call, on one interpreter with XNNPACK and then on one without; never a reset."""
-    results = []
-    for resolver in RESOLVERS:
-        interpreter = Interpreter(model_content=tflite, experimental_op_resolver_type=resolver)
-        interpreter.allocate_tensors()
-        signature = interpreter.get_signature_runner(next(iter(interpreter.get_signature_list())))
-        inputs = {name: details["index"] for name, details in signature.get_input_details().items()}
-        outputs = {name: details["index"] for name, details in signature.get_output_details().items()}
-        del signature  # it holds the interpreter, which must have no other holder when it runs
-        allocated = {details["index"]: tuple(details["shape"]) for details in interpreter.get_input_details()}
-        for arrays in calls:
-            assert set(arrays) == set(inputs)
-            changed = [name for name, array in arrays.items() if allocated[inputs[name]] != array.shape]
-            for name in changed:
-                interpreter.resize_tensor_input(inputs[name], arrays[name].shape, strict=True)
-                allocated[inputs[name]] = arrays[name].shape
-            if changed:
-                interpreter.allocate_tensors()
-            for name, array in arrays.items():
-                interpreter.set_tensor(inputs[name], array.astype(np.float32))
-            interpreter.invoke()
-            results.append({name: interpreter.get_tensor(index) for name, index in outputs.items()})
-    return results
-
-
-def random_operands(random, *, cifg, peephole, projection, layer_norm, diagonal=False, projection_bias=False):
-    """Random weights by operand name, in the op's shapes."""
-    gates = ("forget", "cell", "output") if cifg else ("input", "forget", "cell", "output")
-    outputs = OUTPUTS if projection else UNITS
-    shapes = {f"input_to_{gate}_weights": (UNITS, INPUTS) for gate in gates}
-    shapes |= {f"recurrent_to_{gate}_weights": (UNITS,) if diagonal else (UNITS, outputs) for gate in gates}
-    shapes |= {f"cell_to_{gate}_weights": (UNITS,) for gate in gates if peephole and gate != "cell"}
-    shapes |= {f"{gate}_gate_bias": (UNITS,) for gate in gates}
-    shapes |= {"projection_weights": (OUTPUTS, UNITS)} if projection else {}
-    shapes |= {"projection_bias": (OUTPUTS,)} if projection_bias else {}
-    shapes |= {f"{gate}_layer_norm_coefficients": (UNITS,) for gate in gates if layer_norm}
-    return {name: random.normal(0.0, 0.6, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 PACKED = {
@@ -198,10 +159,6 @@ def check(random, operands, *, packed, batch, **options):
     return node
 
 
-VARIANTS = [
-    dict(zip(("cifg", "peephole", "projection", "layer_norm"), values, strict=True))
-    for values in itertools.product([False, True], repeat=4)
-]
 PLAIN = VARIANTS[0]
 
 
@@ -213,13 +170,29 @@ def test_there_are_16_variants():
     assert len({named(variant) for variant in VARIANTS}) == 16
 
 
-@pytest.mark.parametrize("time_major", [False, True], ids=["batch_major", "time_major"])
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("variant", VARIANTS, ids=named)
-def test_every_variant_is_one_exact_op(random, variant, batch, time_major):
-    """Each variant has two of its four cases with packed weights and two with weights by gate."""
+def chosen(variant, batch, time_major, packed):
+    """Of the eight cases of each variant one, such that any three switches meet in all combinations."""
+    cifg, peephole, projection, layer_norm = variant.values()
+    odd = ((cifg, peephole, projection), (peephole, projection, layer_norm), (cifg, projection, layer_norm))
+    return [batch == 3, time_major, packed] == [sum(each) % 2 == 1 for each in odd]
+
+
+EVERY_VARIANT = [
+    case for case in itertools.product(VARIANTS, (1, 3), (False, True), (False, True)) if pairwise.ALL or chosen(*case)
+]
+
+
+def test_any_three_switches_meet_in_all_combinations():
+    rows = [(*variant.values(), *switches) for variant, *switches in EVERY_VARIANT]
+    assert len({row[:4] for row in rows}) == 16
+    for places in itertools.combinations(range(7), 3):
+        assert len({tuple(row[place] for place in places) for row in rows}) == 8
+
+
+@pytest.mark.parametrize(("variant", "batch", "time_major", "packed"), EVERY_VARIANT)
+def test_every_variant_is_one_exact_op(random, variant, batch, time_major, packed):
     operands = random_operands(random, **variant)
-    node = check(random, operands, packed=(batch == 1) != time_major, batch=batch, time_major=time_major)
+    node = check(random, operands, packed=packed, batch=batch, time_major=time_major)
     assert node.weights.has_input_gate is not variant["cifg"]
     assert (node.cell_clip, node.proj_clip, node.activation) == (0.0, 0.0, "tanh")
 

@@ -10,8 +10,6 @@ import matplotlib.patches
 import matplotlib.text
 import numpy as np
 import pytest
-from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 from PIL import Image
 
 import lstm_toolkit
@@ -19,46 +17,23 @@ from lstm_toolkit import GateWeights, lingvo
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.gate_pictures.canvas import COLORS, HATCHES, LINES
 from lstm_toolkit.gate_pictures.figure import plot_gates
-from tests.gate_pictures.test_layout import Cell, Layer, everything, keras_arrays, torch_state
+from tests.helpers.files import fused_lstm
+from tests.helpers.models import randomized
+from tests.helpers.packed_weights import Cell, Layer, everything, keras_arrays, torch_state
 
 UNITS, INPUTS, TIME = 5, 3, 7
-
-OP_CODES = {
-    schema.BuiltinOperator.UNIDIRECTIONAL_SEQUENCE_LSTM,
-    schema.BuiltinOperator.BIDIRECTIONAL_SEQUENCE_LSTM,
-}
-
-
-def operands_of_the_op(tflite):
-    """The constants that the fused op of a file takes, by operand index, read with the schema alone."""
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(tflite))
-    graph = model.subgraphs[0]
-    (op,) = (op for op in graph.operators if model.operatorCodes[op.opcodeIndex].builtinCode in OP_CODES)
-    found = {}
-    for position, index in enumerate(op.inputs):
-        data = model.buffers[graph.tensors[index].buffer].data if index >= 0 else None
-        if position and data is not None and not graph.tensors[index].isVariable:
-            found[position] = np.frombuffer(bytes(data), np.float32).reshape(graph.tensors[index].shape)
-    return found
-
-
-def randomized(layer):
-    random = np.random.default_rng(3)
-    layer.set_weights([random.normal(size=array.shape) for array in layer.get_weights()])
 
 
 def keras_layer():
     layer = keras.layers.LSTM(UNITS, return_sequences=True)
     model = keras.Sequential([keras.Input((TIME, INPUTS)), layer])
-    randomized(layer)
-    return layer, model
+    return randomized(layer, seed=3, scale=1.0), model
 
 
 def keras_both():
     layer = keras.layers.Bidirectional(keras.layers.LSTM(UNITS, return_sequences=True))
     model = keras.Sequential([keras.Input((TIME, INPUTS)), layer])
-    randomized(layer)
-    return layer, model
+    return randomized(layer, seed=3, scale=1.0), model
 
 
 def lingvo_cell(*, normalized, **options):
@@ -103,7 +78,7 @@ def words(figure):
 def test_every_slot_shows_what_the_op_reads(converted):
     source, tflite = converted
     figure = plot_gates(source)
-    expected, drawn = operands_of_the_op(tflite), images(figure, "slot")
+    (_, expected), drawn = fused_lstm(tflite), images(figure, "slot")
     indices = {slot.operand: slot.index for slot in figure.layouts[0].slots}
     assert sorted(indices[name] for name in drawn) == sorted(expected)
     for name, values in drawn.items():

@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from lstm_toolkit.stock.converter import quiet_tensorflow
+from tests.helpers.models import randomized
 
 B = schema.BuiltinOperator
 
@@ -79,13 +80,6 @@ def quantized(tflite: bytes, shape: tuple[int, ...]) -> bytes:
     with quiet_tensorflow():
         calibrated = Calibrator(edited(tflite, add_intermediates)).calibrate(lambda: iter(samples))
         return mlir_quantize(calibrated)
-
-
-def randomized(model: Any, seed: int) -> Any:
-    """Gives every weight a random value, biases too."""
-    random = np.random.default_rng(seed)
-    model.set_weights([random.normal(0, 0.5, weight.shape).astype(np.float32) for weight in model.get_weights()])
-    return model
 
 
 def edited(tflite: bytes, edit: Callable[[Any], None]) -> bytes:
@@ -207,7 +201,10 @@ def _keras_2_models() -> dict[str, tuple[Any, tuple[int, ...]]]:
         "sum": ((2, 6, 3), [layers.Bidirectional(layers.LSTM(4, return_sequences=True), merge_mode="sum")]),
     }
     return {
-        name: (randomized(tf_keras.Sequential([tf_keras.Input(shape[1:], batch_size=shape[0]), *stack]), seed), shape)
+        name: (
+            randomized(tf_keras.Sequential([tf_keras.Input(shape[1:], batch_size=shape[0]), *stack]), seed, 0.5),
+            shape,
+        )
         for seed, (name, (shape, stack)) in enumerate(forms.items())
     }
 
@@ -241,7 +238,7 @@ def _shared() -> list[Case]:
     import tf_keras
 
     model = tf_keras.Sequential([tf_keras.Input((5, 3), batch_size=1), tf_keras.layers.LSTM(1, return_sequences=True)])
-    kernel, recurrent, bias = randomized(model, 8).get_weights()
+    kernel, recurrent, bias = randomized(model, 8, 0.5).get_weights()
     model.set_weights([kernel, np.zeros_like(recurrent), bias])
     file = stock(model)
     as_it_is = Case(
@@ -275,10 +272,10 @@ def _of_keras_3() -> list[Case]:
     }
     cases = []
     for seed, (name, (shape, stack, codes)) in enumerate(forms.items()):
-        model = randomized(keras.Sequential([keras.Input(shape[1:], batch_size=shape[0]), *stack]), 20 + seed)
+        model = randomized(keras.Sequential([keras.Input(shape[1:], batch_size=shape[0]), *stack]), 20 + seed, 0.5)
         source = None if name == "unrolled" else _numpy(model)
         cases.append(Case(f"keras 3, {name}", stock(model), frozenset(codes), source, shape))
-    flexible = randomized(keras.Sequential([keras.Input((5, 3)), layers.LSTM(4)]), 30)
+    flexible = randomized(keras.Sequential([keras.Input((5, 3)), layers.LSTM(4)]), 30, 0.5)
     ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
     file = stock(flexible, target_spec=tf.lite.TargetSpec(supported_ops=ops))
     return [*cases, Case("keras 3, flex", file, frozenset({"flex-op", "loop-lstm"}), None, (1, 5, 3))]
@@ -299,6 +296,7 @@ def _of_the_toolkit() -> list[Case]:
             ]
         ),
         40,
+        0.5,
     )
 
     def joint(parsed: Any) -> None:
@@ -331,6 +329,6 @@ def _int8() -> list[Case]:
         ("sum", layers.Bidirectional(layers.LSTM(5, return_sequences=True), merge_mode="sum"), leaks),
     ):
         shape = (1, 9, 4)
-        model = randomized(tf_keras.Sequential([tf_keras.Input(shape[1:], batch_size=1), layer]), 51)
+        model = randomized(tf_keras.Sequential([tf_keras.Input(shape[1:], batch_size=1), layer]), 51, 0.5)
         cases.append(Case(f"int8, {name}", stock_int8(model), frozenset(codes), _numpy(model), shape, 0.06))
     return cases

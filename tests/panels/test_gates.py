@@ -13,7 +13,7 @@ from PIL import Image
 from lstm_toolkit import GateWeights
 from lstm_toolkit.gate_pictures.layout import gate_layout
 from lstm_toolkit.gate_pictures.steps import STEPS, step_figure, tiles
-from tests.gate_pictures.test_layout import Cell, keras_arrays, torch_state
+from tests.helpers.packed_weights import Cell, keras_arrays, torch_state
 
 pytest.importorskip("ipywidgets", reason="comes with the extra codelabs")
 import ipywidgets

@@ -9,7 +9,9 @@ from lstm_toolkit import models
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.passes import bidirectional, transposes
 from lstm_toolkit.tflite import files, graph
+from tests.helpers.files import op_counts
 from tests.helpers.models import randomized
+from tests.helpers.pairwise import pairwise
 
 
 def outputs(tflite, *, time_major=False, seed=0):
@@ -20,21 +22,17 @@ def outputs(tflite, *, time_major=False, seed=0):
     return [each if isinstance(each, np.ndarray) else next(iter(each.values())) for each in result]
 
 
-def operators(tflite):
-    return lstm_toolkit.inspect(tflite).ops
-
-
-@pytest.mark.parametrize("merge_mode", ["concat", "sum", "mul", "ave"])
-@pytest.mark.parametrize("return_sequences", [True, False])
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(
+    ("merge_mode", "return_sequences", "batch"), pairwise(["concat", "sum", "mul", "ave"], [True, False], [1, 3])
+)
 def test_a_two_op_file_becomes_a_one_op_file(merge_mode, return_sequences, batch):
     model = models.bidirectional(
         time_steps=7, input_size=5, units=4, merge_mode=merge_mode, return_sequences=return_sequences
     )
     split = lstm_toolkit.convert(model, bidirectional="split", batch_size=batch).tflite
     merged = bidirectional.merge(split)
-    assert operators(split)["UNIDIRECTIONAL_SEQUENCE_LSTM"] == 2
-    ops = operators(merged)
+    assert op_counts(split)["UNIDIRECTIONAL_SEQUENCE_LSTM"] == 2
+    ops = op_counts(merged)
     assert ops["BIDIRECTIONAL_SEQUENCE_LSTM"] == 1
     assert not {"UNIDIRECTIONAL_SEQUENCE_LSTM", "REVERSE_V2"} & set(ops)
     for one, other in zip(outputs(split), outputs(merged), strict=True):
@@ -67,7 +65,7 @@ def test_unequal_halves_of_a_file_are_merged_too():
     model = randomized(keras.Sequential([keras.Input((7, 5)), layer]))
     split = lstm_toolkit.convert(model, bidirectional="split").tflite
     merged = bidirectional.merge(split)
-    assert operators(merged)["BIDIRECTIONAL_SEQUENCE_LSTM"] == 1
+    assert op_counts(merged)["BIDIRECTIONAL_SEQUENCE_LSTM"] == 1
     assert lstm_toolkit.inspect(merged).lstm_nodes[0].state == "reset"
     for one, other in zip(outputs(split), outputs(merged), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)

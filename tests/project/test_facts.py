@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
 
 import lstm_toolkit
 from lstm_toolkit import lingvo
@@ -15,7 +14,8 @@ from lstm_toolkit.sources import marks
 from lstm_toolkit.stock.converter import run_converter
 from lstm_toolkit.tflite import edit, files, graph
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE
-from tests.helpers.models import RESOLVERS, randomized
+from tests.helpers.calls import by_input, run_in_a_row
+from tests.helpers.models import randomized
 
 FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 
@@ -86,14 +86,11 @@ def with_state_cleared_by(change):
     parsed = files.read_model(lstm_toolkit.convert(model).tflite)
     change(parsed, parsed.subgraphs[0])
     tflite = files.write_model(parsed)
-    x, outcome = np.ones((1, 7, 5), np.float32), []
-    for resolver in RESOLVERS:
-        interpreter = Interpreter(model_content=tflite, experimental_op_resolver_type=resolver)
-        run = interpreter.get_signature_runner("serving_default")
-        first, second = (run(**dict.fromkeys(run.get_input_details(), x))["output_0"] for _ in range(2))
+    x = np.ones((1, 7, 5), np.float32)
+    results = [each["output_0"] for each in run_in_a_row(tflite, [by_input(tflite, [x])] * 2)]
+    for first in results[::2]:
         np.testing.assert_allclose(first, model(x), atol=1e-6)
-        outcome.append(np.allclose(first, second, atol=1e-6))
-    return outcome
+    return [np.allclose(first, second, atol=1e-6) for first, second in zip(results[::2], results[1::2], strict=True)]
 
 
 def test_zeros_like_clears_the_state_at_every_call():

@@ -20,8 +20,8 @@ from lstm_toolkit.passes.plain.lower import lower
 from lstm_toolkit.quantization import quantize
 from lstm_toolkit.runtime import trial
 from lstm_toolkit.runtime.targets import TARGETS
-from tests.forms.test_variants import random_operands
 from tests.helpers.models import randomized
+from tests.helpers.weights import random_operands
 
 micro_only = pytest.mark.skipif(not trial.is_installed("micro"), reason="tflite-micro has no wheel for this platform")
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 
 import lstm_toolkit
 from lstm_toolkit import lingvo
 from lstm_toolkit.errors import ConversionError
-from tests.forms.test_variants import run_in_a_row
-from tests.sources.test_lingvo_modules import GOLDEN, TOLERANCE, golden, loop, random_cell
+from tests.helpers.calls import run_in_a_row
+from tests.helpers.files import fused_lstm
+from tests.helpers.lingvo_cells import GOLDEN, TOLERANCE, golden, loop, random_cell
 
 FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 EXACT = {"atol": 1e-6, "rtol": 0}
@@ -46,7 +46,7 @@ def trailing_padding(lengths, time):
 def converted(path, state):
     """A conversion of a golden file with the file's batch and dynamic time."""
     cell, arrays = golden(path)
-    return cell, arrays, lstm_toolkit.convert(lingvo.RNN(cell), batch_size=BATCH, state=state)
+    return cell, arrays, lstm_toolkit.convert(lingvo.RNN(cell), batch_size=BATCH, state=state, verify=False)
 
 
 # Golden files
@@ -108,30 +108,16 @@ def full_cell(random, **options):
 
 def operands(conversion):
     """The arrays of the fused op by the keys of `OPERANDS`, None where it has none, and its options."""
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(conversion.tflite))
-    (graph,) = model.subgraphs
-    codes = [code.builtinCode for code in model.operatorCodes]
-    (op,) = [
-        op for op in graph.operators if codes[op.opcodeIndex] == schema.BuiltinOperator.UNIDIRECTIONAL_SEQUENCE_LSTM
-    ]
+    op, constants = fused_lstm(conversion.tflite)
     assert len(op.inputs) == 24
-    found = {}
-    for name, place in OPERANDS.items():
-        index = op.inputs[place]
-        if index < 0:
-            found[name] = None
-            continue
-        tensor = graph.tensors[index]
-        assert tensor.type == schema.TensorType.FLOAT32
-        assert not tensor.isVariable
-        found[name] = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.float32).reshape(tensor.shape)
-    return found, op.builtinOptions
+    assert all((op.inputs[place] < 0) == (place not in constants) for place in OPERANDS.values())
+    return {name: constants.get(place) for name, place in OPERANDS.items()}, op.builtinOptions
 
 
-@pytest.fixture(params=[False, True], ids=["four gates", "coupled"])
-def contract(request, random):
+@pytest.fixture(scope="module", params=[False, True], ids=["four gates", "coupled"])
+def contract(request):
     """A cell, its theta, its file's operands, and the columns of each gate as Lingvo orders them."""
-    cell = full_cell(random, couple_input_forget_gates=request.param)
+    cell = full_cell(np.random.default_rng(20), couple_input_forget_gates=request.param)
     order = ("cell", "forget", "output") if request.param else ("cell", "input", "forget", "output")
     columns = {gate: slice(6 * number, 6 * (number + 1)) for number, gate in enumerate(order)}
     theta = {name: variable.numpy() for name, variable in cell.theta.items()}

@@ -115,7 +115,7 @@ from lstm_toolkit.tflite.files import write_whole
 
 float_file, target = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
 random = np.random.default_rng(1)
-samples = [{"x": random.standard_normal((1, 20, 4)).astype(np.float32)} for _ in range(60_000)]
+samples = [{"x": random.standard_normal((1, 20, 4)).astype(np.float32)} for _ in range(int(sys.argv[3]))]
 
 def progress(number):
     if number in (1, 50):
@@ -126,6 +126,17 @@ write_whole(target, quantized)
 """
 
 
+def test_the_worker_ends_with_its_parent(float_file, tmp_path):
+    (tmp_path / "float.tflite").write_bytes(float_file)
+    caller = [sys.executable, "-c", CALLER, tmp_path / "float.tflite", tmp_path / "int8.tflite", "25"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(caller, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    _, started = done.stdout.split()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started), 0)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither SIGKILL nor SIGINT for a child process")
 @pytest.mark.parametrize("kind", ["SIGKILL", "SIGINT"])
 def test_the_caller_is_killed(float_file, tmp_path, kind):
@@ -134,7 +145,7 @@ def test_the_caller_is_killed(float_file, tmp_path, kind):
     target.parent.mkdir()
     scratch.mkdir()
     caller = subprocess.Popen(
-        [sys.executable, "-c", CALLER, tmp_path / "float.tflite", target],
+        [sys.executable, "-c", CALLER, tmp_path / "float.tflite", target, "60000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

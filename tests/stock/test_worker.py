@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -51,19 +49,3 @@ def test_a_worker_that_is_killed_between_two_requests_is_an_error(fusable):
         lstm_toolkit.convert(fusable, input_signature=signature)
     x = np.ones((1, 7, 5), np.float32)
     assert lstm_toolkit.convert(fusable, input_signature=signature).runner()(x).shape == (1, 7, 4)
-
-
-def test_the_worker_ends_with_its_parent():
-    code = (
-        "import tensorflow as tf, lstm_toolkit\n"
-        "from lstm_toolkit.stock import worker\n"
-        "cell = lstm_toolkit.lingvo.LSTMCellSimple(num_input_nodes=5, num_output_nodes=4)\n"
-        "rnn = lstm_toolkit.lingvo.RNN(cell)\n"
-        "lstm_toolkit.convert(lambda x: rnn(x), input_signature=[tf.TensorSpec([1, 7, 5])])\n"
-        "print(worker.process_id())\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    pid = int(done.stdout)
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from lstm_toolkit.sweeping.sweep import SweepConfig, grid, sweep
-from tests.sweeping.test_sweep import write_sum
+from tests.helpers.sum_file import write_sum
 
 distributed = pytest.importorskip("distributed", reason="needs the extra 'sweep' of lstm_toolkit (Dask)")
 

@@ -20,13 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 
 from lstm_toolkit import models
 from lstm_toolkit.sweeping import values, worker
 from lstm_toolkit.sweeping.sweep import SweepConfig, SweepResult, SweepRow, grid, sweep
 from tests.helpers.obedient import obey
+from tests.helpers.sum_file import write_sum
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,32 +63,6 @@ def is_alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def write_sum(path, *, addend=1.0, signature=(2, 3)):
-    """A `.tflite` file with one ADD of a constant, [2, 3] to [2, 3]."""
-    tensors = [schema.TensorT(shape=[2, 3], buffer=n, name=name) for n, name in enumerate(("x", "addend", "y"))]
-    tensors[0].shapeSignature = list(signature)
-    graph = schema.SubGraphT(
-        tensors=tensors,
-        inputs=[0],
-        outputs=[2],
-        operators=[
-            schema.OperatorT(
-                inputs=[0, 1],
-                outputs=[2],
-                builtinOptionsType=schema.BuiltinOptions.AddOptions,
-                builtinOptions=schema.AddOptionsT(),
-            )
-        ],
-    )
-    constant = schema.BufferT(data=np.frombuffer(np.full((2, 3), addend, np.float32).tobytes(), np.uint8))
-    model = schema.ModelT(
-        version=3, operatorCodes=[schema.OperatorCodeT()], subgraphs=[graph], buffers=[schema.BufferT(), constant]
-    )
-    tensors[2].buffer = 0
-    path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
-    return str(path)
 
 
 @pytest.mark.parametrize("kind", ["processes", "threads"])

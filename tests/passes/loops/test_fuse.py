@@ -20,7 +20,8 @@ from lstm_toolkit.passes.loops import fuse, unrolled
 from lstm_toolkit.stock.converter import run_converter
 from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.tflite.edit import add_constant, operator_code
-from tests.helpers.models import RESOLVERS, inputs_for, interpreter_name, largest_errors, randomized
+from tests.helpers.calls import RESOLVERS, assert_agrees, by_input, by_output, run_in_a_row
+from tests.helpers.models import inputs_for, randomized
 
 FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 
@@ -140,10 +141,7 @@ def single(layer, *, batch=2, time=5, size=3, seed=3, **options):
 
 def run(tflite, calls, resolver=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES):
     """Outputs of several calls on one interpreter, each as a list in the order of the names."""
-    interpreter = Interpreter(model_content=tflite, experimental_op_resolver_type=resolver)
-    runner = interpreter.get_signature_runner("serving_default")
-    names = [interpreter_name(details) for details in interpreter.get_input_details()]
-    results = [runner(**dict(zip(names, arrays, strict=True))) for arrays in calls]
+    results = run_in_a_row(tflite, [by_input(tflite, arrays) for arrays in calls], [resolver])
     return [[result[name] for name in sorted(result)] for result in results]
 
 
@@ -176,8 +174,8 @@ def test_a_stock_loop_becomes_the_fused_op(case):
     assert [node.name for node in summary.lstm_nodes] == [each.name for each in outcomes]
     calls = calls_for(model, batch, (7, 4, 9) if time is None else (time,) * 3)
     assert_same(fused, tflite, calls)
-    expected = {id(arrays): model(arrays) for arrays in calls}
-    assert max(largest_errors(fused, lambda arrays: expected[id(arrays)], calls)) < 1e-5
+    expected = [by_output(model(arrays)) for arrays in calls]
+    assert_agrees(fused, [by_input(fused, arrays) for arrays in calls], expected)
     assert fuse.fuse(fused) == (fused, ())
 
 

@@ -5,13 +5,13 @@ Oracles: Keras's own layers, and `reference.lstm` in float64.
 
 import copy
 import functools
-import itertools
 import os
 
 import ai_edge_litert.compiled_model
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.compiled_model import CompiledModel
 from ai_edge_litert.environment import Environment, EnvironmentOptions
@@ -23,8 +23,10 @@ from lstm_toolkit import GateWeights, lingvo
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes.plain.lower import lower
 from lstm_toolkit.weights import reference
-from tests.forms.test_variants import random_operands, run_in_a_row
+from tests.helpers import weights as random_weights
+from tests.helpers.calls import by_output, run_in_a_row
 from tests.helpers.models import randomized
+from tests.helpers.pairwise import ALL
 
 FORMS = ("unrolled", "loop")
 TOLERANCE = {"atol": 1e-5, "rtol": 0}
@@ -88,11 +90,21 @@ MODELS = {
 
 
 @functools.cache
-def converted(name, form):
+def keras_model(name):
+    """A model, three calls by input, and what Keras computes of them, as one graph: both forms are held against it."""
     build, options = MODELS[name]
     keras.utils.set_random_seed(7)
-    model = randomized(build(), seed=3)
-    return model, lstm_toolkit.convert(model, lowering=form, verify=False, **({"batch_size": BATCH} | options))
+    model, random = randomized(build(), seed=3), np.random.default_rng(20)
+    function = tf.function(lambda arrays: model(arrays if len(arrays) > 1 else arrays[0]), autograph=False)
+    calls = [draw(random, model.inputs, options.get("batch_size", BATCH)) for _ in range(3)]
+    expected = [by_output(function([*map(tf.convert_to_tensor, arrays)])) for arrays in calls]
+    return model, calls, expected
+
+
+@functools.cache
+def converted(name, form):
+    model, options = keras_model(name)[0], {"batch_size": BATCH} | MODELS[name][1]
+    return lstm_toolkit.convert(model, lowering=form, verify=False, **options)
 
 
 def draw(random, tensors, batch):
@@ -173,21 +185,15 @@ def assert_equal_everywhere(tflite, calls, expected):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", MODELS)
-def test_a_keras_model_as_plain_ops(random, name, form):
-    model, conversion = converted(name, form)
-    options = MODELS[name][1]
+def test_a_keras_model_as_plain_ops(name, form):
+    (model, drawn, expected), conversion = keras_model(name), converted(name, form)
     ops = assert_plain(conversion.tflite)
     assert ("WHILE" in ops) == (form == "loop" and name != "one step")
     assert {layer.op for layer in conversion.report.layers} == {form}
-    calls, expected = [], []
-    for _ in range(3):
-        arrays = draw(random, model.inputs, options.get("batch_size", BATCH))
-        outputs = [np.asarray(each) for each in keras.tree.flatten(model(arrays if len(arrays) > 1 else arrays[0]))]
-        assert max(np.abs(each).max() for each in outputs) > 0.1
-        turn = bool(options.get("time_major"))
-        given = [each.swapaxes(0, 1) if turn else each for each in arrays]
-        calls.append(dict(zip((tensor.name for tensor in model.inputs), given, strict=True)))
-        expected.append({f"output_{number}": each for number, each in enumerate(outputs)})
+    assert all(max(np.abs(each).max() for each in outputs.values()) > 0.1 for outputs in expected)
+    turn, names = bool(MODELS[name][1].get("time_major")), [tensor.name for tensor in model.inputs]
+    given = [[each.swapaxes(0, 1) if turn else each for each in arrays] for arrays in drawn]
+    calls = [dict(zip(names, arrays, strict=True)) for arrays in given]
     assert_equal_everywhere(conversion.tflite, calls, expected)
 
 
@@ -227,13 +233,11 @@ def test_open_time_runs_at_any_length(random):
 
 # Every variant of the fused op
 
+PLAIN = random_weights.VARIANTS[0]
 VARIANTS = [
-    dict(zip(("cifg", "peephole", "projection", "layer_norm"), flags, strict=True))
-    for flags in itertools.product((False, True), repeat=4)
-]
-VARIANTS += [{"cifg": False, "peephole": False, "projection": False, "layer_norm": False, "diagonal": True}]
-VARIANTS += [
-    {"cifg": False, "peephole": False, "projection": True, "layer_norm": False, "projection_bias": True},
+    *random_weights.VARIANTS,
+    PLAIN | {"diagonal": True},
+    PLAIN | {"projection": True, "projection_bias": True},
 ]
 
 
@@ -244,7 +248,7 @@ def name_of(variant):
 @functools.cache
 def fused(number):
     """Weights of a variant, and the fused file with explicit states; every other one is time-major."""
-    operands = random_operands(np.random.default_rng(number), **VARIANTS[number])
+    operands = random_weights.random_operands(np.random.default_rng(number), **VARIANTS[number])
     weights = GateWeights.from_operands(operands)
     options = {"state": "explicit", "batch_size": BATCH, "time_steps": TIME, "time_major": bool(number % 2)}
     return weights, lstm_toolkit.convert(weights, verify=False, **options).tflite
@@ -260,8 +264,15 @@ def with_options(tflite, **options):
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("number", range(len(VARIANTS)), ids=[name_of(variant) for variant in VARIANTS])
+# One form of each variant, such that any two switches meet.
+FORMS_OF_VARIANTS = [
+    pytest.param(number, form, id=f"{name_of(variant)}, {form}")
+    for number, variant in enumerate(VARIANTS)
+    for form in (FORMS if ALL else [FORMS[sum(variant.values()) % 2]])
+]
+
+
+@pytest.mark.parametrize(("number", "form"), FORMS_OF_VARIANTS)
 def test_a_variant_of_the_fused_op(random, number, form):
     weights, tflite = fused(number)
     relu = number % 3 == 1
@@ -334,7 +345,7 @@ def test_any_number_of_steps_a_turn(random, steps):
 
 
 def test_the_weight_cache_of_compiled_model_changes_nothing(random, tmp_path):
-    model, conversion = converted("sequence", "unrolled")
+    model, conversion = keras_model("sequence")[0], converted("sequence", "unrolled")
     x = random.normal(size=(BATCH, TIME, INPUTS)).astype(np.float32)
     calls = [{model.inputs[0].name: x}]
     for _ in range(2):  # the first writes the cache, the second reads it
@@ -357,7 +368,7 @@ def test_a_weight_cache_is_good_for_one_file_only(random, tmp_path):
 
 
 def test_a_file_without_recurrent_ops_stays_as_it_is():
-    _, conversion = converted("one step", "unrolled")
+    conversion = converted("one step", "unrolled")
     assert lower(conversion.tflite, form="loop") == conversion.tflite
 
 

@@ -1,0 +1,161 @@
+"""Padded sequences: masks of every origin, over every form of layer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import lstm_toolkit
+from tests.helpers.calls import assert_agrees
+from tests.helpers.forms import (
+    BI,
+    DIRECTIONS,
+    LENGTHS,
+    MERGES,
+    SEQUENCES,
+    STATE_KINDS,
+    UNI,
+    UNI_RNN,
+    assert_ops,
+    bidirectional,
+    bidirectional_ops,
+    call,
+    check,
+    draw,
+    draw_states,
+    explicit_twin,
+    functional,
+    masked_decoder,
+    masked_model,
+    padded,
+)
+from tests.helpers.models import randomized
+from tests.helpers.pairwise import pairwise
+
+MASKS = ("embedding", "masking", "explicit")
+MASK_CASES = pairwise(MASKS, DIRECTIONS, SEQUENCES, (False, True))
+
+
+@pytest.mark.parametrize(("source", "direction", "return_sequences", "zeros"), MASK_CASES)
+def test_mask(source, direction, return_sequences, zeros):
+    make, recurrent = DIRECTIONS[direction]
+    model = masked_model(source, lambda: make(return_sequences=return_sequences, zero_output_for_mask=zeros))
+    check(model, recurrent, masked=True)
+
+
+@pytest.mark.parametrize("return_sequences", SEQUENCES)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_mask_with_returned_states(direction, return_sequences):
+    make, recurrent = DIRECTIONS[direction]
+    model = masked_model("masking", lambda: make(return_sequences=return_sequences, return_state=True))
+    check(model, recurrent, masked=True)
+
+
+@pytest.mark.parametrize("merge_mode", MERGES)
+@pytest.mark.parametrize("option", ["fused", "split"])
+def test_mask_with_merge_mode(option, merge_mode):
+    model = masked_model("masking", lambda: bidirectional(6, merge_mode=merge_mode, return_sequences=True))
+    check(model, bidirectional_ops(option), masked=True, bidirectional=option)
+
+
+@pytest.mark.parametrize(("direction", "return_sequences", "zeros"), pairwise(DIRECTIONS, SEQUENCES, (False, True)))
+def test_mask_unrolled(direction, return_sequences, zeros):
+    make, recurrent = DIRECTIONS[direction]
+    options = {"return_sequences": return_sequences, "zero_output_for_mask": zeros, "unroll": True}
+    check(masked_model("masking", lambda: make(**options)), recurrent, masked=True)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_mask_with_dynamic_time(direction):
+    make, recurrent = DIRECTIONS[direction]
+    model = masked_model("embedding", lambda: make(return_sequences=True), time=None)
+    check(model, recurrent, masked=True, times=(7, 12, 9))
+
+
+MASKED_STACKS: dict[str, tuple[Callable[[], list[Any]], dict[str, int]]] = {
+    "lstms": (lambda: [layers.LSTM(6, return_sequences=True), layers.LSTM(4)], {UNI: 2}),
+    "directions": (lambda: [bidirectional(6, return_sequences=True), bidirectional(4)], {BI: 2}),
+    "unequal directions": (lambda: [bidirectional(6, backward_units=4, return_sequences=True)], {BI: 1}),
+    "cells": (lambda: [layers.RNN([layers.LSTMCell(6), layers.LSTMCell(4)], return_sequences=True)], {UNI: 2}),
+    "cells backwards": (
+        lambda: [layers.RNN([layers.LSTMCell(6), layers.LSTMCell(4)], return_state=True, go_backwards=True)],
+        {UNI: 2},
+    ),
+    "simple": (lambda: [layers.SimpleRNN(6, return_sequences=True)], {UNI_RNN: 1}),
+    "simple, last step": (lambda: [layers.SimpleRNN(6)], {UNI_RNN: 1}),
+    "simple, with its state": (lambda: [layers.SimpleRNN(6, return_state=True)], {UNI_RNN: 1}),
+    "unrolled": (lambda: [layers.LSTM(6, unroll=True, return_sequences=True)], {UNI: 1}),
+    "unrolled, last step": (lambda: [layers.LSTM(6, unroll=True)], {UNI: 1}),
+    "unrolled, zeros": (lambda: [layers.LSTM(6, unroll=True, zero_output_for_mask=True)], {UNI: 1}),
+    "dense between": (
+        lambda: [bidirectional(6, return_sequences=True), layers.Dense(8), layers.Dropout(0.2), layers.LSTM(4)],
+        {BI: 1, UNI: 1},
+    ),
+    "tagger": (
+        lambda: [bidirectional(6, return_sequences=True), layers.TimeDistributed(layers.Dense(4))],
+        {BI: 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("stack", MASKED_STACKS)
+def test_mask_through_several_layers(stack):
+    make, recurrent = MASKED_STACKS[stack]
+    check(functional(layers.Masking(), *make()), recurrent, masked=True)
+
+
+@pytest.mark.parametrize("return_sequences", SEQUENCES)
+@pytest.mark.parametrize("kind", ["one", "stacked", "cells"])
+def test_mask_with_explicit_state(kind, return_sequences):
+    make, recurrent = STATE_KINDS[kind]
+    model = functional(layers.Masking(), *make(return_sequences=return_sequences))
+    conversion = lstm_toolkit.convert(model, batch_size=3, state="explicit", verify=False)
+    assert_ops(conversion.tflite, recurrent)
+    twin = explicit_twin(model, kind, return_sequences=return_sequences)
+    calls = [
+        draw(model, batch=3, time=7, seed=seed, lengths=LENGTHS[seed]) | draw_states(model, batch=3, seed=seed)
+        for seed in range(3)
+    ]
+    expected = [twin(arrays["steps"], arrays, (arrays["steps"] != 0).any(axis=2)) for arrays in calls]
+    assert_agrees(conversion.tflite, calls, expected)
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_masked_encoder_and_decoder(both):
+    tokens = keras.Input((7,), dtype="int32", name="tokens")
+    steps = keras.Input((7, 2), name="steps")
+    x = layers.Embedding(11, 5, mask_zero=True)(tokens)
+    if both:
+        _, fh, fc, bh, bc = layers.Bidirectional(layers.LSTM(6, return_state=True))(x)
+        start = [layers.Concatenate()([fh, bh]), layers.Concatenate()([fc, bc])]
+    else:
+        _, *start = layers.LSTM(12, return_state=True)(x)
+    # Keras drops the mask that comes with a sequence where initial states are passed as well.
+    mask = keras.ops.any(keras.ops.not_equal(steps, 0.0), axis=2)
+    decoded = layers.LSTM(12, return_sequences=True)(steps, initial_state=start, mask=mask)
+    check(randomized(keras.Model([tokens, steps], decoded)), {BI: 1, UNI: 1} if both else {UNI: 2}, masked=True)
+
+
+@pytest.mark.parametrize("return_sequences", SEQUENCES)
+@pytest.mark.parametrize(("cell", "recurrent"), [("LSTM", {UNI: 1}), ("SimpleRNN", {UNI_RNN: 1})])
+def test_mask_with_given_states(cell, recurrent, return_sequences):
+    """A row that is padded whole ends where it started, which is not zero here."""
+    layer = getattr(layers, cell)(6, return_sequences=return_sequences, return_state=True)
+    model = masked_decoder(layer, states=2 if cell == "LSTM" else 1)
+    conversion = lstm_toolkit.convert(model, batch_size=3, verify=False)
+    assert_ops(conversion.tflite, recurrent)
+    calls = [draw(model, batch=3, time=7, seed=seed) for seed in range(3)]
+    for arrays, lengths in zip(calls, LENGTHS, strict=True):
+        padded(arrays["valid"], lengths, False)
+    assert_agrees(conversion.tflite, calls, [call(model, arrays) for arrays in calls])
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_constant_mask_with_padding_on_the_right(direction):
+    make, recurrent = DIRECTIONS[direction]
+    x = keras.Input((7, 5), batch_size=3, name="steps")
+    outputs = make(return_sequences=True)(x, mask=np.arange(7)[np.newaxis] < np.array([[4], [7], [0]]))
+    check(randomized(keras.Model(x, outputs)), recurrent)

@@ -1,0 +1,248 @@
+"""Forms that cannot be exact are refused with the reason, or kept as they are on request."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import lstm_toolkit
+from lstm_toolkit.errors import ConversionError
+from tests.helpers.calls import assert_agrees
+from tests.helpers.files import op_counts
+from tests.helpers.forms import (
+    UNI,
+    bidirectional,
+    call,
+    draw,
+    functional,
+    masked_decoder,
+    time_of_images,
+)
+
+LEFT_PADDED = np.arange(7)[np.newaxis] >= np.array([[2], [0], [6]])
+HOLE = np.ones((3, 7), bool) & (np.arange(7) != 3)
+
+
+def masked_functional(layer: Any, mask: np.ndarray) -> Any:
+    x = keras.Input((7, 5), batch_size=3, name="steps")
+    return keras.Model(x, layer(x, mask=mask))
+
+
+class ConstantMask(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.inner = layers.LSTM(6, name="inner")
+
+    def call(self, x):
+        return self.inner(x, mask=tf.constant(LEFT_PADDED))
+
+
+class OneInput(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.dense = layers.LSTM(6, return_sequences=True), layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(self.lstm(x))
+
+
+class Joined(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = layers.LSTM(6), bidirectional(4)
+
+    def call(self, inputs):
+        return self.left(inputs["left"]), self.right(inputs["right"])
+
+
+def over_padding(*parts: Any) -> Any:
+    return functional(layers.Masking(), *parts)
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
+    "mask, backwards, given state": (
+        lambda: masked_decoder(layers.LSTM(6, go_backwards=True, name="decoder")),
+        {},
+        r"layer 'decoder' \(LSTM\): it runs backwards over a mask from a given state, which the padding would change",
+    ),
+    "mask, backwards, explicit state": (
+        lambda: over_padding(layers.LSTM(6, go_backwards=True, name="reader")),
+        {"state": "explicit"},
+        r"layer 'reader' \(LSTM\): it runs backwards over a mask from a explicit state",
+    ),
+    "mask, both directions, explicit state": (
+        lambda: over_padding(layers.Bidirectional(layers.LSTM(6, name="reader"))),
+        {"state": "explicit"},
+        r"layer 'backward_reader' \(LSTM\): it runs backwards over a mask from a explicit state",
+    ),
+    "mask, carried state": (
+        lambda: over_padding(layers.LSTM(6, name="stream")),
+        {"state": "carry"},
+        r"layer 'stream' \(LSTM\): it carries its state past the padding of a mask; pass state=\"reset\"",
+    ),
+    "mask, stateful": (
+        lambda: functional(layers.Masking(), layers.LSTM(6, stateful=True, name="stream"), batch=3),
+        {},
+        r"layer 'stream' \(LSTM\): it carries its state past the padding of a mask; pass state=\"reset\"",
+    ),
+    "mask, carried state of a simple RNN": (
+        lambda: over_padding(layers.SimpleRNN(6, name="stream")),
+        {"state": "carry"},
+        r"layer 'stream' \(SimpleRNN\): it carries its state past the padding of a mask",
+    ),
+    "constant mask, padded on the left": (
+        lambda: masked_functional(layers.LSTM(6, name="left"), LEFT_PADDED),
+        {},
+        r"layer 'left' \(LSTM\): its mask has padding before a valid step; only padding on the right",
+    ),
+    "constant mask with a hole": (
+        lambda: masked_functional(layers.LSTM(6, name="hole", return_sequences=True), HOLE),
+        {},
+        r"layer 'hole' \(LSTM\): its mask has padding before a valid step; only padding on the right",
+    ),
+    "constant mask, padded on the left, both directions": (
+        lambda: masked_functional(layers.Bidirectional(layers.LSTM(6, name="both")), LEFT_PADDED),
+        {},
+        r"layer 'forward_both' \(LSTM\): its mask has padding before.*layer 'backward_both' \(LSTM\): its mask has",
+    ),
+    "constant mask in a subclassed model": (
+        ConstantMask,
+        {"input_signature": tf.TensorSpec([3, 7, 5], name="steps")},
+        r"layer 'inner' \(LSTM\): its mask has padding before a valid step; only padding on the right",
+    ),
+    "simple RNN backwards over a mask": (
+        lambda: over_padding(layers.SimpleRNN(6, go_backwards=True, name="simple")),
+        {},
+        r"layer 'simple' \(SimpleRNN\): it runs backwards over a mask, and a simple RNN cannot stand still; use",
+    ),
+    "simple RNN in both directions over a mask": (
+        lambda: over_padding(layers.Bidirectional(layers.SimpleRNN(6, name="simple"))),
+        {},
+        r"layer 'backward_simple' \(SimpleRNN\): it runs backwards over a mask, and a simple RNN cannot stand still",
+    ),
+    "simple RNN backwards over a mask from a given state": (
+        lambda: masked_decoder(layers.SimpleRNN(6, go_backwards=True, name="simple"), states=1),
+        {},
+        r"layer 'simple' \(SimpleRNN\): it runs backwards over a mask from a given state",
+    ),
+    "GRU": (
+        lambda: functional(layers.GRU(6, name="gated")),
+        {},
+        r"layer 'gated' \(GRU\): it is not an LSTM, and there is no fused op for a GRUCell",
+    ),
+    "GRU in both directions": (
+        lambda: functional(layers.Bidirectional(layers.GRU(6, name="gated"))),
+        {},
+        r"layer 'forward_gated' \(GRU\): it is not an LSTM.*layer 'backward_gated' \(GRU\): it is not an LSTM",
+    ),
+    "ConvLSTM": (
+        lambda: time_of_images(layers.ConvLSTM1D(4, 3, name="images")),
+        {},
+        r"layer 'images' \(ConvLSTM1D\): it is not an LSTM, and there is no fused op for a ConvLSTMCell",
+    ),
+    "mixed stack of cells": (
+        lambda: functional(layers.RNN([layers.LSTMCell(6), layers.GRUCell(4)], name="mixed")),
+        {},
+        r"layer 'mixed' \(RNN\): it overrides the computation",
+    ),
+    "stack of simple cells": (
+        lambda: functional(layers.RNN([layers.SimpleRNNCell(6), layers.SimpleRNNCell(4)], name="simple")),
+        {},
+        r"layer 'simple' \(RNN\): it stacks cells other than LSTMCell; stack layers instead",
+    ),
+    "activation of a simple RNN": (
+        lambda: functional(layers.SimpleRNN(6, activation="gelu", name="odd")),
+        {},
+        r"layer 'odd' \(SimpleRNN\): its activation is 'gelu', and the fused op has only tanh",
+    ),
+    "activation in one direction": (
+        lambda: functional(
+            layers.Bidirectional(
+                layers.LSTM(6, name="ahead"),
+                backward_layer=layers.LSTM(6, go_backwards=True, recurrent_activation="hard_sigmoid", name="back"),
+            )
+        ),
+        {},
+        r"layer 'back' \(LSTM\): its recurrent activation is 'hard_sigmoid'",
+    ),
+    "subclassed model without a signature": (
+        OneInput,
+        {},
+        r"does not know its inputs; pass input_signature, one tf.TensorSpec an input",
+    ),
+    "layer without a signature": (
+        lambda: layers.LSTM(6),
+        {},
+        r"does not know its inputs; pass input_signature, one tf.TensorSpec an input",
+    ),
+    "two inputs of one name": (
+        Joined,
+        {
+            "input_signature": {
+                "left": tf.TensorSpec([3, 7, 5], name="steps"),
+                "right": tf.TensorSpec([3, 9, 2], name="steps"),
+            }
+        },
+        r"the inputs \['steps', 'steps'\] share a name; give each tf.TensorSpec of input_signature its own",
+    ),
+    "open batch behind TimeDistributed": (
+        lambda: open_time_distributed(layers.LSTM(6, name="folded")),
+        {},
+        r"layer 'folded': the batch is open, and a fused op needs a fixed one; pass batch_size",
+    ),
+    "open batch behind TimeDistributed, both directions": (
+        lambda: open_time_distributed(layers.Bidirectional(layers.LSTM(6, name="folded"))),
+        {},
+        r"layer '(forward|backward)_folded': the batch is open, and a fused op needs a fixed one; pass batch_size",
+    ),
+}
+
+
+def open_time_distributed(layer: Any) -> Any:
+    clips = keras.Input((None, 7, 5), name="clips")
+    return keras.Model(clips, layers.TimeDistributed(layer)(clips))
+
+
+@pytest.mark.parametrize("form", REFUSED)
+def test_what_cannot_be_exact_is_refused_with_the_reason(form):
+    make, options, reason = REFUSED[form]
+    with pytest.raises(ConversionError, match=reason):
+        lstm_toolkit.convert(make(), **options)
+
+
+KEPT: dict[str, tuple[Callable[[], Any], str]] = {
+    "GRU": (lambda: functional(layers.GRU(6, return_sequences=True, name="kept"), layers.LSTM(4)), "GRUCell"),
+    "ConvLSTM": (lambda: time_of_images(layers.ConvLSTM1D(4, 3, name="kept")), "ConvLSTMCell"),
+    "simple RNN": (
+        lambda: functional(layers.SimpleRNN(6, activation="gelu", return_sequences=True, name="kept"), layers.LSTM(4)),
+        "gelu",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", KEPT)
+def test_what_cannot_be_fused_is_kept_on_request_and_reported(form):
+    make, reason = KEPT[form]
+    model = make()
+    conversion = lstm_toolkit.convert(model, batch_size=3, on_unsupported="keep", verify=False)
+    counts = op_counts(conversion.tflite)
+    assert counts["WHILE"] == counts[UNI] == 1
+    assert not {"CUSTOM", "VAR_HANDLE"} & set(counts)
+    kept, fused = conversion.report.layers
+    assert (kept.name, kept.op) == ("kept", "stock lowering")
+    assert reason in kept.reason
+    assert (fused.op, fused.reason) == (UNI, None)
+    calls = [draw(model, batch=3, time=7, seed=seed) for seed in range(3)]
+    assert_agrees(conversion.tflite, calls, [call(model, arrays) for arrays in calls])
+
+
+def test_both_directions_of_a_gru_are_kept():
+    model = functional(layers.Bidirectional(layers.GRU(6, return_sequences=True)), layers.LSTM(4))
+    conversion = lstm_toolkit.convert(model, batch_size=3, on_unsupported="keep", verify=False)
+    assert op_counts(conversion.tflite)["WHILE"] == 2
+    calls = [draw(model, batch=3, time=7, seed=seed) for seed in range(3)]
+    assert_agrees(conversion.tflite, calls, [call(model, arrays) for arrays in calls])
