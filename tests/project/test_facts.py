@@ -10,7 +10,7 @@ import lstm_toolkit
 from lstm_toolkit import lingvo
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import graft
-from lstm_toolkit.sources import marks
+from lstm_toolkit.sources.cells import MarkOptions, marked_cell
 from lstm_toolkit.stock.converter import run_converter
 from lstm_toolkit.tflite import edit, files, graph
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE
@@ -40,15 +40,15 @@ def test_the_stock_converter_fails_where_the_batch_is_open():
 
 
 def marked(own_variables):
-    kernel, recurrent_kernel, bias = (tf.Variable(w) for w in model_of().get_weights())
+    cell = model_of().layers[0].cell
     module = tf.Module()
     if own_variables:
-        module.variables_of_model = [kernel, recurrent_kernel, bias]
+        module.variables_of_model = [variable.value for variable in cell.weights]
+    options = MarkOptions('a "quoted" name', "lstm", "tanh", "sigmoid", fused=True)
 
     @tf.function(input_signature=[tf.TensorSpec([1, 7, 5])], autograph=False)
     def call(x):
-        weights = [tf.convert_to_tensor(variable) for variable in (kernel, recurrent_kernel, bias)]
-        return marks.lstm(x, [], *weights, layer='a "quoted" name', activation="tanh")[0]
+        return marked_cell(cell, x, [], options)[0]
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([call.get_concrete_function()], module)
     converter.allow_custom_ops = True

@@ -1,0 +1,251 @@
+"""One call of a Keras recurrent layer: its cells and states, why it cannot be marked, and how it is.
+
+It works for Keras 3 and for tf_keras (Keras 2), whose layers have the same attributes.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lstm_toolkit.passes.plain.activations import ACTIVATIONS as PLAIN_ACTIVATIONS
+from lstm_toolkit.passes.plain.activations import SATURATING
+from lstm_toolkit.sources import marks
+from lstm_toolkit.sources.cells import MarkOptions, marked_cell
+from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS
+from lstm_toolkit.weights.operands import LSTM_COMPOSITE, SIMPLE_RNN_COMPOSITE
+
+_NAMED = ", ".join(sorted(PLAIN_ACTIVATIONS - {"hard_sigmoid_of_keras_2"}))
+_OTHER_NAMES = {"silu": "swish", "linear": "identity"}
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCall:
+    """One call of a recurrent layer of either library.
+
+    Attributes:
+        layer: the layer.
+        library: the module `keras`, or `tf_keras`.
+        name: of the layer in the file.
+        state: "reset", "carry", "explicit", or "given" if the call has an initial state.
+        plain: whether it is marked for plain ops, which can hold more than the fused ones.
+        paired: whether the layer is the forward half of a bidirectional one.
+    """
+
+    layer: Any
+    library: Any
+    name: str
+    state: str
+    plain: bool
+    paired: bool
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether the layer runs several cells, one on the other."""
+        return isinstance(self.layer.cell, self.library.layers.StackedRNNCells)
+
+    @property
+    def cells(self) -> list[Any]:
+        """The cells from the input to the output."""
+        return list(self.layer.cell.cells) if self.is_stacked else [self.layer.cell]
+
+    @property
+    def kind(self) -> str:
+        """Kind of the cells: "lstm", "gru" or "simple_rnn"."""
+        layers, cell = self.library.layers, self.cells[0]
+        kinds = {"simple_rnn": layers.SimpleRNNCell, "gru": layers.GRUCell}
+        return next((kind for kind, cls in kinds.items() if isinstance(cell, cls)), "lstm")
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether the layer has no gates."""
+        return self.kind == "simple_rnn"
+
+    @property
+    def op(self) -> str:
+        """The fused op that the layer becomes."""
+        return FUSED_OPS[SIMPLE_RNN_COMPOSITE if self.is_simple else LSTM_COMPOSITE]
+
+    @property
+    def part_names(self) -> list[str]:
+        """Names of the cells in the file: the layer's own for one, numbered for stacked ones."""
+        return [f"{self.name}_cell{number}" for number in range(len(self.cells))] if self.is_stacked else [self.name]
+
+    def zeros(self, sequences: Any) -> dict[str, Any]:
+        """The states before the first step, [batch, units] each, by name: `NAME_h`, and of an LSTM `NAME_c`."""
+        names = [f"{part}_{kind}" for part in self.part_names for kind in ("hc" if self.kind == "lstm" else "h")]
+        batch = sequences.shape[1 if self._time_major else 0]
+        sizes = [size for cell in self.cells for size in tf.nest.flatten(cell.state_size)]
+        zeros = [tf.zeros([tf.shape(sequences)[0] if batch is None else batch, int(size)]) for size in sizes]
+        return dict(zip(names, zeros, strict=True))
+
+    def nested(self, states: list[Any]) -> list[Any]:
+        """States as the layer takes and returns them: [h, c], or a list of these for stacked cells."""
+        if not self.is_stacked:
+            return states
+        sizes = [len(tf.nest.flatten(cell.state_size)) for cell in self.cells]
+        return [states[start:stop] for start, stop in itertools.pairwise(np.cumsum([0, *sizes]))]
+
+    def computed(
+        self, original: Callable[..., Any], sequences: Any, start: list[Any], mask: Any
+    ) -> tuple[Any, list[Any]]:
+        """Lets Keras compute the layer from given states; its own, if it is stateful, are left alone."""
+        layer = self.layer
+        before = layer.stateful, layer.return_state
+        layer.stateful, layer.return_state = False, True
+        try:
+            initial_state = self.nested(start) if start else None
+            output, *states = original(layer, sequences, initial_state=initial_state, mask=mask, training=False)
+        finally:
+            layer.stateful, layer.return_state = before
+        return output, tf.nest.flatten(states)
+
+    def why_not(self, mask: Any) -> str | None:
+        """Why the layer cannot be marked exactly, and what to use instead; None if it can."""
+        layer, layers = self.layer, self.library.layers
+        known = (layers.LSTMCell, layers.SimpleRNNCell, *([layers.GRUCell] if self.plain else []))
+        if not isinstance(self.cells[0], known):
+            name = type(self.cells[0]).__name__
+            remedy = 'use an LSTM layer, or lowering="unrolled" or "loop"' if name == "GRUCell" else "use an LSTM layer"
+            return f"it is not an LSTM, and there is no fused op for a {name}; {remedy}"
+        own_cells = [cell for cell in self.cells if type(cell).call not in [cls.call for cls in known]]
+        loops = [getattr(cls, "inner_loop", None) for cls in (layers.RNN, layers.LSTM, layers.GRU)]
+        if own_cells or getattr(type(layer), "inner_loop", None) not in loops:
+            classes = ", ".join(type(each).__name__ for each in (layer, *self.cells))
+            return f"it overrides the computation of Keras's own layer ({classes}); use Keras's own"
+        if len({type(cell) for cell in self.cells}) > 1 or (self.is_stacked and self.kind != "lstm"):
+            return "it stacks cells other than LSTMCell; stack layers instead"
+        reason = next(filter(None, map(self._why_not_cell, self.cells)), None)
+        if reason is None and self.plain and self.state == "carry":
+            return 'it carries its state from call to call, and plain ops cannot; pass state="explicit"'
+        return reason if reason or mask is None else self._why_not_masked(mask)
+
+    def _why_not_cell(self, cell: Any) -> str | None:
+        serialize, remedy = self.library.activations.serialize, 'lowering="unrolled" or "loop"'
+        fused = RNN_ACTIVATIONS if self.is_simple else ACTIVATIONS
+        if self._gate_activation(cell) not in (PLAIN_ACTIVATIONS if self.plain else ("sigmoid",)):
+            fact = f"its recurrent activation is {serialize(cell.recurrent_activation)!r},"
+            if self.plain:
+                return f"{fact} which is not among {_NAMED}"
+            return f"{fact} and the gates of the fused op are sigmoid; use 'sigmoid', or {remedy}"
+        if self._activation(cell.activation) not in (PLAIN_ACTIVATIONS if self.plain else fused):
+            fact = f"its activation is {serialize(cell.activation)!r},"
+            if self.plain:
+                return f"{fact} which is not among {_NAMED}"
+            return f"{fact} and the fused op has only {', '.join(fused)}; use one of them, or {remedy}"
+        if cell.variable_dtype != "float32" or cell.compute_dtype != "float32":
+            dtype = cell.compute_dtype if cell.variable_dtype == "float32" else cell.variable_dtype
+            return f"its weights are {dtype}, and the fused op's float32; use float32"
+        return None
+
+    def _gate_activation(self, cell: Any) -> str | None:
+        return "sigmoid" if self.is_simple else self._activation(cell.recurrent_activation)
+
+    def _activation(self, function: Any) -> str | None:
+        """The name of an activation in `PLAIN_ACTIVATIONS`, or None if it is another."""
+        places = (self.library.activations, getattr(self.library, "ops", None), tf.nn, tf)
+        for name in sorted(PLAIN_ACTIVATIONS):
+            known = [getattr(place, each, None) for place in places for each in (name, _OTHER_NAMES.get(name, name))]
+            if function in [each for each in known if each is not None]:
+                of_keras_2 = name == "hard_sigmoid" and self.library.__name__ == "tf_keras"
+                return "hard_sigmoid_of_keras_2" if of_keras_2 else name
+        return None
+
+    def _why_not_masked(self, mask: Any) -> str | None:
+        state, backwards = self.state, self.layer.go_backwards
+        if backwards and state != "reset":
+            return (
+                f"it runs backwards over a mask from a {state} state, which the padding would change; drop one of them"
+            )
+        if state == "carry":
+            return 'it carries its state past the padding of a mask; pass state="reset" or state="explicit"'
+        if backwards and self.is_simple:
+            return "it runs backwards over a mask, and a simple RNN cannot stand still; use an LSTM layer"
+        gates = {self._gate_activation(cell) for cell in self.cells}
+        if not self.is_simple and not gates <= SATURATING:
+            return f"it stands still over a mask, and its gates never shut with {gates.pop()!r}; drop the mask"
+        known = tf.get_static_value(_mask_tensor(mask))
+        if known is not None and (np.diff(known.astype(int), axis=1) > 0).any():
+            return "its mask has padding before a valid step; only padding on the right can be converted"
+        return None
+
+    def marked(self, sequences: Any, start: list[Any], mask: Any) -> tuple[Any, list[Any]]:
+        """Marks the layer; returns its output, and the last states of its cells in a flat list."""
+        sequence = marks.swapped(sequences) if self._time_major else sequences
+        steps = None if mask is None else _mask_tensor(mask)
+        steps = marks.swapped(steps) if mask is not None and self._time_major else steps
+        valid, padding = steps, self._padding(steps)
+        sequence = _with_channel(sequence, padding)
+        if self.layer.go_backwards:
+            sequence = tf.reverse(sequence, axis=[1])
+            valid, padding = None, None if padding is None else tf.reverse(padding, axis=[1])
+        outputs, states = self._marked_cells(sequence, start, valid, padding)
+        return self._shown(outputs, steps, valid), states
+
+    @property
+    def _time_major(self) -> bool:
+        return getattr(self.layer, "time_major", False)
+
+    def _padding(self, valid: Any) -> Any:
+        """A channel [batch, time, 1] that is 1 where a step is padded; None if it is enough to look away there."""
+        shows_states = self.layer.return_state or self.state == "explicit"
+        if valid is None or self.is_simple or not (self.layer.go_backwards or shows_states or self.paired):
+            return None
+        return 1.0 - tf.cast(valid, tf.float32)[:, :, tf.newaxis]
+
+    def _marked_cells(self, sequence: Any, start: list[Any], valid: Any, padding: Any) -> tuple[Any, list[Any]]:
+        """Marks the cells, one on the other; returns the outputs of the last one, and the last states of all."""
+        # What a carried state starts from is in the file's own memory.
+        given = [] if self.state == "carry" else start
+        starts = [given] if not self.is_stacked else self.nested(given) if given else [[] for _ in self.cells]
+        outputs: Any = None
+        states: list[Any] = []
+        for cell, part, first in zip(self.cells, self.part_names, starts, strict=True):
+            if outputs is not None:
+                sequence = _with_channel(outputs, padding)
+            outputs, others = marked_cell(cell, sequence, first, self._options(cell, part, masked=padding is not None))
+            otherwise = first[0] if first else tf.zeros_like(outputs[:, 0])
+            states += [outputs[:, -1] if valid is None else marks.last_valid(outputs, valid, otherwise), *others]
+        return outputs, states
+
+    def _options(self, cell: Any, part: str, *, masked: bool) -> MarkOptions:
+        activation, gates = self._activation(cell.activation) or "", self._gate_activation(cell) or ""
+        fused = RNN_ACTIVATIONS if self.is_simple else ACTIVATIONS
+        return MarkOptions(
+            layer=part,
+            kind=self.kind,
+            activation=activation,
+            recurrent_activation=gates,
+            fused=self.kind != "gru" and gates == "sigmoid" and activation in fused,
+            masked=masked,
+            carry=self.state == "carry",
+        )
+
+    def _shown(self, outputs: Any, steps: Any, valid: Any) -> Any:
+        """What Keras shows of the outputs: over the padding the last valid output again, or zeros."""
+        layer = self.layer
+        if valid is None:
+            last = outputs[:, -1]
+        else:
+            zeros = tf.zeros_like(outputs[:, 0])
+            last = marks.last_valid(outputs, valid, zeros)
+            filling = tf.zeros_like(last) if layer.zero_output_for_mask else last
+            outputs = tf.where(valid[:, :, tf.newaxis], outputs, filling[:, tf.newaxis, :])
+            last = outputs[:, -1] if layer.zero_output_for_mask else last
+        if steps is not None and layer.go_backwards and layer.unroll and layer.zero_output_for_mask:
+            # Keras's unrolled loop blanks what it has read backwards by the mask in the order of time.
+            outputs = tf.where(steps[:, :, tf.newaxis], outputs, 0.0)
+        if not layer.return_sequences:
+            return last
+        return marks.swapped(outputs) if self._time_major else outputs
+
+
+def _mask_tensor(mask: Any) -> Any:
+    return tf.cast(tf.nest.flatten(mask)[0], tf.bool)
+
+
+def _with_channel(sequence: Any, padding: Any) -> Any:
+    return sequence if padding is None else tf.concat([sequence, padding], axis=2)
