@@ -3,8 +3,9 @@
 Its source, to compare the file with, is the NumPy reference.
 """
 
+import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import tensorflow as tf
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources import marks
+from lstm_toolkit.sources.frame import Frame
 from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions, fixed_shape
 from lstm_toolkit.tflite.recurrent import FUSED_OPS
 from lstm_toolkit.weights import reference
@@ -21,6 +23,10 @@ from lstm_toolkit.weights.operands import GATES, LSTM_COMPOSITE
 
 Layers = list[dict[str, GateWeights]]
 """For each layer the weights of its directions by name: one, or forward and backward."""
+
+Direction = Callable[[str, GateWeights, Any, Sequence[Any]], tuple[Any, Any, Any]]
+"""Takes name, weights, sequence [batch, time, input_size] and the states to start from, [h, c] or none; gives the
+outputs, the last h and the last c."""
 
 
 def layers_of(model: Any) -> Layers | None:
@@ -61,82 +67,64 @@ def trace(layers: Layers, options: TraceOptions) -> TracedModel:
     Raises:
         ConversionError: if the layers or the signature do not fit together.
     """
-    own = [list(each.values()) for each in layers]
-    for number, (below, above) in enumerate(itertools.pairwise(own), start=1):
-        width = sum(weights.output_size for weights in below)
-        if any(weights.input_size != width for weights in above):
-            sizes = [weights.input_size for weights in above]
-            raise ConversionError(f"layer {number} takes {sizes} numbers a step, and the one below gives {width}")
-    time_major, input_signature = options.time_major, options.input_signature
+    _check_widths(layers)
     state = "reset" if options.state == "auto" else options.state
-    given = tf.nest.flatten(input_signature) if input_signature is not None else [tf.TensorSpec([None, None, None])]
-    size = own[0][0].input_size
+    size = next(iter(layers[0].values())).input_size
+    signature = options.input_signature
+    given = tf.nest.flatten(signature) if signature is not None else [tf.TensorSpec([None, None, None])]
     if len(given) != 1 or not given[0].shape.is_compatible_with([None, None, size]):
-        raise ConversionError(f"the weights take inputs [None, None, {size}], got {input_signature}")
-    batch, steps, _ = fixed_shape("inputs", [*given[0].shape.as_list()[:2], size], options)
-    state_sizes = {
-        f"{name}_{kind}": each
+        raise ConversionError(f"the weights take inputs [None, None, {size}], got {signature}")
+    shape = fixed_shape("inputs", [*given[0].shape.as_list()[:2], size], options)
+    states = {
+        f"{name}_{kind}": [shape[0], width]
         for layer in layers
         for name, weights in layer.items()
-        for kind, each in (("h", weights.output_size), ("c", weights.units))
+        for kind, width in (("h", weights.output_size), ("c", weights.units))
     }
-    specs = [tf.TensorSpec([steps, batch, size] if time_major else [batch, steps, size])]
-    names = ["inputs"]
-    if state == "explicit":
-        specs += [tf.TensorSpec([batch, each]) for each in state_sizes.values()]
-        names += list(state_sizes)
+    frame = Frame(("inputs",), (tf.TensorSpec(shape),), (True,), options, states if state == "explicit" else {})
 
-    def function(*tensors: Any) -> dict[str, Any]:
-        x = tf.transpose(tensors[0], [1, 0, 2]) if time_major else tensors[0]
-        given = dict(zip(names[1:], tensors[1:], strict=True))
+    def run(
+        direction: Direction, tensors: Sequence[Any], start: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        (x,) = tensors
         last: dict[str, Any] = {}
         for layer in layers:
             outputs = []
             for name, weights in layer.items():
-                backward = name.endswith("_reverse")
-                start = [given[f"{name}_h"], given[f"{name}_c"]] if given else []
-                sequence = tf.reverse(x, [1]) if backward else x
-                y, c = _marked(name, weights, sequence, start, carry=state == "carry")
-                last |= {f"{name}_h": y[:, -1], f"{name}_c": c}
+                backward, names = name.endswith("_reverse"), (f"{name}_h", f"{name}_c")
+                first = [start[each] for each in names] if start else []
+                y, h, c = direction(name, weights, tf.reverse(x, [1]) if backward else x, first)
+                last |= zip(names, (h, c), strict=True)
                 outputs.append(tf.reverse(y, [1]) if backward else y)
             x = tf.concat(outputs, axis=2) if len(outputs) > 1 else outputs[0]
-        x = tf.transpose(x, [1, 0, 2]) if time_major else x
-        return {"output_0": x} | (last if given else {})
+        return {"output_0": x}, {} if state == "reset" else last
 
-    carried: dict[str, Any] = {}
-
-    def source(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        x = arrays[0].swapaxes(0, 1) if time_major else arrays[0]
-        given = dict(zip(names[1:], arrays[1:], strict=True)) if state == "explicit" else carried
-        last = {}
-        for layer in layers:
-            outputs = []
-            for name, weights in layer.items():
-                turn = -1 if name.endswith("_reverse") else 1
-                h, c = (given.get(f"{name}_{kind}") for kind in "hc")
-                y, last[f"{name}_h"], last[f"{name}_c"] = reference.lstm(weights, x[:, ::turn], h=h, c=c)
-                outputs.append(y[:, ::turn])
-            x = np.concatenate(outputs, axis=2)
-        if state == "carry":
-            carried.update(last)
-        x = x.swapaxes(0, 1) if time_major else x
-        return {"output_0": x} | (last if state == "explicit" else {})
-
-    named = [tf.TensorSpec(spec.shape, name=f"input_{number:04d}") for number, spec in enumerate(specs)]
-    op = FUSED_OPS[LSTM_COMPOSITE]
-    return TracedModel(
-        name="weights",
-        batch=batch,
-        function=tf.function(function, autograph=False).get_concrete_function(*named),
-        trackable=tf.Module(),
-        input_names=tuple(names),
-        layers=tuple(LayerReport(name, "GateWeights", op) for layer in layers for name in layer),
-        source=source,
+    return frame.traced_model(
+        "weights",
+        frame.function(functools.partial(run, functools.partial(_marked, carry=state == "carry"))),
+        functools.partial(run, _computed),
+        variables=(),
+        layers=[LayerReport(name, "GateWeights", FUSED_OPS[LSTM_COMPOSITE]) for layer in layers for name in layer],
         random_inputs=RandomInputs(),
     )
 
 
-def _marked(name: str, weights: GateWeights, sequence: Any, start: Sequence[Any], *, carry: bool) -> tuple[Any, Any]:
+def _check_widths(layers: Layers) -> None:
+    for number, (below, above) in enumerate(itertools.pairwise(layers), start=1):
+        width = sum(weights.output_size for weights in below.values())
+        sizes = [weights.input_size for weights in above.values()]
+        if set(sizes) != {width}:
+            raise ConversionError(f"layer {number} takes {sizes} numbers a step, and the one below gives {width}")
+
+
+def _computed(name: str, weights: GateWeights, sequence: Any, start: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """Computes one direction of one layer by the NumPy reference, in float64."""
+    return reference.lstm(weights, np.asarray(sequence), **dict(zip("hc", start, strict=False)))
+
+
+def _marked(
+    name: str, weights: GateWeights, sequence: Any, start: Sequence[Any], *, carry: bool
+) -> tuple[Any, Any, Any]:
     """Marks one direction of one layer; its operands are the op's own, gate by gate."""
     operands = dict(weights.operands())
 
@@ -150,4 +138,5 @@ def _marked(name: str, weights: GateWeights, sequence: Any, start: Sequence[Any]
     marked = marks.mark(body, LSTM_COMPOSITE, layer=name, carry=carry, **attributes)
     outputs, c = marked(sequence, *(tf.constant(array) for array in operands.values()), *start)
     batch, steps, _ = sequence.shape
-    return tf.ensure_shape(outputs, [batch, steps, weights.output_size]), tf.ensure_shape(c, [batch, weights.units])
+    outputs = tf.ensure_shape(outputs, [batch, steps, weights.output_size])
+    return outputs, outputs[:, -1], tf.ensure_shape(c, [batch, weights.units])

@@ -5,15 +5,15 @@ tf_keras, which leaves an annotation of its own that the stock converter knows.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
+from lstm_toolkit.sources.frame import Frame
 from lstm_toolkit.sources.traced import TracedModel, TraceOptions, fixed_shape
 
 
@@ -83,10 +83,7 @@ def concrete(function: Any, options: TraceOptions) -> Any:
         raise ConversionError("the function does not know its inputs; pass input_signature, a tf.TensorSpec each")
     given = tf.nest.flatten(signature)
     names = [spec.name or f"input_{number}" for number, spec in enumerate(given)]
-    specs = [
-        tf.TensorSpec(fixed_shape(name, spec.shape.as_list(), options), spec.dtype, name=name)
-        for name, spec in zip(names, given, strict=True)
-    ]
+    specs = _fixed(names, given, options)
     with _marking("auto", plain=options.plain):
         try:
             return tf.function(lambda *tensors: function(*tensors), autograph=False).get_concrete_function(*specs)
@@ -121,39 +118,40 @@ def trace(function: Any, options: TraceOptions) -> TracedModel:
     if not own or not all(isinstance(spec, tf.TensorSpec) and spec.shape.rank for spec in own):
         raise ConversionError("the function must take tensors, each with a batch, and nothing else")
     names = tuple((spec.name or f"input_{number}") for number, spec in enumerate(own))
-    specs = [
-        tf.TensorSpec(fixed_shape(name, spec.shape.as_list(), options), spec.dtype, name=f"input_{number:04d}")
-        for number, (name, spec) in enumerate(zip(names, own, strict=True))
-    ]
+    specs = _fixed(names, own, options)
+    frame = Frame(names, specs, (False,) * len(specs), options)
 
-    def call(*tensors: Any) -> dict[str, Any]:
+    def run(tensors: Sequence[Any], _: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         count = len(tf.nest.flatten(positional))
         arguments = tf.nest.pack_sequence_as(positional, list(tensors[:count]))
         outputs = function(*arguments, **dict(zip(named, tensors[count:], strict=True)))
         if isinstance(outputs, dict):
-            return outputs
-        return {f"output_{number}": value for number, value in enumerate(tf.nest.flatten(outputs))}
+            return outputs, {}
+        return {f"output_{number}": value for number, value in enumerate(tf.nest.flatten(outputs))}, {}
+
+    def source(tensors: Sequence[Any], states: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        with _without_remapping():
+            return run(tensors, states)
 
     try:
-        fixed = tf.function(call, autograph=False).get_concrete_function(*specs)
+        fixed = frame.function(run)
     except Exception as error:  # whatever does not fit the function's own arguments
-        raise ConversionError(f"the function cannot be called with {specs}: {error}") from error
-    holder = tf.Module()
-    holder.variables_of_model = list(function.variables)
-    holder.loaded = getattr(function, "loaded", None)
-
-    def source(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        with _without_remapping():
-            outputs = call(*(tf.convert_to_tensor(array) for array in arrays))
-        return {name: value.numpy() for name, value in outputs.items()}
-
-    return TracedModel(
-        name="function",
-        batch=specs[0].shape[0],
-        function=fixed,
-        trackable=holder,
-        input_names=names,
+        raise ConversionError(f"the function cannot be called with {list(specs)}: {error}") from error
+    traced = frame.traced_model(
+        "function",
+        fixed,
+        source,
+        variables=function.variables,
         layers=None,
-        source=source,
         random_inputs=RandomInputs(tokens=tuple(spec.dtype.is_integer for spec in specs)),
+    )
+    traced.trackable.loaded = getattr(function, "loaded", None)
+    return traced
+
+
+def _fixed(names: Sequence[str], specs: Sequence[Any], options: TraceOptions) -> tuple[tf.TensorSpec, ...]:
+    """The specs under their names, with their batch, and if asked for their time, fixed."""
+    return tuple(
+        tf.TensorSpec(fixed_shape(name, spec.shape.as_list(), options), spec.dtype, name=name)
+        for name, spec in zip(names, specs, strict=True)
     )

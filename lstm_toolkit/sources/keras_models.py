@@ -2,21 +2,21 @@
 
 import contextlib
 import dataclasses
+import functools
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
-from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
-from lstm_toolkit.sources.marks import swapped
+from lstm_toolkit.sources.frame import Frame
+from lstm_toolkit.sources.keras_layers import RecurrentCalls, States, recurrent_calls
 from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions, fixed_shape
 
 
@@ -53,100 +53,64 @@ def load(path: Path) -> Any:
         raise InvalidModelError(f"{str(path)!r} is not a model that Keras can load: {first_line(text)}") from error
 
 
-@dataclasses.dataclass(frozen=True)
-class _Inputs:
-    """How a model is called: its input names, and how tensors in that order become its one argument."""
-
-    names: tuple[str, ...]
-    specs: tuple[Any, ...]
-    packed: Callable[[Sequence[Any]], Any]
-
-
 def trace(model: Any, options: TraceOptions) -> TracedModel:
     """Traces a model in inference mode, with every recurrent layer marked.
 
     Raises:
         ConversionError: naming the layer and the reason.
     """
-    library = _library_of(model)
-    layer_classes = library.layers
-    inputs = _inputs_of(model, options)
-    time_major, state = options.time_major, options.state
-    layers = list(model._flatten_layers())
-    embeddings = [each for each in layers if isinstance(each, layer_classes.Embedding)]
+    library, layers = _library_of(model), list(model._flatten_layers())
+    names, specs, packed = _inputs_of(model, options)
+
+    def layers_of(name: str) -> list[Any]:
+        return [each for each in layers if isinstance(each, getattr(library.layers, name))]
+
+    embeddings = layers_of("Embedding")
     # An embedding takes integers, and a model may well give it a floating-point input.
-    are_tokens = [len(spec.shape) == 2 and (spec.dtype.is_integer or bool(embeddings)) for spec in inputs.specs]
-    is_sequence = [
-        len(spec.shape) > 2 or tokens or (len(spec.shape) == 2 and spec.dtype.is_bool)
-        for spec, tokens in zip(inputs.specs, are_tokens, strict=True)
-    ]
-    paired = frozenset(id(each.forward_layer) for each in layers if isinstance(each, layer_classes.Bidirectional))
+    tokens = tuple(len(spec.shape) == 2 and (spec.dtype.is_integer or bool(embeddings)) for spec in specs)
+    sequences = tuple(
+        len(spec.shape) > 2 or are_tokens or (len(spec.shape) == 2 and spec.dtype.is_bool)
+        for spec, are_tokens in zip(specs, tokens, strict=True)
+    )
+    paired = frozenset(id(each.forward_layer) for each in layers_of("Bidirectional"))
 
-    def call(tensors: Sequence[Any], calls: RecurrentCalls) -> dict[str, Any]:
-        """The model's outputs and new states by name, from batch-major inputs and the states in `calls`."""
+    def calls_of(*, marking: bool) -> RecurrentCalls:
+        return RecurrentCalls(library, marking=marking, state=options.state, plain=options.plain, paired=paired)
+
+    def run(calls: RecurrentCalls, tensors: Sequence[Any], states: Mapping[str, Any]) -> tuple[dict[str, Any], States]:
+        calls.states = states
         with recurrent_calls(calls), _in_float32(layers):
-            return named(model(inputs.packed(tensors), training=False))
+            return named(model(packed(tensors), training=False)), calls.new_states
 
-    def traced(marking: bool, state_specs: dict[str, Any]) -> tuple[Any, RecurrentCalls]:
-        calls = RecurrentCalls(library, marking=marking, state=state, plain=options.plain, paired=paired)
-
-        def function(*tensors: Any) -> dict[str, Any]:
-            calls.states = dict(zip(state_specs, tensors[len(inputs.specs) :], strict=True))
-            given = [swapped(t) if time_major and s else t for t, s in zip(tensors, is_sequence, strict=False)]
-            outputs = call(given, calls)
-            if time_major:
-                outputs = {name: swapped(t) if len(t.shape) > 2 else t for name, t in outputs.items()}
-            return outputs | (calls.new_states if state == "explicit" else {})
-
-        specs = [
-            _time_major(spec) if time_major and s else spec for spec, s in zip(inputs.specs, is_sequence, strict=True)
-        ]
-        specs = [
-            tf.TensorSpec(spec.shape, spec.dtype, name=f"input_{number:04d}")
-            for number, spec in enumerate([*specs, *state_specs.values()])
-        ]
+    def function(frame: Frame, calls: RecurrentCalls) -> Any:
         try:
-            return tf.function(function, autograph=False).get_concrete_function(*specs), calls
+            return frame.function(functools.partial(run, calls))
         except Exception as error:  # whatever the layers of a model raise when they are called
             refuse_unfused(calls.layers, options.on_unsupported)
             raise ConversionError(f"model {model.name!r} cannot be traced: {first_line(str(error))}") from error
 
-    state_specs: dict[str, Any] = {}
-    if state == "explicit":
+    frame = Frame(names, specs, sequences, options)
+    if options.state == "explicit":
         # Which states there are, and how large, only a first call can tell.
-        state_specs = {name: tf.TensorSpec(shape) for name, shape in traced(False, {})[1].state_shapes.items()}
-    function, calls = traced(True, state_specs)
+        function(frame, probe := calls_of(marking=False))
+        frame = dataclasses.replace(frame, states=probe.state_shapes)
+    traced = function(frame, calls := calls_of(marking=True))
     refuse_unfused(calls.layers, options.on_unsupported)
-    holder = tf.Module()
-    holder.variables_of_model = [getattr(variable, "_value", variable) for variable in model.variables]
-    names = (*inputs.names, *state_specs)
-    carried: dict[str, Any] = {}
-
-    def source(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        tensors = [tf.convert_to_tensor(array) for array in arrays]
-        given = [swapped(t) if time_major and s else t for t, s in zip(tensors, is_sequence, strict=False)]
-        explicit = dict(zip(state_specs, tensors[len(inputs.specs) :], strict=True))
-        run = RecurrentCalls(library, marking=False, state=state, plain=options.plain, states=explicit or carried)
-        outputs = call(given, run)
-        carried.update(run.new_states)
-        if time_major:
-            outputs = {name: swapped(t) if len(t.shape) > 2 else t for name, t in outputs.items()}
-        return {name: np.asarray(t) for name, t in (outputs | (run.new_states if explicit else {})).items()}
-
-    return TracedModel(
-        name=model.name,
-        batch=next((spec.shape[0] for spec in inputs.specs), None),
-        function=function,
-        trackable=holder,
-        input_names=names,
-        layers=tuple(calls.layers),
-        source=source,
+    return frame.traced_model(
+        model.name,
+        traced,
+        lambda tensors, states: run(calls_of(marking=False), tensors, states),
+        variables=(getattr(variable, "_value", variable) for variable in model.variables),
+        layers=calls.layers,
         random_inputs=RandomInputs(
             integer_bound=min((each.input_dim for each in embeddings), default=2),
-            tokens=tuple(are_tokens),
+            tokens=tokens,
             padded=calls.has_mask,
-            mask_value=next((each.mask_value for each in layers if isinstance(each, layer_classes.Masking)), None),
-            time_axes=tuple((0 if time_major else 1) if s else None for s in is_sequence) + (None,) * len(state_specs),
+            mask_value=next((each.mask_value for each in layers_of("Masking")), None),
+            time_axes=(
+                *(int(not options.time_major) if each else None for each in sequences),
+                *[None] * len(frame.states),
+            ),
         ),
     )
 
@@ -166,24 +130,19 @@ def _library_of(model: Any) -> Any:
     return keras
 
 
-def _inputs_of(model: Any, options: TraceOptions) -> _Inputs:
-    input_signature = options.input_signature
-    if input_signature is not None:
-        if isinstance(input_signature, (list, tuple)) and len(input_signature) == 1:
-            (input_signature,) = input_signature
-        flat = [tf.TensorSpec.from_spec(spec) for spec in keras.tree.flatten(input_signature)]
-        names = tuple(spec.name or f"input_{number}" for number, spec in enumerate(flat))
-
-        def packed(tensors: Sequence[Any]) -> Any:
-            return keras.tree.pack_sequence_as(input_signature, list(tensors))
+def _inputs_of(
+    model: Any, options: TraceOptions
+) -> tuple[tuple[str, ...], tuple[tf.TensorSpec, ...], Callable[[Sequence[Any]], Any]]:
+    """Names and specs of the inputs, and how tensors in that order become the one argument of the model."""
+    signature: Any = options.input_signature
+    if signature is not None:
+        if isinstance(signature, (list, tuple)) and len(signature) == 1:
+            (signature,) = signature
+        given = [tf.TensorSpec.from_spec(spec) for spec in keras.tree.flatten(signature)]
+        names = tuple(spec.name or f"input_{number}" for number, spec in enumerate(given))
     elif getattr(model, "inputs", None):
-        flat, names = list(model.inputs), tuple(tensor.name for tensor in model.inputs)
-        structure = getattr(model, "_inputs_struct", getattr(model, "_nested_inputs", None))
-
-        def packed(tensors: Sequence[Any]) -> Any:
-            if structure is None:
-                return tensors[0] if len(tensors) == 1 else list(tensors)
-            return keras.tree.pack_sequence_as(structure, list(tensors))
+        given, names = list(model.inputs), tuple(tensor.name for tensor in model.inputs)
+        signature = getattr(model, "_inputs_struct", getattr(model, "_nested_inputs", None))
     else:
         raise ConversionError(
             f"model {model.name!r} does not know its inputs; pass input_signature, one tf.TensorSpec an input"
@@ -192,16 +151,17 @@ def _inputs_of(model: Any, options: TraceOptions) -> _Inputs:
         raise ConversionError(
             f"the inputs {list(names)} share a name; give each tf.TensorSpec of input_signature its own"
         )
+
+    def packed(tensors: Sequence[Any]) -> Any:
+        if signature is None:
+            return tensors[0] if len(tensors) == 1 else list(tensors)
+        return keras.tree.pack_sequence_as(signature, list(tensors))
+
     specs = tuple(
         tf.TensorSpec(fixed_shape(name, list(tensor.shape), options), tensor.dtype)
-        for name, tensor in zip(names, flat, strict=True)
+        for name, tensor in zip(names, given, strict=True)
     )
-    return _Inputs(names, specs, packed)
-
-
-def _time_major(spec: Any) -> Any:
-    batch, time, *rest = spec.shape
-    return tf.TensorSpec([time, batch, *rest], spec.dtype)
+    return names, specs, packed
 
 
 def named(outputs: Any) -> dict[str, Any]:

@@ -1,16 +1,17 @@
 """Traces Lingvo cells and RNNs into TensorFlow functions whose LSTMs are marked for fusing."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources import lingvo_modules as lingvo
-from lstm_toolkit.sources.marks import last_valid, swapped
+from lstm_toolkit.sources.frame import Frame
+from lstm_toolkit.sources.marks import last_valid
 from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions, fixed_shape
 from lstm_toolkit.tflite.recurrent import FUSED_OPS, SINGLE_STEP_OP
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE
@@ -28,79 +29,65 @@ def trace(model: lingvo.RNN | lingvo.LSTMCellSimple, options: TraceOptions) -> T
     """
     is_cell = isinstance(model, lingvo.LSTMCellSimple)
     cell = model if isinstance(model, lingvo.LSTMCellSimple) else model.cell
+    state = ("carry" if is_cell else "reset") if options.state == "auto" else options.state
+    specs = _specs(cell, is_cell, options)
+    _refuse(cell, state, padded=len(specs) > 1)
+    states = {f"{cell.name}_h": cell.output_size, f"{cell.name}_c": cell.hidden_size}
+    frame = Frame(
+        names=("inputs", "padding")[: len(specs)],
+        specs=specs,
+        sequences=(not is_cell,) * len(specs),
+        options=options,
+        states={name: [specs[0].shape[0], size] for name, size in states.items()} if state == "explicit" else {},
+    )
+
+    def run(marking: bool, tensors: Sequence[Any], start: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        x, *padding = tensors
+        first = [start[name] for name in states] if start else []
+        # In the file the states stand still over the padding only where they are asked for.
+        stops_at = padding[0] if padding and (state == "explicit" or not marking) else None
+        outputs, c = lingvo.marked_run(cell, x, first, stops_at, mark=marking, carry=state == "carry" and marking)
+        if padding and marking:
+            outputs, h = _with_padding(outputs, padding[0], first[0] if first else tf.zeros_like(outputs[:, 0]))
+        else:
+            h = outputs if is_cell else outputs[:, -1]
+        return {"output_0": outputs}, {} if state == "reset" else dict(zip(states, (h, c), strict=True))
+
+    op = SINGLE_STEP_OP if is_cell else FUSED_OPS[LSTM_COMPOSITE]
+    return frame.traced_model(
+        cell.name,
+        frame.function(functools.partial(run, True)),
+        functools.partial(run, False),
+        variables=cell.theta.values(),
+        layers=[LayerReport(cell.name, type(cell).__name__, op)],
+        random_inputs=RandomInputs(
+            paddings=tuple(name == "padding" for name in frame.names),
+            time_axis=int(not options.time_major),
+            # A cell's own c is never beyond its cap.
+            limits=(None,) * len(specs) + ((None, cell.cell_value_cap) if state == "explicit" else ()),
+        ),
+    )
+
+
+def _refuse(cell: lingvo.LSTMCellSimple, state: str, *, padded: bool) -> None:
+    """Raises for what the fused op cannot do."""
     if not cell.output_nonlinearity:
         raise ConversionError(
             f"cell {cell.name!r} has output_nonlinearity=False, and the fused op always takes the activation of c; "
             "train it with output_nonlinearity=True"
         )
-    state = ("carry" if is_cell else "reset") if options.state == "auto" else options.state
-    specs, time_major = _specs(cell, is_cell, options), options.time_major
-    has_padding = len(specs) > 1
-    if has_padding and state == "carry":
+    if padded and state == "carry":
         raise ConversionError(
             f"cell {cell.name!r} would carry its state past the padding; pass state='reset' or state='explicit'"
         )
-    if has_padding and state == "explicit" and isinstance(cell, lingvo.LayerNormalizedLSTMCellSimple):
+    if padded and state == "explicit" and isinstance(cell, lingvo.LayerNormalizedLSTMCellSimple):
         raise ConversionError(
             f"cell {cell.name!r} normalizes what would hold its state over the padding; pass state='reset', or drop "
             "the padding"
         )
-    batch, names = specs[0].shape[0], ["inputs", "padding"][: len(specs)]
-    if time_major:
-        specs = [tf.TensorSpec([spec.shape[1], batch, *spec.shape[2:]], spec.dtype) for spec in specs]
-    states = {f"{cell.name}_h": cell.output_size, f"{cell.name}_c": cell.hidden_size}
-    if state == "explicit":
-        specs += [tf.TensorSpec([batch, size]) for size in states.values()]
-        names += list(states)
-
-    def run(tensors: Sequence[Any], start: Sequence[Any], *, mark: bool) -> tuple[Any, list[Any]]:
-        x, *padding = (swapped(t) if time_major else t for t in tensors[: 1 + has_padding])
-        # In the file the states stand still over the padding only where they are asked for.
-        first = padding[0] if padding and (state == "explicit" or not mark) else None
-        outputs, c = lingvo.marked_run(cell, x, start, first, mark=mark, carry=state == "carry" and mark)
-        if padding and mark:
-            zero = start[0] if start else tf.zeros_like(outputs[:, 0])
-            outputs, h = _with_padding(outputs, padding[0], zero)
-        else:
-            h = outputs if is_cell else outputs[:, -1]
-        return (swapped(outputs) if time_major else outputs), [h, c]
-
-    def function(*tensors: Any) -> dict[str, Any]:
-        outputs, last = run(tensors, tensors[1 + has_padding :], mark=True)
-        return {"output_0": outputs} | (dict(zip(states, last, strict=True)) if state == "explicit" else {})
-
-    carried: list[Any] = []
-
-    def source(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        tensors = [tf.convert_to_tensor(array) for array in arrays]
-        outputs, last = run(tensors, tensors[1 + has_padding :] if state == "explicit" else carried, mark=False)
-        if state == "carry":
-            carried[:] = last
-        results = {"output_0": outputs} | (dict(zip(states, last, strict=True)) if state == "explicit" else {})
-        return {name: value.numpy() for name, value in results.items()}
-
-    named = [tf.TensorSpec(spec.shape, spec.dtype, name=f"input_{n:04d}") for n, spec in enumerate(specs)]
-    holder = tf.Module()
-    holder.variables_of_model = list(cell.theta.values())
-    op = SINGLE_STEP_OP if is_cell else FUSED_OPS[LSTM_COMPOSITE]
-    return TracedModel(
-        name=cell.name,
-        batch=batch,
-        function=tf.function(function, autograph=False).get_concrete_function(*named),
-        trackable=holder,
-        input_names=tuple(names),
-        layers=(LayerReport(cell.name, type(cell).__name__, op),),
-        source=source,
-        random_inputs=RandomInputs(
-            paddings=tuple(name == "padding" for name in names),
-            time_axis=int(not time_major),
-            # A cell's own c is never beyond its cap.
-            limits=tuple(cell.cell_value_cap if name.endswith("_c") else None for name in names),
-        ),
-    )
 
 
-def _specs(cell: Any, is_cell: bool, options: TraceOptions) -> list[tf.TensorSpec]:
+def _specs(cell: Any, is_cell: bool, options: TraceOptions) -> tuple[tf.TensorSpec, ...]:
     input_signature = options.input_signature
     if is_cell:
         options = dataclasses.replace(options, time_steps=None)
@@ -115,10 +102,10 @@ def _specs(cell: Any, is_cell: bool, options: TraceOptions) -> list[tf.TensorSpe
             f"cell {cell.name!r} takes inputs {default}{'' if is_cell else ' and perhaps padding [None, None]'}, "
             f"got input_signature with the shapes {shapes}"
         )
-    return [
+    return tuple(
         tf.TensorSpec(fixed_shape(name, spec.shape.as_list(), options), tf.float32)
         for name, spec in zip(("inputs", "padding"), given, strict=False)
-    ]
+    )
 
 
 def _with_padding(outputs: Any, padding: Any, start: Any) -> tuple[Any, Any]:

@@ -1,0 +1,112 @@
+"""What all sources have in common around a model: names, layouts and states of the traced function and its source."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from lstm_toolkit.runtime.random_inputs import RandomInputs
+from lstm_toolkit.sources.marks import swapped
+from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions
+
+Run = Callable[[Sequence[Any], Mapping[str, Any]], tuple[Mapping[str, Any], Mapping[str, Any]]]
+"""Runs a model on its inputs, [batch, ...] each, from states by name; one that is absent is zeros.
+
+It gives the outputs by name, [batch, ...] each, and by name the new states of what carries them, or has them explicit.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """The inputs and states of a model, and how they are laid out in its file.
+
+    Attributes:
+        names: of the inputs.
+        specs: of the inputs, [batch, ...] each, with the batch fixed.
+        sequences: for each input, whether it is a sequence.
+        options: how the model is traced.
+        states: with explicit state, the shape [batch, size] of each state by name.
+    """
+
+    names: tuple[str, ...]
+    specs: tuple[tf.TensorSpec, ...]
+    sequences: tuple[bool, ...]
+    options: TraceOptions
+    states: Mapping[str, Sequence[int | None]] = dataclasses.field(default_factory=dict)
+
+    def function(self, run: Run) -> Any:
+        """Traces `run` into a concrete function, whose arguments are named input_0000, input_0001, ..."""
+        specs = [*self.specs, *(tf.TensorSpec(shape) for shape in self.states.values())]
+        shapes = [
+            [spec.shape[1], spec.shape[0], *spec.shape[2:]] if turned else spec.shape
+            for spec, turned in zip(specs, self._turned, strict=True)
+        ]
+        named = [
+            tf.TensorSpec(shape, spec.dtype, name=f"input_{number:04d}")
+            for number, (spec, shape) in enumerate(zip(specs, shapes, strict=True))
+        ]
+
+        def function(*tensors: Any) -> dict[str, Any]:
+            return self._run(run, tensors, {})
+
+        return tf.function(function, autograph=False).get_concrete_function(*named)
+
+    def source(self, run: Run) -> Callable[[Sequence[npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]:
+        """Calls `run` on arrays; what it carries lives on from call to call."""
+        carried: dict[str, Any] = {}
+
+        def source(arrays: Sequence[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+            outputs = self._run(run, [tf.convert_to_tensor(array) for array in arrays], carried)
+            return {name: np.asarray(value) for name, value in outputs.items()}
+
+        return source
+
+    def traced_model(
+        self,
+        name: str,
+        function: Any,
+        run: Run,
+        *,
+        variables: Iterable[Any],
+        layers: Sequence[LayerReport] | None,
+        random_inputs: RandomInputs,
+    ) -> TracedModel:
+        """Puts the parts together.
+
+        Args:
+            name: of the model.
+            function: that `function` gave, with marked layers.
+            run: runs the model as its author made it.
+            variables: what the function reads.
+            layers: the recurrent layers; None if only the file can tell.
+            random_inputs: what to compare file and source on.
+        """
+        trackable = tf.Module()
+        trackable.variables_of_model = list(variables)
+        return TracedModel(
+            name=name,
+            batch=self.specs[0].shape[0] if self.specs else None,
+            function=function,
+            trackable=trackable,
+            input_names=(*self.names, *self.states),
+            layers=None if layers is None else tuple(layers),
+            source=self.source(run),
+            random_inputs=random_inputs,
+        )
+
+    @property
+    def _turned(self) -> list[bool]:
+        """For each input of the file, whether time is its first axis there."""
+        return [self.options.time_major and each for each in self.sequences] + [False] * len(self.states)
+
+    def _run(self, run: Run, tensors: Sequence[Any], carried: dict[str, Any]) -> dict[str, Any]:
+        given = [swapped(t) if turned else t for t, turned in zip(tensors, self._turned, strict=True)]
+        count = len(self.specs)
+        outputs, states = run(given[:count], dict(zip(self.states, given[count:], strict=True)) or carried)
+        carried.update(states)
+        if self.options.time_major:
+            outputs = {name: swapped(t) if len(t.shape) > 2 else t for name, t in outputs.items()}
+        return {**outputs, **(states if self.options.state == "explicit" else {})}
