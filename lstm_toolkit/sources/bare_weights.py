@@ -14,8 +14,8 @@ import tensorflow as tf
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources import marks
-from lstm_toolkit.sources.frame import Frame
-from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions, fixed_shape
+from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
+from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions
 from lstm_toolkit.tflite.recurrent import FUSED_OPS
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
@@ -74,18 +74,16 @@ def trace(layers: Layers, options: TraceOptions) -> TracedModel:
     given = tf.nest.flatten(signature) if signature is not None else [tf.TensorSpec([None, None, None])]
     if len(given) != 1 or not given[0].shape.is_compatible_with([None, None, size]):
         raise ConversionError(f"the weights take inputs [None, None, {size}], got {signature}")
-    shape = fixed_shape("inputs", [*given[0].shape.as_list()[:2], size], options)
+    specs = fixed_specs(("inputs",), [tf.TensorSpec([*given[0].shape[:2], size])], options)
     states = {
-        f"{name}_{kind}": [shape[0], width]
+        f"{name}_{kind}": [specs[0].shape[0], width]
         for layer in layers
         for name, weights in layer.items()
         for kind, width in (("h", weights.output_size), ("c", weights.units))
     }
-    frame = Frame(("inputs",), (tf.TensorSpec(shape),), (True,), options, states if state == "explicit" else {})
+    frame = Frame(("inputs",), specs, (True,), options, states if state == "explicit" else {})
 
-    def run(
-        direction: Direction, tensors: Sequence[Any], start: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def run(direction: Direction, tensors: Sequence[Any], start: Mapping[str, Any]) -> Results:
         (x,) = tensors
         last: dict[str, Any] = {}
         for layer in layers:

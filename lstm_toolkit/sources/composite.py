@@ -1,9 +1,10 @@
 """`composite`: marks a user's own recurrent function, so that `convert` makes one fused LSTM op of it."""
 
+import dataclasses
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -85,7 +86,6 @@ def composite(
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
     if gate_axis not in (0, -1) or go_backwards:
         raise ValueError("gate_axis must be 0 or -1, and go_backwards goes with interface='keras' only")
-    declared = dict(operands or {})
     attributes = {
         "gates": ",".join(order),
         "gate_axis": gate_axis,
@@ -96,7 +96,10 @@ def composite(
         "time_major": time_major,
         "carry": carry,
     }
-    return lambda function: _declared_composite(function, declared, order, attributes)
+    declared = dict(operands or {})
+    return lambda function: _declared_composite(
+        function, Declaration(_name(function), declared, order, gate_axis), attributes
+    )
 
 
 def _gate_names(gates: str | Sequence[str]) -> tuple[str, ...]:
@@ -106,24 +109,79 @@ def _gate_names(gates: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", "composite")
+
+
+@dataclasses.dataclass(frozen=True)
+class Declaration:
+    """What a marked function is declared to take.
+
+    Attributes:
+        name: of the function.
+        operands: what each argument is: "input", "h", "c" or a kind of weights.
+        gates: their order in packed weights.
+        gate_axis: the axis of the matrices along which they are packed.
+    """
+
+    name: str
+    operands: Mapping[str, str]
+    gates: tuple[str, ...] = GATES
+    gate_axis: int = -1
+
+    @property
+    def argument(self) -> dict[str, str]:
+        """The argument of each kind."""
+        return {kind: each for each, kind in self.operands.items()}
+
+    @property
+    def weights(self) -> list[str]:
+        """The kinds of weights."""
+        return [kind for kind in self.operands.values() if kind not in ("input", *_STATES)]
+
+    def check(self, parameters: Collection[str], *, carry: bool) -> None:
+        """Raises ValueError if the operands are not those of an LSTM, or not the parameters of the function."""
+        name, kinds = self.name, set(self.operands.values())
+        known = ("input", *_STATES, *PACKED_KINDS, *WEIGHT_OPERANDS)
+        if set(self.operands) != set(parameters):
+            raise ValueError(f"{name} takes {list(parameters)}, and operands declares {list(self.operands)}")
+        unknown = sorted(kinds - set(known))
+        if unknown or len(kinds) < len(self.operands):
+            raise ValueError(f"operands of {name} must be different ones of {', '.join(known)}; unknown: {unknown}")
+        if "input" not in kinds or len(kinds & set(_STATES)) == 1:
+            raise ValueError(f"{name} needs an argument that is the input, and both or none of h and c")
+        if carry and "h" in kinds:
+            raise ValueError(f"{name} carries its state, so it cannot also start from h and c")
+
+    def sizes(self, shapes: Mapping[str, tf.TensorShape]) -> dict[str, int]:
+        """The sizes `units`, `inputs` and `outputs`, as far as the shapes of the arguments tell them.
+
+        Raises:
+            ValueError: if they do not fit together; names the argument, the expected and the actual shape.
+        """
+        for each, shape in shapes.items():
+            if shape.rank is None:
+                raise ValueError(f"{self.name}: argument {each} has no known rank, and the op needs one; set its shape")
+        given = {kind: shapes[each].as_list() for each, kind in self.operands.items()}
+        names = {kind: f"{self.name}: argument {each}" for each, kind in self.operands.items()}
+        packed = {kind: given[kind] for kind in self.weights}
+        sizes = Packing(gates=self.gates, gate_axis=self.gate_axis).sizes(packed, names)
+        inputs = sizes.get("inputs")
+        if len(given["input"]) not in (2, 3) or inputs not in (None, given["input"][-1]):
+            raise ValueError(f"{names['input']} must have shape {[None, None, inputs]}, got {given['input']}")
+        for state, size in (("h", sizes.get("outputs")), ("c", sizes.get("units"))):
+            if state in given and not tf.TensorShape(given[state]).is_compatible_with([None, size]):
+                raise ValueError(f"{names[state]} must have shape {[None, size]}, got {given[state]}")
+        return sizes
+
+
 def _declared_composite(
-    function: Callable[..., Any], declared: dict[str, str], gates: tuple[str, ...], attributes: dict[str, Any]
+    function: Callable[..., Any], declaration: Declaration, attributes: dict[str, Any]
 ) -> Callable[..., Any]:
-    signature = inspect.signature(function)
-    known = ("input", *_STATES, *PACKED_KINDS, *WEIGHT_OPERANDS)
-    name = getattr(function, "__name__", "composite")
-    if list(declared) != list(signature.parameters) and set(declared) != set(signature.parameters):
-        raise ValueError(f"{name} takes {list(signature.parameters)}, and operands declares {list(declared)}")
-    unknown = sorted(set(declared.values()) - set(known))
-    if unknown or len(set(declared.values())) < len(declared):
-        raise ValueError(f"operands of {name} must be different ones of {', '.join(known)}; unknown: {unknown}")
-    argument = {kind: each for each, kind in declared.items()}
-    if "input" not in argument or len({"h", "c"} & set(argument)) == 1:
-        raise ValueError(f"{name} needs an argument that is the input, and both or none of h and c")
-    if attributes["carry"] and "h" in argument:
-        raise ValueError(f"{name} carries its state, so it cannot also start from h and c")
-    weights = [kind for kind in argument if kind not in ("input", *_STATES)]
-    arguments = [argument[kind] for kind in ("input", *weights, *(state for state in _STATES if state in argument))]
+    name, signature = declaration.name, inspect.signature(function)
+    declaration.check(signature.parameters, carry=attributes["carry"])
+    argument, weights = declaration.argument, declaration.weights
+    arguments = [argument[kind] for kind in ("input", *weights, *_STATES) if kind in argument]
 
     def body(*tensors: Any) -> Any:
         return function(**dict(zip(arguments, tensors, strict=True)))
@@ -135,8 +193,7 @@ def _declared_composite(
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         tensors = [tf.convert_to_tensor(bound.arguments[each]) for each in arguments]
-        shapes = dict(zip(arguments, (tensor.shape for tensor in tensors), strict=True))
-        sizes = _checked_sizes(name, shapes, argument, weights, gates, attributes["gate_axis"])
+        sizes = declaration.sizes({each: tensor.shape for each, tensor in zip(arguments, tensors, strict=True)})
         outputs, *others = tf.nest.flatten(marked(*tensors))
         expected = [*tensors[0].shape[:-1], sizes.get("outputs")]
         if not outputs.shape.is_compatible_with(expected):
@@ -147,38 +204,11 @@ def _declared_composite(
     return call
 
 
-def _checked_sizes(
-    name: str,
-    shapes: Mapping[str, Any],
-    argument: Mapping[str, str],
-    weights: Sequence[str],
-    gates: Sequence[str],
-    gate_axis: int,
-) -> dict[str, int]:
-    for each, shape in shapes.items():
-        if shape.rank is None:
-            raise ValueError(f"{name}: argument {each} has no known rank, and the op needs one; set its shape")
-    packed = {kind: shapes[argument[kind]].as_list() for kind in weights}
-    names = {kind: f"{name}: argument {argument[kind]}" for kind in weights}
-    sizes = Packing(gates=tuple(gates), gate_axis=gate_axis).sizes(packed, names)
-    x = shapes[argument["input"]].as_list()
-    if len(x) not in (2, 3) or sizes.get("inputs") not in (None, x[-1]):
-        wanted = [None, None, sizes.get("inputs")]
-        raise ValueError(f"{name}: argument {argument['input']} must have shape {wanted}, got {x}")
-    for state, size in (("h", "outputs"), ("c", "units")):
-        if state in argument and not shapes[argument[state]].is_compatible_with([None, sizes.get(size)]):
-            given, wanted = shapes[argument[state]].as_list(), [None, sizes.get(size)]
-            raise ValueError(f"{name}: argument {argument[state]} must have shape {wanted}, got {given}")
-    return sizes
-
-
 def _keras_composite(function: Callable[..., Any], *, time_major: bool, go_backwards: bool) -> Callable[..., Any]:
-    signature = inspect.signature(function)
-    name = getattr(function, "__name__", "composite")
-    if len(signature.parameters) != len(KERAS_INTERFACE):
-        raise ValueError(
-            f"{name} takes {list(signature.parameters)}; with the Keras interface it takes {list(KERAS_INTERFACE)}"
-        )
+    name, parameters = _name(function), list(inspect.signature(function).parameters)
+    if len(parameters) != len(KERAS_INTERFACE):
+        raise ValueError(f"{name} takes {parameters}; with the Keras interface it takes {list(KERAS_INTERFACE)}")
+    declaration = Declaration(name, dict(zip(parameters, KERAS_INTERFACE, strict=True)))
 
     def body(*tensors: Any) -> tuple[Any, ...]:
         results = tuple(function(*tensors))
@@ -196,9 +226,7 @@ def _keras_composite(function: Callable[..., Any], *, time_major: bool, go_backw
         tensors = [tf.convert_to_tensor(each) for each in args]
         if len(tensors) != len(KERAS_INTERFACE):
             raise ValueError(f"{name} takes {list(KERAS_INTERFACE)}, got {len(tensors)} arguments")
-        parameters = dict(zip(KERAS_INTERFACE, signature.parameters, strict=True))
-        shapes = dict(zip(signature.parameters, (tensor.shape for tensor in tensors), strict=True))
-        _checked_sizes(name, shapes, parameters, KERAS_INTERFACE[3:], GATES, -1)
+        declaration.sizes({each: tensor.shape for each, tensor in zip(parameters, tensors, strict=True)})
         last, outputs, *_ = marked(*tensors)
         return last, outputs
 

@@ -8,15 +8,39 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources.marks import swapped
 from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions
 
-Run = Callable[[Sequence[Any], Mapping[str, Any]], tuple[Mapping[str, Any], Mapping[str, Any]]]
-"""Runs a model on its inputs, [batch, ...] each, from states by name; one that is absent is zeros.
+Results = tuple[dict[str, Any], dict[str, Any]]
+"""The outputs of a model by name, [batch, ...] each, and the new states that it carries or has explicit, by name."""
 
-It gives the outputs by name, [batch, ...] each, and by name the new states of what carries them, or has them explicit.
-"""
+Run = Callable[[Sequence[Any], Mapping[str, Any]], Results]
+"""Runs a model on its inputs, [batch, ...] each, from states by name; one that is absent is zeros."""
+
+
+def fixed_specs(names: Sequence[str], specs: Sequence[Any], options: TraceOptions) -> tuple[tf.TensorSpec, ...]:
+    """The specs of inputs under their names, with the batch, and if asked for the time, fixed.
+
+    Raises:
+        ConversionError: if an input has another batch or time than `options` asks for.
+    """
+    return tuple(
+        tf.TensorSpec(_fixed_shape(name, list(spec.shape), options), spec.dtype, name=name)
+        for name, spec in zip(names, specs, strict=True)
+    )
+
+
+def _fixed_shape(name: str, shape: list[int | None], options: TraceOptions) -> list[int | None]:
+    (batch, *rest), batch_size, time_steps = shape, options.batch_size, options.time_steps
+    if batch_size is not None and batch not in (None, batch_size):
+        raise ConversionError(f"input {name!r} has the fixed batch {batch}; batch_size={batch_size} is not it")
+    if rest and time_steps is not None:
+        if rest[0] not in (None, time_steps) and len(rest) > 1:
+            raise ConversionError(f"input {name!r} has {rest[0]} time steps; time_steps={time_steps} is not it")
+        rest[0] = rest[0] or time_steps
+    return [batch_size or batch or 1, *rest]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,4 +133,4 @@ class Frame:
         carried.update(states)
         if self.options.time_major:
             outputs = {name: swapped(t) if len(t.shape) > 2 else t for name, t in outputs.items()}
-        return {**outputs, **(states if self.options.state == "explicit" else {})}
+        return outputs | (states if self.options.state == "explicit" else {})

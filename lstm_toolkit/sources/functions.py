@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
-from lstm_toolkit.sources.frame import Frame
-from lstm_toolkit.sources.traced import TracedModel, TraceOptions, fixed_shape
+from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
+from lstm_toolkit.sources.traced import TracedModel, TraceOptions
 
 
 @contextlib.contextmanager
@@ -83,7 +83,7 @@ def concrete(function: Any, options: TraceOptions) -> Any:
         raise ConversionError("the function does not know its inputs; pass input_signature, a tf.TensorSpec each")
     given = tf.nest.flatten(signature)
     names = [spec.name or f"input_{number}" for number, spec in enumerate(given)]
-    specs = _fixed(names, given, options)
+    specs = fixed_specs(names, given, options)
     with _marking("auto", plain=options.plain):
         try:
             return tf.function(lambda *tensors: function(*tensors), autograph=False).get_concrete_function(*specs)
@@ -118,10 +118,10 @@ def trace(function: Any, options: TraceOptions) -> TracedModel:
     if not own or not all(isinstance(spec, tf.TensorSpec) and spec.shape.rank for spec in own):
         raise ConversionError("the function must take tensors, each with a batch, and nothing else")
     names = tuple((spec.name or f"input_{number}") for number, spec in enumerate(own))
-    specs = _fixed(names, own, options)
+    specs = fixed_specs(names, own, options)
     frame = Frame(names, specs, (False,) * len(specs), options)
 
-    def run(tensors: Sequence[Any], _: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def run(tensors: Sequence[Any], _: Mapping[str, Any]) -> Results:
         count = len(tf.nest.flatten(positional))
         arguments = tf.nest.pack_sequence_as(positional, list(tensors[:count]))
         outputs = function(*arguments, **dict(zip(named, tensors[count:], strict=True)))
@@ -129,7 +129,7 @@ def trace(function: Any, options: TraceOptions) -> TracedModel:
             return outputs, {}
         return {f"output_{number}": value for number, value in enumerate(tf.nest.flatten(outputs))}, {}
 
-    def source(tensors: Sequence[Any], states: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def source(tensors: Sequence[Any], states: Mapping[str, Any]) -> Results:
         with _without_remapping():
             return run(tensors, states)
 
@@ -147,11 +147,3 @@ def trace(function: Any, options: TraceOptions) -> TracedModel:
     )
     traced.trackable.loaded = getattr(function, "loaded", None)
     return traced
-
-
-def _fixed(names: Sequence[str], specs: Sequence[Any], options: TraceOptions) -> tuple[tf.TensorSpec, ...]:
-    """The specs under their names, with their batch, and if asked for their time, fixed."""
-    return tuple(
-        tf.TensorSpec(fixed_shape(name, spec.shape.as_list(), options), spec.dtype, name=name)
-        for name, spec in zip(names, specs, strict=True)
-    )

@@ -15,9 +15,9 @@ import tensorflow as tf
 
 from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
-from lstm_toolkit.sources.frame import Frame
-from lstm_toolkit.sources.keras_layers import RecurrentCalls, States, recurrent_calls
-from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions, fixed_shape
+from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
+from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
+from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions
 
 
 def load(path: Path) -> Any:
@@ -77,7 +77,7 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
     def calls_of(*, marking: bool) -> RecurrentCalls:
         return RecurrentCalls(library, marking=marking, state=options.state, plain=options.plain, paired=paired)
 
-    def run(calls: RecurrentCalls, tensors: Sequence[Any], states: Mapping[str, Any]) -> tuple[dict[str, Any], States]:
+    def run(calls: RecurrentCalls, tensors: Sequence[Any], states: Mapping[str, Any]) -> Results:
         calls.states = states
         with recurrent_calls(calls), _in_float32(layers):
             return named(model(packed(tensors), training=False)), calls.new_states
@@ -107,10 +107,7 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
             tokens=tokens,
             padded=calls.has_mask,
             mask_value=next((each.mask_value for each in layers_of("Masking")), None),
-            time_axes=(
-                *(int(not options.time_major) if each else None for each in sequences),
-                *[None] * len(frame.states),
-            ),
+            time_axes=tuple(int(not options.time_major) if each else None for each in sequences),
         ),
     )
 
@@ -157,11 +154,7 @@ def _inputs_of(
             return tensors[0] if len(tensors) == 1 else list(tensors)
         return keras.tree.pack_sequence_as(signature, list(tensors))
 
-    specs = tuple(
-        tf.TensorSpec(fixed_shape(name, list(tensor.shape), options), tensor.dtype)
-        for name, tensor in zip(names, given, strict=True)
-    )
-    return names, specs, packed
+    return names, fixed_specs(names, given, options), packed
 
 
 def named(outputs: Any) -> dict[str, Any]:

@@ -43,50 +43,54 @@ class LayerCall:
     paired: bool
 
     @property
-    def is_stacked(self) -> bool:
-        """Whether the layer runs several cells, one on the other."""
+    def op(self) -> str:
+        """The fused op that the layer becomes."""
+        return FUSED_OPS[SIMPLE_RNN_COMPOSITE if self._is_simple else LSTM_COMPOSITE]
+
+    @property
+    def _is_stacked(self) -> bool:
         return isinstance(self.layer.cell, self.library.layers.StackedRNNCells)
 
     @property
-    def cells(self) -> list[Any]:
-        """The cells from the input to the output."""
-        return list(self.layer.cell.cells) if self.is_stacked else [self.layer.cell]
+    def _cells(self) -> list[Any]:
+        return list(self.layer.cell.cells) if self._is_stacked else [self.layer.cell]
 
     @property
-    def kind(self) -> str:
-        """Kind of the cells: "lstm", "gru" or "simple_rnn"."""
-        layers, cell = self.library.layers, self.cells[0]
+    def _kind(self) -> str:
+        layers, cell = self.library.layers, self._cells[0]
         kinds = {"simple_rnn": layers.SimpleRNNCell, "gru": layers.GRUCell}
         return next((kind for kind, cls in kinds.items() if isinstance(cell, cls)), "lstm")
 
     @property
-    def is_simple(self) -> bool:
-        """Whether the layer has no gates."""
-        return self.kind == "simple_rnn"
+    def _is_simple(self) -> bool:
+        return self._kind == "simple_rnn"
 
     @property
-    def op(self) -> str:
-        """The fused op that the layer becomes."""
-        return FUSED_OPS[SIMPLE_RNN_COMPOSITE if self.is_simple else LSTM_COMPOSITE]
-
-    @property
-    def part_names(self) -> list[str]:
+    def _part_names(self) -> list[str]:
         """Names of the cells in the file: the layer's own for one, numbered for stacked ones."""
-        return [f"{self.name}_cell{number}" for number in range(len(self.cells))] if self.is_stacked else [self.name]
+        return [f"{self.name}_cell{number}" for number in range(len(self._cells))] if self._is_stacked else [self.name]
+
+    @property
+    def _time_major(self) -> bool:
+        return getattr(self.layer, "time_major", False)
+
+    @property
+    def _fused_activations(self) -> tuple[str, ...]:
+        return tuple(RNN_ACTIVATIONS if self._is_simple else ACTIVATIONS)
 
     def zeros(self, sequences: Any) -> dict[str, Any]:
         """The states before the first step, [batch, units] each, by name: `NAME_h`, and of an LSTM `NAME_c`."""
-        names = [f"{part}_{kind}" for part in self.part_names for kind in ("hc" if self.kind == "lstm" else "h")]
+        names = [f"{part}_{kind}" for part in self._part_names for kind in ("hc" if self._kind == "lstm" else "h")]
         batch = sequences.shape[1 if self._time_major else 0]
-        sizes = [size for cell in self.cells for size in tf.nest.flatten(cell.state_size)]
+        sizes = [size for cell in self._cells for size in tf.nest.flatten(cell.state_size)]
         zeros = [tf.zeros([tf.shape(sequences)[0] if batch is None else batch, int(size)]) for size in sizes]
         return dict(zip(names, zeros, strict=True))
 
     def nested(self, states: list[Any]) -> list[Any]:
         """States as the layer takes and returns them: [h, c], or a list of these for stacked cells."""
-        if not self.is_stacked:
+        if not self._is_stacked:
             return states
-        sizes = [len(tf.nest.flatten(cell.state_size)) for cell in self.cells]
+        sizes = [len(tf.nest.flatten(cell.state_size)) for cell in self._cells]
         return [states[start:stop] for start, stop in itertools.pairwise(np.cumsum([0, *sizes]))]
 
     def computed(
@@ -107,49 +111,49 @@ class LayerCall:
         """Why the layer cannot be marked exactly, and what to use instead; None if it can."""
         layer, layers = self.layer, self.library.layers
         known = (layers.LSTMCell, layers.SimpleRNNCell, *([layers.GRUCell] if self.plain else []))
-        if not isinstance(self.cells[0], known):
-            name = type(self.cells[0]).__name__
+        if not isinstance(self._cells[0], known):
+            name = type(self._cells[0]).__name__
             remedy = 'use an LSTM layer, or lowering="unrolled" or "loop"' if name == "GRUCell" else "use an LSTM layer"
             return f"it is not an LSTM, and there is no fused op for a {name}; {remedy}"
-        own_cells = [cell for cell in self.cells if type(cell).call not in [cls.call for cls in known]]
+        own_cells = [cell for cell in self._cells if type(cell).call not in [cls.call for cls in known]]
         loops = [getattr(cls, "inner_loop", None) for cls in (layers.RNN, layers.LSTM, layers.GRU)]
         if own_cells or getattr(type(layer), "inner_loop", None) not in loops:
-            classes = ", ".join(type(each).__name__ for each in (layer, *self.cells))
+            classes = ", ".join(type(each).__name__ for each in (layer, *self._cells))
             return f"it overrides the computation of Keras's own layer ({classes}); use Keras's own"
-        if len({type(cell) for cell in self.cells}) > 1 or (self.is_stacked and self.kind != "lstm"):
+        if len({type(cell) for cell in self._cells}) > 1 or (self._is_stacked and self._kind != "lstm"):
             return "it stacks cells other than LSTMCell; stack layers instead"
-        reason = next(filter(None, map(self._why_not_cell, self.cells)), None)
+        reason = next(filter(None, map(self._why_not_cell, self._cells)), None)
         if reason is None and self.plain and self.state == "carry":
             return 'it carries its state from call to call, and plain ops cannot; pass state="explicit"'
         return reason if reason or mask is None else self._why_not_masked(mask)
 
     def _why_not_cell(self, cell: Any) -> str | None:
-        serialize, remedy = self.library.activations.serialize, 'lowering="unrolled" or "loop"'
-        fused = RNN_ACTIVATIONS if self.is_simple else ACTIVATIONS
-        if self._gate_activation(cell) not in (PLAIN_ACTIVATIONS if self.plain else ("sigmoid",)):
-            fact = f"its recurrent activation is {serialize(cell.recurrent_activation)!r},"
+        fused = self._fused_activations
+        for what, allowed, fact in (
+            ("recurrent_activation", ("sigmoid",), "the gates of the fused op are sigmoid; use 'sigmoid'"),
+            ("activation", fused, f"the fused op has only {', '.join(fused)}; use one of them"),
+        ):
+            function = getattr(cell, what, None)
+            if function is None or self._activation(function) in (PLAIN_ACTIVATIONS if self.plain else allowed):
+                continue
+            found = f"its {what.replace('_', ' ')} is {self.library.activations.serialize(function)!r},"
             if self.plain:
-                return f"{fact} which is not among {_NAMED}"
-            return f"{fact} and the gates of the fused op are sigmoid; use 'sigmoid', or {remedy}"
-        if self._activation(cell.activation) not in (PLAIN_ACTIVATIONS if self.plain else fused):
-            fact = f"its activation is {serialize(cell.activation)!r},"
-            if self.plain:
-                return f"{fact} which is not among {_NAMED}"
-            return f"{fact} and the fused op has only {', '.join(fused)}; use one of them, or {remedy}"
+                return f"{found} which is not among {_NAMED}"
+            return f'{found} and {fact}, or lowering="unrolled" or "loop"'
         if cell.variable_dtype != "float32" or cell.compute_dtype != "float32":
             dtype = cell.compute_dtype if cell.variable_dtype == "float32" else cell.variable_dtype
             return f"its weights are {dtype}, and the fused op's float32; use float32"
         return None
 
     def _gate_activation(self, cell: Any) -> str | None:
-        return "sigmoid" if self.is_simple else self._activation(cell.recurrent_activation)
+        return "sigmoid" if self._is_simple else self._activation(cell.recurrent_activation)
 
     def _activation(self, function: Any) -> str | None:
         """The name of an activation in `PLAIN_ACTIVATIONS`, or None if it is another."""
         places = (self.library.activations, getattr(self.library, "ops", None), tf.nn, tf)
         for name in sorted(PLAIN_ACTIVATIONS):
-            known = [getattr(place, each, None) for place in places for each in (name, _OTHER_NAMES.get(name, name))]
-            if function in [each for each in known if each is not None]:
+            names = (name, _OTHER_NAMES.get(name, name))
+            if function in [getattr(place, each, None) for place in places for each in names]:
                 of_keras_2 = name == "hard_sigmoid" and self.library.__name__ == "tf_keras"
                 return "hard_sigmoid_of_keras_2" if of_keras_2 else name
         return None
@@ -162,10 +166,10 @@ class LayerCall:
             )
         if state == "carry":
             return 'it carries its state past the padding of a mask; pass state="reset" or state="explicit"'
-        if backwards and self.is_simple:
+        if backwards and self._is_simple:
             return "it runs backwards over a mask, and a simple RNN cannot stand still; use an LSTM layer"
-        gates = {self._gate_activation(cell) for cell in self.cells}
-        if not self.is_simple and not gates <= SATURATING:
+        gates = {self._gate_activation(cell) for cell in self._cells}
+        if not self._is_simple and not gates <= SATURATING:
             return f"it stands still over a mask, and its gates never shut with {gates.pop()!r}; drop the mask"
         known = tf.get_static_value(_mask_tensor(mask))
         if known is not None and (np.diff(known.astype(int), axis=1) > 0).any():
@@ -185,14 +189,10 @@ class LayerCall:
         outputs, states = self._marked_cells(sequence, start, valid, padding)
         return self._shown(outputs, steps, valid), states
 
-    @property
-    def _time_major(self) -> bool:
-        return getattr(self.layer, "time_major", False)
-
     def _padding(self, valid: Any) -> Any:
         """A channel [batch, time, 1] that is 1 where a step is padded; None if it is enough to look away there."""
         shows_states = self.layer.return_state or self.state == "explicit"
-        if valid is None or self.is_simple or not (self.layer.go_backwards or shows_states or self.paired):
+        if valid is None or self._is_simple or not (self.layer.go_backwards or shows_states or self.paired):
             return None
         return 1.0 - tf.cast(valid, tf.float32)[:, :, tf.newaxis]
 
@@ -200,10 +200,10 @@ class LayerCall:
         """Marks the cells, one on the other; returns the outputs of the last one, and the last states of all."""
         # What a carried state starts from is in the file's own memory.
         given = [] if self.state == "carry" else start
-        starts = [given] if not self.is_stacked else self.nested(given) if given else [[] for _ in self.cells]
+        starts = [given] if not self._is_stacked else self.nested(given) if given else [[] for _ in self._cells]
         outputs: Any = None
         states: list[Any] = []
-        for cell, part, first in zip(self.cells, self.part_names, starts, strict=True):
+        for cell, part, first in zip(self._cells, self._part_names, starts, strict=True):
             if outputs is not None:
                 sequence = _with_channel(outputs, padding)
             outputs, others = marked_cell(cell, sequence, first, self._options(cell, part, masked=padding is not None))
@@ -213,13 +213,12 @@ class LayerCall:
 
     def _options(self, cell: Any, part: str, *, masked: bool) -> MarkOptions:
         activation, gates = self._activation(cell.activation) or "", self._gate_activation(cell) or ""
-        fused = RNN_ACTIVATIONS if self.is_simple else ACTIVATIONS
         return MarkOptions(
             layer=part,
-            kind=self.kind,
+            kind=self._kind,
             activation=activation,
             recurrent_activation=gates,
-            fused=self.kind != "gru" and gates == "sigmoid" and activation in fused,
+            fused=self._kind != "gru" and gates == "sigmoid" and activation in self._fused_activations,
             masked=masked,
             carry=self.state == "carry",
         )

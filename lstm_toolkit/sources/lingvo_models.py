@@ -10,9 +10,9 @@ import tensorflow as tf
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources import lingvo_modules as lingvo
-from lstm_toolkit.sources.frame import Frame
+from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
 from lstm_toolkit.sources.marks import last_valid
-from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions, fixed_shape
+from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions
 from lstm_toolkit.tflite.recurrent import FUSED_OPS, SINGLE_STEP_OP
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE
 
@@ -41,7 +41,7 @@ def trace(model: lingvo.RNN | lingvo.LSTMCellSimple, options: TraceOptions) -> T
         states={name: [specs[0].shape[0], size] for name, size in states.items()} if state == "explicit" else {},
     )
 
-    def run(marking: bool, tensors: Sequence[Any], start: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def run(marking: bool, tensors: Sequence[Any], start: Mapping[str, Any]) -> Results:
         x, *padding = tensors
         first = [start[name] for name in states] if start else []
         # In the file the states stand still over the padding only where they are asked for.
@@ -63,8 +63,8 @@ def trace(model: lingvo.RNN | lingvo.LSTMCellSimple, options: TraceOptions) -> T
         random_inputs=RandomInputs(
             paddings=tuple(name == "padding" for name in frame.names),
             time_axis=int(not options.time_major),
-            # A cell's own c is never beyond its cap.
-            limits=(None,) * len(specs) + ((None, cell.cell_value_cap) if state == "explicit" else ()),
+            # A cell's own c, which comes last, is never beyond its cap.
+            limits=(*[None] * len(specs), None, cell.cell_value_cap),
         ),
     )
 
@@ -102,10 +102,7 @@ def _specs(cell: Any, is_cell: bool, options: TraceOptions) -> tuple[tf.TensorSp
             f"cell {cell.name!r} takes inputs {default}{'' if is_cell else ' and perhaps padding [None, None]'}, "
             f"got input_signature with the shapes {shapes}"
         )
-    return tuple(
-        tf.TensorSpec(fixed_shape(name, spec.shape.as_list(), options), tf.float32)
-        for name, spec in zip(("inputs", "padding"), given, strict=False)
-    )
+    return fixed_specs(("inputs", "padding")[: len(given)], [tf.TensorSpec(spec.shape) for spec in given], options)
 
 
 def _with_padding(outputs: Any, padding: Any, start: Any) -> tuple[Any, Any]:

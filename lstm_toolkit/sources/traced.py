@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy.typing as npt
 
-from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 
 
@@ -60,18 +59,6 @@ class TracedModel:
     layers: tuple[LayerReport, ...] | None
     source: Callable[[Sequence[npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]
     random_inputs: RandomInputs
-
-
-def fixed_shape(name: str, shape: list[int | None], options: TraceOptions) -> list[int | None]:
-    """The shape of an input with its batch, and if asked for its time, fixed."""
-    (batch, *rest), batch_size, time_steps = shape, options.batch_size, options.time_steps
-    if batch_size is not None and batch not in (None, batch_size):
-        raise ConversionError(f"input {name!r} has the fixed batch {batch}; batch_size={batch_size} is not it")
-    if rest and time_steps is not None:
-        if rest[0] not in (None, time_steps) and len(rest) > 1:
-            raise ConversionError(f"input {name!r} has {rest[0]} time steps; time_steps={time_steps} is not it")
-        rest[0] = rest[0] or time_steps
-    return [batch_size or batch or 1, *rest]
 
 
 @dataclasses.dataclass(frozen=True)
