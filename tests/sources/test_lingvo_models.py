@@ -363,6 +363,12 @@ def test_time_major(random, padded, state):
             np.testing.assert_allclose(result[f"{cell.name}_c"], c, **TOLERANCE)
 
 
+def test_one_step_has_no_time_to_put_first(random):
+    cell = full_cell(random)
+    files = [lstm_toolkit.convert(cell, batch_size=BATCH, time_major=each).tflite for each in (False, True)]
+    assert files[0] == files[1]
+
+
 # Padding at the end
 
 WITH_PADDING = (tf.TensorSpec([None, None, INPUTS]), tf.TensorSpec([None, None]))
