@@ -4,6 +4,7 @@ They train like any `tf.Module`, take the arrays of a Lingvo checkpoint (`load_t
 fused op (`GateWeights.from_lingvo`). Source of names and semantics: `lingvo/core/rnn_cell.py` and `rnn_layers.py`.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -52,6 +53,9 @@ class LSTMCellSimple(tf.Module):
         ValueError: for sizes below 1 (`num_hidden_nodes`: below 0) and a negative cap; the message names the option.
     """
 
+    marked: dict[tuple[bool, bool], Any]
+    """What `marked_run` calls, masked or not and carrying or not, so that a second call does not trace it again."""
+
     def __init__(
         self,
         *,
@@ -82,7 +86,8 @@ class LSTMCellSimple(tf.Module):
         self.couple_input_forget_gates = bool(couple_input_forget_gates)
         self.enable_lstm_bias = bool(enable_lstm_bias)
         self.output_nonlinearity = bool(output_nonlinearity)
-        self.marked: dict[Any, Any] = {}
+        # Past `tf.Module`, which keeps track of its attributes: a checkpoint cannot hold these functions.
+        object.__setattr__(self, "marked", {})
         shapes = self._theta_shapes()
         for index, (parameter, shape) in enumerate(shapes.items()):
             # Each parameter is an attribute of its own, so a checkpoint holds it under Lingvo's name.
@@ -279,45 +284,43 @@ def marked_run(
     Returns:
         The outputs [batch, time, num_output_nodes] or [batch, num_output_nodes], and the last c [batch, hidden].
     """
-    theta, is_step, has_padding = cell.theta, len(inputs.shape) == 2, padding is not None
+    masked = padding is not None
     if padding is not None:
         inputs = tf.concat([inputs, padding[:, :, tf.newaxis]], axis=2)
-    key = (is_step, has_padding, mark, carry)
-    if key not in cell.marked:
-        cell.marked[key] = _marked(cell, *key)
-    outputs, c = cell.marked[key](inputs, *(tf.convert_to_tensor(variable) for variable in theta.values()), *start)
+    if mark and (masked, carry) not in cell.marked:
+        cell.marked[masked, carry] = _marked(cell, masked=masked, carry=carry)
+    run = cell.marked[masked, carry] if mark else functools.partial(_run, cell, masked)
+    outputs, c = run(inputs, *(tf.convert_to_tensor(variable) for variable in cell.theta.values()), *start)
     shape = [*inputs.shape[:-1], cell.output_size]
     return tf.ensure_shape(outputs, shape), tf.ensure_shape(c, [inputs.shape[0], cell.hidden_size])
 
 
-def _marked(cell: LSTMCellSimple, is_step: bool, has_padding: bool, mark: bool, carry: bool) -> Any:
-    """The function that `marked_run` calls; a cell keeps it, so that a second call does not trace it again."""
-    theta = tuple(cell.theta)
+def _run(cell: LSTMCellSimple, masked: bool, x: Any, *tensors: Any) -> tuple[Any, Any]:
+    """The outputs and the last c, from a sequence or a step, the parameters in the order of `theta`, perhaps m and c.
 
-    def body(x: Any, *tensors: Any) -> tuple[Any, Any]:
-        weights = dict(zip(theta, tensors, strict=False))
-        steps = x[tf.newaxis] if is_step else tf.transpose(x, [1, 0, 2])
-        m_and_c = tensors[len(theta) :] or cell.zero_state(tf.shape(x)[0])
+    Where `masked`, the last channel of the sequence is the padding.
+    """
+    names, is_step = list(cell.theta), len(x.shape) == 2
+    theta = dict(zip(names, tensors, strict=False))
+    steps = x[tf.newaxis] if is_step else tf.transpose(x, [1, 0, 2])
 
-        def step(state: tuple[Any, Any], now: Any) -> tuple[Any, Any]:
-            if not has_padding:
-                return cell.step_with(weights, *state, now)
-            return cell.step_with(weights, *state, now[:, :-1], now[:, -1:])
+    def step(state: tuple[Any, Any], now: Any) -> tuple[Any, Any]:
+        return cell.step_with(theta, *state, *((now[:, :-1], now[:, -1:]) if masked else (now,)))
 
-        ms, cs = tf.scan(step, steps, initializer=tuple(m_and_c))
-        return (ms[0] if is_step else tf.transpose(ms, [1, 0, 2])), cs[-1]
+    ms, cs = tf.scan(step, steps, initializer=tuple(tensors[len(names) :] or cell.zero_state(tf.shape(x)[0])))
+    return (ms[0] if is_step else tf.transpose(ms, [1, 0, 2])), cs[-1]
 
-    if not mark:
-        return body
+
+def _marked(cell: LSTMCellSimple, *, masked: bool, carry: bool) -> Any:
     return marks.mark(
-        body,
+        lambda *tensors: _run(cell, masked, *tensors),
         LSTM_COMPOSITE,
         layer=cell.name,
-        weights=",".join(LINGVO.arrays[name] for name in theta),
+        weights=",".join(LINGVO.arrays[name] for name in cell.theta),
         gates=",".join(cell.gates),
         forget_gate_bias=cell.forget_gate_bias,
         cell_clip=cell.cell_value_cap or 0.0,
-        masked=has_padding,
+        masked=masked,
         carry=carry,
     )
 

@@ -148,6 +148,7 @@ def test_a_new_cell_starts_as_in_lingvo():
 
 def test_a_checkpoint_brings_the_cell_back(random, tmp_path):
     rnn = lingvo.RNN(random_cell(random, normalized=True, num_hidden_nodes=6))
+    rnn(np.zeros((2, 7, 5), np.float32))
     path = tf.train.Checkpoint(rnn).write(str(tmp_path / "checkpoint"))
     other = lingvo.RNN(random_cell(random, normalized=True, num_hidden_nodes=6))
     tf.train.Checkpoint(other).read(path).assert_consumed()
