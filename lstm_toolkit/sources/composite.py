@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from lstm_toolkit.sources import marks
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS
+from lstm_toolkit.weights.frameworks import KERAS
 from lstm_toolkit.weights.operands import GATES, LSTM_COMPOSITE, WEIGHT_OPERANDS
 from lstm_toolkit.weights.packing import PACKED_KINDS, Packing
 
@@ -96,10 +97,8 @@ def composite(
         "time_major": time_major,
         "carry": carry,
     }
-    declared = dict(operands or {})
-    return lambda function: _declared_composite(
-        function, Declaration(_name(function), declared, order, gate_axis), attributes
-    )
+    declared, packing = dict(operands or {}), Packing(gates=order, gate_axis=gate_axis)
+    return lambda function: _declared_composite(function, Declaration(_name(function), declared, packing), attributes)
 
 
 def _gate_names(gates: str | Sequence[str]) -> tuple[str, ...]:
@@ -120,24 +119,23 @@ class Declaration:
     Attributes:
         name: of the function.
         operands: what each argument is: "input", "h", "c" or a kind of weights.
-        gates: their order in packed weights.
-        gate_axis: the axis of the matrices along which they are packed.
+        packing: how its weights are packed.
     """
 
     name: str
     operands: Mapping[str, str]
-    gates: tuple[str, ...] = GATES
-    gate_axis: int = -1
-
-    @property
-    def argument(self) -> dict[str, str]:
-        """The argument of each kind."""
-        return {kind: each for each, kind in self.operands.items()}
+    packing: Packing = KERAS
 
     @property
     def weights(self) -> list[str]:
         """The kinds of weights."""
         return [kind for kind in self.operands.values() if kind not in ("input", *_STATES)]
+
+    @property
+    def arguments(self) -> list[str]:
+        """The arguments in the order of the op: the input, the weights, the states."""
+        argument = {kind: each for each, kind in self.operands.items()}
+        return [argument[kind] for kind in ("input", *self.weights, *_STATES) if kind in argument]
 
     def check(self, parameters: Collection[str], *, carry: bool) -> None:
         """Raises ValueError if the operands are not those of an LSTM, or not the parameters of the function."""
@@ -164,8 +162,7 @@ class Declaration:
                 raise ValueError(f"{self.name}: argument {each} has no known rank, and the op needs one; set its shape")
         given = {kind: shapes[each].as_list() for each, kind in self.operands.items()}
         names = {kind: f"{self.name}: argument {each}" for each, kind in self.operands.items()}
-        packed = {kind: given[kind] for kind in self.weights}
-        sizes = Packing(gates=self.gates, gate_axis=self.gate_axis).sizes(packed, names)
+        sizes = self.packing.sizes(given, names)
         inputs = sizes.get("inputs")
         if len(given["input"]) not in (2, 3) or inputs not in (None, given["input"][-1]):
             raise ValueError(f"{names['input']} must have shape {[None, None, inputs]}, got {given['input']}")
@@ -180,13 +177,12 @@ def _declared_composite(
 ) -> Callable[..., Any]:
     name, signature = declaration.name, inspect.signature(function)
     declaration.check(signature.parameters, carry=attributes["carry"])
-    argument, weights = declaration.argument, declaration.weights
-    arguments = [argument[kind] for kind in ("input", *weights, *_STATES) if kind in argument]
+    arguments = declaration.arguments
 
     def body(*tensors: Any) -> Any:
         return function(**dict(zip(arguments, tensors, strict=True)))
 
-    marked = marks.mark(body, LSTM_COMPOSITE, layer=name, weights=",".join(weights), **attributes)
+    marked = marks.mark(body, LSTM_COMPOSITE, layer=name, weights=",".join(declaration.weights), **attributes)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
