@@ -1,6 +1,6 @@
-"""Makes a model of bare weights: one `GateWeights`, layers of them, or a PyTorch `nn.LSTM`.
+"""Traces bare weights as a model: one `GateWeights`, layers of them, or a PyTorch `nn.LSTM`.
 
-Its source, to compare the file with, is the NumPy reference.
+The file is compared with the NumPy reference.
 """
 
 import functools
@@ -25,8 +25,8 @@ Layers = list[dict[str, GateWeights]]
 """For each layer the weights of its directions by name: one, or forward and backward."""
 
 Direction = Callable[[str, GateWeights, Any, Sequence[Any]], tuple[Any, Any, Any]]
-"""Takes name, weights, sequence [batch, time, input_size] and the states to start from, [h, c] or none; gives the
-outputs, the last h and the last c."""
+"""Runs one direction: from its name, weights, sequence [batch, time, input_size] and the states to start from, [h, c]
+or [], to the outputs, the last h and the last c."""
 
 
 def layers_of(model: Any) -> Layers | None:
@@ -62,7 +62,7 @@ def layers_of(model: Any) -> Layers | None:
 
 
 def trace(layers: Layers, options: TraceOptions) -> TracedModel:
-    """Traces the layers, one on the other, from `inputs` [batch, time, input_size].
+    """Traces the layers, each on the outputs of the one below, from the input `inputs` [batch, time, input_size].
 
     Raises:
         ConversionError: if the layers or the signature do not fit together.

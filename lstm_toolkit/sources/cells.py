@@ -1,7 +1,7 @@
 """Marks a Keras cell over a sequence, as a function that the converter keeps as one op.
 
-A cell that a fused op can hold is declared for `graft`. Any other (a GRU, or activations that the fused ops lack) is
-declared for `passes.plain.lower`, which writes it as plain ops.
+`passes.graft` makes a fused op of a cell that fits into one. Any other cell (a GRU, or one with activations that the
+fused ops lack) is for `passes.plain.lower`, which writes it as plain ops.
 """
 
 import dataclasses
@@ -19,17 +19,17 @@ PUSHES = {"lstm": (-SHUT_GATE, SHUT_GATE, 0.0, 0.0), "gru": (SHUT_GATE, 0.0, 0.0
 
 @dataclasses.dataclass(frozen=True)
 class MarkOptions:
-    """What the file is to know of a marked cell, beside its weights.
+    """What the passes are told of a marked cell, beside its weights.
 
     Attributes:
         layer: name of the layer; where it is called more than once, `graft` numbers the calls.
         kind: "lstm", "gru" or "simple_rnn".
         activation: name of the activation, one of `passes.plain.activations.ACTIVATIONS`.
         recurrent_activation: name of the activation of the gates, likewise.
-        fused: whether the op is a fused one; the two activations are among its own then.
-        masked: whether the sequence has one channel more, last, which is 1 where a step is padded and 0 elsewhere; at a
-            padded step the states stay exactly as they are.
-        carry: in the file, a call starts where the last one ended, and the first one from zero; fused ops only.
+        fused: whether a fused op can hold the cell.
+        masked: whether the sequence has one more channel, the last, which is 1 at padded steps and 0 elsewhere; there
+            the states stay exactly as they are.
+        carry: whether a call of the file starts where the last one ended, the first one from zero. Fused ops only.
     """
 
     layer: str
@@ -41,7 +41,7 @@ class MarkOptions:
     carry: bool = False
 
     def mark(self, body: Callable[..., Any], *, reset_after: bool) -> Any:
-        """Makes of `body` a function that the converter keeps as one op."""
+        """Wraps `body` in a function that the converter keeps as one op."""
         attributes: dict[str, Any] = {"layer": self.layer, "weights": "kernel,recurrent_kernel,bias"}
         attributes["activation"] = self.activation
         if not self.fused:
@@ -57,15 +57,15 @@ def marked_cell(cell: Any, sequence: Any, start: Sequence[Any], options: MarkOpt
     """Calls a cell over a sequence, as a function that the converter keeps as one op.
 
     Args:
-        cell: a Keras `LSTMCell`, `GRUCell` or `SimpleRNNCell`. With 4, 3 or 1 `gates`, its kernel is [input_size,
-            gates * units], its recurrent kernel [units, gates * units] and its bias [gates * units], or
-            [2, gates * units] in a GRU with `reset_after`.
-        sequence: [batch, time, input_size], float32, with one channel more at the end where it is masked.
-        start: the states to start from, h and of an LSTM c, each [batch, units]; empty for zeros.
-        options: what the file is to know.
+        cell: a Keras `LSTMCell` (4 gates), `GRUCell` (3) or `SimpleRNNCell` (1), with kernel [input_size, gates *
+            units], recurrent_kernel [units, gates * units] and bias [gates * units]; of a GRU with `reset_after` the
+            bias is [2, gates * units].
+        sequence: [batch, time, input_size], float32; with `options.masked`, one more channel.
+        start: the states to start from, [batch, units] each: h, and c of an LSTM. Empty for zeros.
+        options: what the passes are told.
 
     Returns:
-        The outputs [batch, time, units], and of an LSTM the last c [batch, units], in a list.
+        The outputs [batch, time, units], and a list with the last c [batch, units] of an LSTM, else empty.
     """
     kernel, recurrent_kernel = tf.convert_to_tensor(cell.kernel), tf.convert_to_tensor(cell.recurrent_kernel)
     reset_after = bool(getattr(cell, "reset_after", False))
@@ -111,4 +111,4 @@ def _simple_rnn(cell: Any, state: Any, now: Any, w: Any, r: Any, b: Any) -> tupl
 
 
 _STEPS: dict[str, Callable[..., tuple[Any, ...]]] = {"lstm": _lstm, "gru": _gru, "simple_rnn": _simple_rnn}
-"""One step by kind: takes the cell, the states, an input step, kernel, recurrent kernel and bias; gives the states."""
+"""One step of each kind: from cell, states, input step, kernel, recurrent kernel and bias to the new states."""

@@ -40,7 +40,7 @@ def composite(
     """Marks a function of your own as a fused LSTM. Exactly one of `operands` and `interface` is given.
 
     The function runs and trains as before. `convert` replaces each of its calls by one op, and its `verify` compares
-    the op with the function itself, so that a function that is no LSTM, or is declared wrongly, is caught.
+    the op with the function itself, so a function that is not an LSTM, or is declared wrongly, is caught.
 
     Args:
         operands: what each argument of the function is: "input" [batch, time, inputs] (or [batch, inputs] for a single
@@ -52,8 +52,9 @@ def composite(
                 "peephole" [gates but cell * units]; "recurrent_diagonal" [gates * units] (IndyLSTM);
                 "projection" [units, outputs], "projection_bias" [outputs];
 
-            or one by one under the names of the op's operands, in its shapes (`contract.WEIGHT_OPERANDS`). The function
-            returns the outputs [batch, time, outputs], or these and the last c. This is option 2 of TensorFlow's guide.
+            or one by one under the names of the op's operands (`weights.operands.WEIGHT_OPERANDS`), in its shapes. The
+            function returns the outputs [batch, time, outputs], or these and the last c. This is option 2 of
+            TensorFlow's guide.
         interface: "keras": the function takes (inputs, h, c, kernel, recurrent_kernel, bias) as Keras lays them out,
             and returns (last output, outputs, h, c). The stock converter fuses it; only the first two results may be
             used, and the states must be zeros. This is option 1 of the guide. Of the options below only `time_major`
@@ -114,7 +115,7 @@ def _name(function: Callable[..., Any]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
-    """What a marked function is declared to take.
+    """What a function is declared to take.
 
     Attributes:
         name: of the function.
@@ -138,7 +139,7 @@ class Declaration:
         return [argument[kind] for kind in ("input", *self.weights, *_STATES) if kind in argument]
 
     def check(self, parameters: Collection[str], *, carry: bool) -> None:
-        """Raises ValueError if the operands are not those of an LSTM, or not the parameters of the function."""
+        """Raises ValueError if the arguments are not the function's parameters, or not those of an LSTM."""
         name, kinds = self.name, set(self.operands.values())
         known = ("input", *_STATES, *PACKED_KINDS, *WEIGHT_OPERANDS)
         if set(self.operands) != set(parameters):

@@ -1,4 +1,4 @@
-"""What all sources have in common around a model: names, layouts and states of the traced function and its source."""
+"""The frame that all sources share: names, layouts and states of the traced function, and of the source itself."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,11 +17,11 @@ Results = tuple[dict[str, Any], dict[str, Any]]
 """The outputs of a model by name, [batch, ...] each, and the new states that it carries or has explicit, by name."""
 
 Run = Callable[[Sequence[Any], Mapping[str, Any]], Results]
-"""Runs a model on its inputs, [batch, ...] each, from states by name; one that is absent is zeros."""
+"""Runs a model on its inputs, [batch, ...] each, from states by name; a state that is absent starts as zeros."""
 
 
 def fixed_specs(names: Sequence[str], specs: Sequence[Any], options: TraceOptions) -> tuple[tf.TensorSpec, ...]:
-    """The specs of inputs under their names, with the batch, and if asked for the time, fixed.
+    """The specs of the inputs with their names, the batch fixed, and the time too if `options` has time steps.
 
     Raises:
         ConversionError: if an input has another batch or time than `options` asks for.
@@ -50,9 +50,9 @@ class Frame:
     Attributes:
         names: of the inputs.
         specs: of the inputs, [batch, ...] each, with the batch fixed.
-        sequences: for each input, whether it is a sequence.
+        sequences: for each input, whether its second axis is time, which `time_major` puts first.
         options: how the model is traced.
-        states: with explicit state, the shape [batch, size] of each state by name.
+        states: the shape [batch, size] of each explicit state, by name; empty if the states are not explicit.
     """
 
     names: tuple[str, ...]
@@ -62,10 +62,10 @@ class Frame:
     states: Mapping[str, Sequence[int | None]] = dataclasses.field(default_factory=dict)
 
     def function(self, run: Run) -> Any:
-        """Traces `run` into a concrete function, whose arguments are named input_0000, input_0001, ..."""
+        """Traces `run` into a concrete function with the arguments input_0000, ..., laid out as in the file."""
         specs = [*self.specs, *(tf.TensorSpec(shape) for shape in self.states.values())]
         shapes = [
-            [spec.shape[1], spec.shape[0], *spec.shape[2:]] if turned else spec.shape
+            [*spec.shape[1::-1], *spec.shape[2:]] if turned else spec.shape
             for spec, turned in zip(specs, self._turned, strict=True)
         ]
         named = [
@@ -79,7 +79,7 @@ class Frame:
         return tf.function(function, autograph=False).get_concrete_function(*named)
 
     def source(self, run: Run) -> Callable[[Sequence[npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]:
-        """Calls `run` on arrays; what it carries lives on from call to call."""
+        """Makes of `run` a function of arrays laid out as in the file, which carries states from call to call."""
         carried: dict[str, Any] = {}
 
         def source(arrays: Sequence[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
@@ -98,15 +98,15 @@ class Frame:
         layers: Sequence[LayerReport] | None,
         random_inputs: RandomInputs,
     ) -> TracedModel:
-        """Puts the parts together.
+        """Puts the parts of a `TracedModel` together.
 
         Args:
-            name: of the model.
-            function: that `function` gave, with marked layers.
+            name: see `TracedModel`.
+            function: see `TracedModel`; the method `function` makes it.
             run: runs the model as its author made it.
-            variables: what the function reads.
-            layers: the recurrent layers; None if only the file can tell.
-            random_inputs: what to compare file and source on.
+            variables: the variables that the function reads.
+            layers: see `TracedModel`.
+            random_inputs: see `TracedModel`.
         """
         trackable = tf.Module()
         trackable.variables_of_model = list(variables)

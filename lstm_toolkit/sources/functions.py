@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
+from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
 from lstm_toolkit.sources.traced import TracedModel, TraceOptions
 
 
@@ -33,17 +35,7 @@ def fusable_lstms(*, state: str = "auto") -> Iterator[None]:
     """
     if state not in ("auto", "reset", "carry"):
         raise ValueError(f"state must be one of auto, reset, carry, got {state!r}")
-    with _marking(state, plain=False):
-        yield
-
-
-@contextlib.contextmanager
-def _marking(state: str, *, plain: bool) -> Iterator[None]:
-    import keras
-
-    from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
-
-    with recurrent_calls(RecurrentCalls(keras, marking=True, state=state, plain=plain, numbering=False)):
+    with recurrent_calls(RecurrentCalls(keras, marking=True, state=state, numbering=False)):
         yield
 
 
@@ -51,7 +43,7 @@ def load_saved_model(path: Path) -> Any:
     """Loads the serving signature of a SavedModel.
 
     Raises:
-        InvalidModelError: if the folder is no SavedModel, or has no signature.
+        InvalidModelError: if the folder is not that of a SavedModel, or has no signature.
     """
     if not (path / "saved_model.pb").is_file():
         raise InvalidModelError(f"{str(path)!r} is not the folder of a SavedModel: it has no saved_model.pb")
@@ -84,7 +76,7 @@ def concrete(function: Any, options: TraceOptions) -> Any:
     given = tf.nest.flatten(signature)
     names = [spec.name or f"input_{number}" for number, spec in enumerate(given)]
     specs = fixed_specs(names, given, options)
-    with _marking("auto", plain=options.plain):
+    with recurrent_calls(RecurrentCalls(keras, marking=True, plain=options.plain, numbering=False)):
         try:
             return tf.function(lambda *tensors: function(*tensors), autograph=False).get_concrete_function(*specs)
         except Exception as error:  # whatever the function raises on its arguments
@@ -111,7 +103,7 @@ def trace(function: Any, options: TraceOptions) -> TracedModel:
         options: its batch and time.
 
     Raises:
-        ConversionError: if its arguments are no tensors, or are of another batch or time.
+        ConversionError: if an argument is not a tensor, or has another batch or time.
     """
     positional, named = function.structured_input_signature
     own = [*tf.nest.flatten(positional), *named.values()]

@@ -57,7 +57,7 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
     """Traces a model in inference mode, with every recurrent layer marked.
 
     Raises:
-        ConversionError: naming the layer and the reason.
+        ConversionError: if a recurrent layer cannot be marked, or the model not be traced; names layer and reason.
     """
     library, layers = _library_of(model), list(model._flatten_layers())
     names, specs, packed = _inputs_of(model, options)
@@ -130,7 +130,7 @@ def _library_of(model: Any) -> Any:
 def _inputs_of(
     model: Any, options: TraceOptions
 ) -> tuple[tuple[str, ...], tuple[tf.TensorSpec, ...], Callable[[Sequence[Any]], Any]]:
-    """Names and specs of the inputs, and how tensors in that order become the one argument of the model."""
+    """Names and specs of the inputs, and what makes the model's one argument of tensors in that order."""
     signature: Any = options.input_signature
     if signature is not None:
         if isinstance(signature, (list, tuple)) and len(signature) == 1:
@@ -184,7 +184,7 @@ def refuse_unfused(layers: Sequence[LayerReport], on_unsupported: str) -> None:
 
 
 def first_line(text: str) -> str:
-    """The line of a message of Keras that says what is wrong, without its frame and colors."""
+    """The line of Keras's message that says what is wrong, without colors and the lines around it."""
     lines = [re.sub(r"\x1b\[\d+m", "", line).strip() for line in text.splitlines()]
     telling = (line for line in lines if line and not line.startswith("Exception encountered when calling"))
     return next(telling, "no reason given")

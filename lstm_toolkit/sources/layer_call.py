@@ -1,4 +1,4 @@
-"""One call of a Keras recurrent layer: its cells and states, why it cannot be marked, and how it is.
+"""One call of a Keras recurrent layer: its cells and states, what keeps it from being marked, and how it is marked.
 
 It works for Keras 3 and for tf_keras (Keras 2), whose layers have the same attributes.
 """
@@ -31,7 +31,7 @@ class LayerCall:
         library: the module `keras`, or `tf_keras`.
         name: of the layer in the file.
         state: "reset", "carry", "explicit", or "given" if the call has an initial state.
-        plain: whether it is marked for plain ops, which can hold more than the fused ones.
+        plain: whether the layer is marked for plain ops, which can hold more than the fused ones.
         paired: whether the layer is the forward half of a bidirectional one.
     """
 
@@ -96,7 +96,7 @@ class LayerCall:
     def computed(
         self, original: Callable[..., Any], sequences: Any, start: list[Any], mask: Any
     ) -> tuple[Any, list[Any]]:
-        """Lets Keras compute the layer from given states; its own, if it is stateful, are left alone."""
+        """Lets Keras compute the layer from given states; the own states of a stateful layer stay as they are."""
         layer = self.layer
         before = layer.stateful, layer.return_state
         layer.stateful, layer.return_state = False, True
@@ -190,14 +190,14 @@ class LayerCall:
         return self._shown(outputs, steps, valid), states
 
     def _padding(self, valid: Any) -> Any:
-        """A channel [batch, time, 1] that is 1 where a step is padded; None if it is enough to look away there."""
+        """A channel [batch, time, 1] that is 1 at padded steps; None if only outputs need to be replaced there."""
         shows_states = self.layer.return_state or self.state == "explicit"
         if valid is None or self._is_simple or not (self.layer.go_backwards or shows_states or self.paired):
             return None
         return 1.0 - tf.cast(valid, tf.float32)[:, :, tf.newaxis]
 
     def _marked_cells(self, sequence: Any, start: list[Any], valid: Any, padding: Any) -> tuple[Any, list[Any]]:
-        """Marks the cells, one on the other; returns the outputs of the last one, and the last states of all."""
+        """Marks the cells, each on the outputs of the one before; returns the last outputs, and all last states."""
         # What a carried state starts from is in the file's own memory.
         given = [] if self.state == "carry" else start
         starts = [given] if not self._is_stacked else self.nested(given) if given else [[] for _ in self._cells]

@@ -20,9 +20,9 @@ from lstm_toolkit.weights.operands import LSTM_COMPOSITE
 def trace(model: lingvo.RNN | lingvo.LSTMCellSimple, options: TraceOptions) -> TracedModel:
     """Traces an RNN over sequences, or a cell over one step.
 
-    The inputs are `inputs` [batch, time, num_input_nodes], or [batch, num_input_nodes] for a cell, and with a second
-    `tf.TensorSpec` in `input_signature` `padding` [batch, time], 1 where a step is padded, which must be at the end.
-    "auto" is "reset" for an RNN, and "carry" for a cell, which would be of no use without.
+    The first input is `inputs`: [batch, time, num_input_nodes], or [batch, num_input_nodes] for a cell. A second
+    `tf.TensorSpec` in `input_signature` is for the input `padding` [batch, time], which is 1 at padded steps, all of
+    them at the end. The state "auto" means "reset" for an RNN, and "carry" for a cell, which is of no use without it.
 
     Raises:
         ConversionError: if the cell does what the fused op cannot, or the signature does not fit.
@@ -70,7 +70,7 @@ def trace(model: lingvo.RNN | lingvo.LSTMCellSimple, options: TraceOptions) -> T
 
 
 def _refuse(cell: lingvo.LSTMCellSimple, state: str, *, padded: bool) -> None:
-    """Raises for what the fused op cannot do."""
+    """Raises ConversionError for what the fused op cannot do."""
     if not cell.output_nonlinearity:
         raise ConversionError(
             f"cell {cell.name!r} has output_nonlinearity=False, and the fused op always takes the activation of c; "
@@ -88,25 +88,24 @@ def _refuse(cell: lingvo.LSTMCellSimple, state: str, *, padded: bool) -> None:
 
 
 def _specs(cell: Any, is_cell: bool, options: TraceOptions) -> tuple[tf.TensorSpec, ...]:
-    input_signature = options.input_signature
-    if is_cell:
-        options = dataclasses.replace(options, time_steps=None)
     default = [None, cell.num_input_nodes] if is_cell else [None, None, cell.num_input_nodes]
-    given = tf.nest.flatten(input_signature) if input_signature is not None else [tf.TensorSpec(default)]
-    wanted = ([default], [default, [None, None]])
-    if len(given) not in (1, 2 - is_cell) or not all(
-        spec.shape.is_compatible_with(shape) for spec, shape in zip(given, wanted[len(given) - 1], strict=True)
-    ):
+    wanted = [default] if is_cell else [default, [None, None]]
+    signature = options.input_signature
+    given = tf.nest.flatten(signature) if signature is not None else [tf.TensorSpec(default)]
+    fits = [spec.shape.is_compatible_with(shape) for spec, shape in zip(given, wanted, strict=False)]
+    if not 1 <= len(given) <= len(wanted) or not all(fits):
         shapes = [spec.shape.as_list() for spec in given]
         raise ConversionError(
             f"cell {cell.name!r} takes inputs {default}{'' if is_cell else ' and perhaps padding [None, None]'}, "
             f"got input_signature with the shapes {shapes}"
         )
+    if is_cell:
+        options = dataclasses.replace(options, time_steps=None)
     return fixed_specs(("inputs", "padding")[: len(given)], [tf.TensorSpec(spec.shape) for spec in given], options)
 
 
 def _with_padding(outputs: Any, padding: Any, start: Any) -> tuple[Any, Any]:
-    """The outputs with the last valid one over the padding at the end, and that last one."""
+    """The outputs, with the last valid one in place of those at padded steps; and that last one."""
     valid = padding < 0.5
     last = last_valid(outputs, valid, start)
     return tf.where(valid[:, :, tf.newaxis], outputs, last[:, tf.newaxis, :]), last

@@ -54,7 +54,7 @@ class LSTMCellSimple(tf.Module):
     """
 
     marked: dict[tuple[bool, bool], Any]
-    """What `marked_run` calls, masked or not and carrying or not, so that a second call does not trace it again."""
+    """The functions that `marked_run` has marked, by whether they are masked and whether they carry their state."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class LSTMCellSimple(tf.Module):
         self.couple_input_forget_gates = bool(couple_input_forget_gates)
         self.enable_lstm_bias = bool(enable_lstm_bias)
         self.output_nonlinearity = bool(output_nonlinearity)
-        # Past `tf.Module`, which keeps track of its attributes: a checkpoint cannot hold these functions.
+        # `tf.Module` puts into checkpoints what is assigned to it, and they cannot hold these functions.
         object.__setattr__(self, "marked", {})
         shapes = self._theta_shapes()
         for index, (parameter, shape) in enumerate(shapes.items()):
@@ -278,8 +278,8 @@ def marked_run(
         inputs: [batch, time, num_input_nodes], or [batch, num_input_nodes] for one step.
         start: m and c to start from; empty for zeros.
         padding: [batch, time], float, 1 where a step is padded; only for sequences. None for no padding.
-        mark: whether the function is marked.
-        carry: in the file, a call starts where the last one ended.
+        mark: whether the function is marked; otherwise it runs op by op.
+        carry: whether a call of the file starts where the last one ended.
 
     Returns:
         The outputs [batch, time, num_output_nodes] or [batch, num_output_nodes], and the last c [batch, hidden].
@@ -296,9 +296,9 @@ def marked_run(
 
 
 def _run(cell: LSTMCellSimple, masked: bool, x: Any, *tensors: Any) -> tuple[Any, Any]:
-    """The outputs and the last c, from a sequence or a step, the parameters in the order of `theta`, perhaps m and c.
+    """Runs a cell over a sequence or a step, whose last channel is the padding if `masked`.
 
-    Where `masked`, the last channel of the sequence is the padding.
+    `tensors` are the parameters in the order of `theta`, and perhaps m and c to start from. Returns outputs and last c.
     """
     names, is_step = list(cell.theta), len(x.shape) == 2
     theta = dict(zip(names, tensors, strict=False))

@@ -1,23 +1,28 @@
-"""Takes a model as the kind of source that it is."""
-
-from __future__ import annotations
+"""Finds out what kind of source a model is, and traces it."""
 
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lstm_toolkit.errors import ConversionError, InvalidModelError
-
-if TYPE_CHECKING:
-    from lstm_toolkit.sources.traced import TracedModel, TraceOptions
+from lstm_toolkit.sources.traced import TracedModel, TraceOptions
 
 logger = logging.getLogger("lstm_toolkit")
 
 
 def trace(model: Any, options: TraceOptions) -> TracedModel:
-    """Takes the model as the kind of source that it is."""
+    """Traces a model, whichever kind of source it is.
+
+    Args:
+        model: as `convert` takes it.
+        options: how it is traced.
+
+    Raises:
+        InvalidModelError: if there is no such file, or it is no model.
+        ConversionError: if the model cannot be traced with its recurrent layers marked, or not with these options.
+    """
     import keras
     import tensorflow as tf
 

@@ -1,6 +1,4 @@
-"""`TracedModel`: what every source of models hands to the conversion, whatever library it comes from."""
-
-from __future__ import annotations
+"""`TracedModel`: what the conversion gets from every source of models, whatever library the model comes from."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -13,7 +11,7 @@ from lstm_toolkit.runtime.random_inputs import RandomInputs
 
 @dataclasses.dataclass(frozen=True)
 class TraceOptions:
-    """How a model is traced. All but `plain` are options of `convert`, which says more of them.
+    """How a model is traced. All but `plain` are options of `convert`, whose docstring says more.
 
     Attributes:
         input_signature: a `tf.TensorSpec` an input, in the structure of the model's input; None asks the model.
@@ -21,7 +19,7 @@ class TraceOptions:
         time_steps: of all sequence inputs; None keeps the model's own.
         time_major: the traced function takes and returns sequences as [time, batch, ...].
         state: "auto", "reset", "carry" or "explicit".
-        on_unsupported: "raise", or "keep" for a model with layers that cannot be fused.
+        on_unsupported: "raise", or "keep" to leave layers that cannot be marked to the stock lowering.
         plain: layers are marked for plain ops, which can hold more than the fused ones: GRUs and other activations.
     """
 
@@ -32,33 +30,6 @@ class TraceOptions:
     state: str = "auto"
     on_unsupported: str = "raise"
     plain: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class TracedModel:
-    """A model that is ready for the converter.
-
-    Attributes:
-        name: of the model, for messages.
-        batch: of its inputs.
-        function: the concrete function, its arguments named input_0000, input_0001, ...; its recurrent layers are
-            marked composite ops.
-        trackable: holds the variables that the function reads; the converter freezes only those.
-        input_names: the model's own input names, in the order of the function's arguments.
-        layers: the recurrent layers, in the order in which they were called; None if only the file can tell.
-        source: calls the model as its author made it, on one array an input, and returns arrays by output name. With
-            carried state a call starts where the last one ended.
-        random_inputs: what to compare file and source on.
-    """
-
-    name: str
-    batch: int | None
-    function: Any
-    trackable: Any
-    input_names: tuple[str, ...]
-    layers: tuple[LayerReport, ...] | None
-    source: Callable[[Sequence[npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]
-    random_inputs: RandomInputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,3 +47,30 @@ class LayerReport:
     layer_class: str
     op: str
     reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TracedModel:
+    """A model that is ready for the converter.
+
+    Attributes:
+        name: of the model, for messages.
+        batch: of its inputs.
+        function: the concrete function, its arguments named input_0000, input_0001, ...; its recurrent layers are
+            marked composite ops.
+        trackable: holds the variables that the function reads; the converter freezes only those.
+        input_names: the model's own input names, in the order of the function's arguments.
+        layers: the recurrent layers, in the order in which they were called; None if only the file can tell.
+        source: calls the model as its author made it, on one array for each input, and returns arrays by output name.
+            Where state carries, a call starts where the last one ended.
+        random_inputs: what to compare file and source on.
+    """
+
+    name: str
+    batch: int | None
+    function: Any
+    trackable: Any
+    input_names: tuple[str, ...]
+    layers: tuple[LayerReport, ...] | None
+    source: Callable[[Sequence[npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]
+    random_inputs: RandomInputs
