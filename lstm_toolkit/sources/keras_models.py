@@ -82,7 +82,7 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
         with recurrent_calls(calls), _in_float32(layers):
             return named(model(packed(tensors), training=False)), calls.new_states
 
-    def function(frame: Frame, calls: RecurrentCalls) -> Any:
+    def traced(frame: Frame, calls: RecurrentCalls) -> Any:
         try:
             return frame.function(functools.partial(run, calls))
         except Exception as error:  # whatever the layers of a model raise when they are called
@@ -92,13 +92,15 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
     frame = Frame(names, specs, sequences, options)
     if options.state == "explicit":
         # Which states there are, and how large, only a first call can tell.
-        function(frame, probe := calls_of(marking=False))
-        frame = dataclasses.replace(frame, states=probe.state_shapes)
-    traced = function(frame, calls := calls_of(marking=True))
+        calls = calls_of(marking=False)
+        traced(frame, calls)
+        frame = dataclasses.replace(frame, states=calls.state_shapes)
+    calls = calls_of(marking=True)
+    function = traced(frame, calls)
     refuse_unfused(calls.layers, options.on_unsupported)
     return frame.traced_model(
         model.name,
-        traced,
+        function,
         lambda tensors, states: run(calls_of(marking=False), tensors, states),
         variables=(getattr(variable, "_value", variable) for variable in model.variables),
         layers=calls.layers,
