@@ -53,7 +53,7 @@ class LSTMCellSimple(tf.Module):
         ValueError: for sizes below 1 (`num_hidden_nodes`: below 0) and a negative cap; the message names the option.
     """
 
-    marked: dict[tuple[bool, bool], Any]
+    _runs: dict[tuple[bool, bool], Any]
     """The functions that `marked_run` has marked, by whether they are masked and whether they carry their state."""
 
     def __init__(
@@ -87,7 +87,7 @@ class LSTMCellSimple(tf.Module):
         self.enable_lstm_bias = bool(enable_lstm_bias)
         self.output_nonlinearity = bool(output_nonlinearity)
         # `tf.Module` puts into checkpoints what is assigned to it, and they cannot hold these functions.
-        object.__setattr__(self, "marked", {})
+        object.__setattr__(self, "_runs", {})
         shapes = self._theta_shapes()
         for index, (parameter, shape) in enumerate(shapes.items()):
             # Each parameter is an attribute of its own, so a checkpoint holds it under Lingvo's name.
@@ -287,9 +287,9 @@ def marked_run(
     masked = padding is not None
     if padding is not None:
         inputs = tf.concat([inputs, padding[:, :, tf.newaxis]], axis=2)
-    if mark and (masked, carry) not in cell.marked:
-        cell.marked[masked, carry] = _marked(cell, masked=masked, carry=carry)
-    run = cell.marked[masked, carry] if mark else functools.partial(_run, cell, masked)
+    if mark and (masked, carry) not in cell._runs:
+        cell._runs[masked, carry] = _marked(cell, masked=masked, carry=carry)
+    run = cell._runs[masked, carry] if mark else functools.partial(_run, cell, masked)
     outputs, c = run(inputs, *(tf.convert_to_tensor(variable) for variable in cell.theta.values()), *start)
     shape = [*inputs.shape[:-1], cell.output_size]
     return tf.ensure_shape(outputs, shape), tf.ensure_shape(c, [inputs.shape[0], cell.hidden_size])
