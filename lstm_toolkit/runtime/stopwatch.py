@@ -12,13 +12,18 @@ Key = TypeVar("Key")
 
 def timed_calls(call: Callable[[], Any], count: int) -> npt.NDArray[np.float64]:
     """Microseconds of each of `count` calls. The clock is read once a call, so its own time is in the figure."""
+    return 1e6 * np.diff(_stamps(call, count))
+
+
+def _stamps(call: Callable[[], Any], count: int) -> list[float]:
+    """The clock before the first call and after each. What else is done in between would be in the next call's time."""
     clock, turns, stamps = time.perf_counter, range(count), list[float]()
     stamp = stamps.append
     stamp(clock())
     for _ in turns:
         call()
         stamp(clock())
-    return 1e6 * np.diff(stamps)
+    return stamps
 
 
 def stopwatch(calls: Mapping[Key, Callable[[], Any]], seconds: float) -> dict[Key, float]:
@@ -62,10 +67,10 @@ def _in_turn(
     calls: Mapping[Key, Callable[[], Any]], rounds: Iterable[int], *, untimed: int, timed: int
 ) -> dict[Key, float]:
     """Median microseconds of each call; in every round each is called untimed, and then timed, in a row."""
-    times: dict[Key, list[npt.NDArray[np.float64]]] = {key: [] for key in calls}
+    stamps: dict[Key, list[list[float]]] = {key: [] for key in calls}
     for _ in rounds:
         for key, call in calls.items():
             for _ in range(untimed):
                 call()
-            times[key].append(timed_calls(call, timed))
-    return {key: float(np.median(each)) for key, each in times.items()}
+            stamps[key].append(_stamps(call, timed))
+    return {key: 1e6 * float(np.median(np.diff(each))) for key, each in stamps.items()}
