@@ -57,9 +57,9 @@ MUTATIONS = (
     ),
     Mutation(
         "axis of time in a bidirectional layer",
-        "passes/bidirectional.py",
-        "time = 0 if recurrent.builtinOptions.timeMajor else 1",
-        "time = 1 if recurrent.builtinOptions.timeMajor else 0",
+        "tflite/recurrent.py",
+        "return 0 if self.is_time_major else 1",
+        "return 1 if self.is_time_major else 0",
         "03_bidirectional",
     ),
     Mutation(
