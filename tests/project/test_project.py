@@ -115,6 +115,12 @@ def test_pictures_in_notebooks_have_a_text(path):
         assert re.search(r' (?:alt|aria-label)="[^"]{20,}"', picture), picture[:200]
 
 
+def test_no_test_imports_from_another():
+    """What they share lies in `tests/helpers`."""
+    tests = (ROOT / "tests").rglob("*.py")
+    assert not [path for path in tests if re.search(r"^\s*(from|import) tests[\w. ]*\btest_", path.read_text(), re.M)]
+
+
 PROGRAMS = [path for folder in ("tools", "benchmarks") for path in sorted((ROOT / folder).glob("*.py"))]
 
 

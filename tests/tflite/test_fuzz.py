@@ -28,7 +28,7 @@ from lstm_toolkit.tflite.files import read_model, write_model
 from tests.helpers import fault_corpus, fuzz_worker
 
 WORKER = Path(fuzz_worker.__file__)
-MUTANTS = int(os.environ.get("LSTM_TOOLKIT_MUTANTS", 300))
+MUTANTS = int(os.environ.get("LSTM_TOOLKIT_MUTANTS", 250))
 BATCH = 2000
 
 
