@@ -31,6 +31,8 @@ def test_one_input_goes_by_position_or_name_and_time_may_change(one, random):
         x = random.normal(size=(2, time, 5))
         np.testing.assert_allclose(runner(x), model(x.astype(np.float32)), atol=1e-5)
         np.testing.assert_array_equal(runner(x), runner(steps=x.tolist()))
+        (name,) = runner.output_names
+        np.testing.assert_array_equal(runner(x), runner.outputs(x)[name])
 
 
 @pytest.mark.parametrize("options", [{"num_threads": 2}, {"xnnpack": False}])
