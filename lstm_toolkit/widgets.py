@@ -62,13 +62,13 @@ _STYLE = """<style>
 
 
 class _SizesPanel(ipywidgets.VBox):
-    """Controls for the sizes, a button for what takes time, and room for what comes of it.
+    """Controls for the sizes, a button that converts and measures, and room for the results.
 
     Attributes:
         batch_size, time_steps, input_size, units: each a `BoundedIntText`. (Sliders have no label for screen readers.)
         run: the button.
         status: says what is being done, or what is wrong.
-        results: what the button brought.
+        results: tables of the last measurement.
     """
 
     def __init__(self, button: str, sizes: Sizes, *, above: Sequence[Any] = (), below: Sequence[Any] = ()) -> None:
@@ -85,10 +85,10 @@ class _SizesPanel(ipywidgets.VBox):
         self._sizes_changed()
 
     def _show(self, sizes: Sizes) -> None:
-        """What is shown at once when a size changes."""
+        """Shows at once what depends on the sizes alone."""
 
     def _measure(self, sizes: Sizes) -> None:
-        """What the button brings."""
+        """Does what the button is for."""
         raise NotImplementedError
 
     def _sizes_changed(self) -> None:
@@ -135,7 +135,7 @@ class LayoutPanel(_SizesPanel):
 
     Attributes:
         memory: the same sequence in both memory orders, redrawn whenever a size changes.
-        comparison: what the button brought last, or None.
+        comparison: the last measurement, or None.
     """
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ class LoweringPanel(_SizesPanel):
     Attributes:
         quantity: which column the bars show.
         picture: the bars.
-        comparison: what the button brought last, or None.
+        comparison: the last measurement, or None.
     """
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ NOTES = (
     "Quartiles, 90 % and calls/s are those of invoke, or of a call where there is none.",
     "No time per op: LiteRT's Python interpreter gives no access to its profiler.",
 )
-"""What holds of every result."""
+"""Notes of every result."""
 
 
 def benchmark(
@@ -59,8 +59,8 @@ def benchmark(
         runs: rounds. In every round each model is timed once.
         warmup: untimed calls of each model before the first round, and at most that many before its timed calls in a
             round.
-        baseline: name of the model that the ratios are to; None is the first.
-        smallest_effect: a difference is said where all of the interval is farther than this from 1.
+        baseline: name of the model that the others are compared with; None is the first.
+        smallest_effect: a difference counts if the whole interval is farther than this from 1.
         memory: whether to measure peak memory too, which starts one process a file.
         seed: of the random inputs and of the order of the models in each round.
         progress: whether to show a bar on standard error; None: if that is a terminal.
@@ -157,7 +157,7 @@ class _Arm:
                 self.bare.append(bare_loop(columns[column], self.calls))
 
     def timing(self, peak_memory: int | None) -> ModelTiming:
-        """What came of the rounds."""
+        """The figures of all rounds."""
         timings = {column: Timing.of(blocks) for column, blocks in self.blocks.items() if blocks}
         return ModelTiming(
             name=self.subject.name,
@@ -173,7 +173,7 @@ class _Arm:
         )
 
     def overhead(self) -> Overhead:
-        """Of the timed calls over those of the bare loop beside them, where there was one."""
+        """Of the timed calls over those of the bare loop beside them; only for the model that had one."""
         timed = [float(block.mean()) for block in self.blocks["invoke"] or self.blocks["call"]]
         share = float(np.median(np.divide(timed, self.bare))) - 1
         return Overhead(self.subject.name, float(np.median(self.bare)), float(np.median(timed)), share)

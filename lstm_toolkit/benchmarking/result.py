@@ -28,12 +28,12 @@ class BenchmarkResult(Tabular):
 
     Attributes:
         models: one row a model, in the order given.
-        baseline: name of the model that the ratios are to.
+        baseline: name of the model that the others are compared with.
         smallest_effect: see `Ratio`.
         overhead: of the benchmark itself.
         runs: rounds in which every model was timed.
         seed: of the inputs and of the order within the rounds.
-        notes: what a reader must know of these figures.
+        notes: what a reader must know about these figures.
     """
 
     models: tuple[ModelTiming, ...]
@@ -151,7 +151,7 @@ class BenchmarkResult(Tabular):
                 left out. None: time against size alone.
 
         Raises:
-            ValueError: for a name that is no model's, or if nothing is left to draw.
+            ValueError: for a name that no model has, or if nothing is left to draw.
         """
         from lstm_toolkit.benchmarking.plots import pareto
 

@@ -34,7 +34,7 @@ class Subject:
             and the interpreter are new each time, and lie elsewhere in memory.
         runner: of a file, or None.
         inputs: by name; empty for a callable that takes none.
-        notes: what was decided in the caller's place.
+        notes: choices made for the caller, such as open sizes.
     """
 
     name: str

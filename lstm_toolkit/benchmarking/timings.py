@@ -21,9 +21,9 @@ class Timing:
 
     Attributes:
         median, quartile_1, quartile_3, percentile_90: over all timed calls.
-        throughput: calls a second in the round that is the median of this.
-        calls: how many were timed.
-        rounds: median of the calls of each round.
+        throughput: calls a second in the median round.
+        calls: number of timed calls.
+        rounds: the median of each round.
     """
 
     median: float
@@ -88,7 +88,7 @@ class Ratio:
         column: "invoke" where both have it, else "call".
         ratio: median over the rounds of the time of `name` by that of `baseline`.
         low, high: ends of the interval of that median at `CONFIDENCE`; 0 and infinity with fewer than 6 rounds.
-        smallest_effect: what the ratio must differ from 1 by, for all of the interval, to count as a difference.
+        smallest_effect: a difference counts if the whole interval is farther than this from 1.
     """
 
     name: str
@@ -123,8 +123,9 @@ class Overhead:
     Attributes:
         name: of that model.
         bare: microseconds a call in a loop that only calls, median over the rounds.
-        timed: the same, with the clock read after every call, as all figures of the benchmark are taken.
-        share: median over the rounds of timed by bare, less 1; below 0 where noise hides it.
+        timed: the same with the clock read after every call, as in all figures of the benchmark.
+        share: how much longer a timed call takes, as a share of the bare one, median over the rounds; below 0 if noise
+            hides it.
     """
 
     name: str

@@ -118,8 +118,8 @@ LAYOUTS = Candidates(
     note="Stock is TensorFlow's own converter. Keras 3 runs its loop time-major: for batch-major data the converter "
     "adds a transpose before the loop and one behind it (where batch or time is 1 they are written as RESHAPE, and "
     "move nothing). A Keras model between time-major data writes two of its own, which cancel with those. The fused "
-    "op has a flag for the layout and needs none. Whose data has the other layout must swap the axes before and after "
-    "each call; the last row's time includes that. " + TIMES,
+    "op has a flag for the layout and needs none. If your data has the other layout, you must swap the axes before and "
+    "after each call; the last row's time includes that. " + TIMES,
 )
 """TensorFlow's own converter and lstm_toolkit, in both layouts."""
 

@@ -273,7 +273,7 @@ def _counted(name: str, file: bytes, time_steps: int, error: float) -> MeasuredF
 
 @functools.lru_cache(maxsize=64)
 def _file(candidate: Candidate, sizes: Sizes, seed: int) -> bytes | str:
-    """The candidate's file, or the reason why there is none."""
+    """The candidate's file, or the reason why it was not made."""
     try:
         file = candidate.convert(lstm_model(sizes, seed=seed))
         Runner(file, runtime=candidate.runtime)

@@ -329,4 +329,4 @@ def test_numbers_are_bounded_and_labelled():
 
 def test_gate_panel():
     panel = widgets.explore_gates()
-    assert any("<svg" in getattr(child, "value", "") for child in panel.children)
+    assert any("<img" in getattr(child, "value", "") for child in panel.children)
