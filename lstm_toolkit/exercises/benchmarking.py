@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises.checks import require, require_answer, require_number
+from lstm_toolkit.exercises import require, require_answer, require_number
 
 _VERDICTS = ("faster", "slower", "no difference")
 

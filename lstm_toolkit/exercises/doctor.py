@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.doctor.diagnose import Diagnosis, Finding, gravest_first
-from lstm_toolkit.exercises.checks import require, require_bool, require_number, require_several
+from lstm_toolkit.exercises import require, require_bool, require_number, require_several
 
 Array = npt.NDArray[np.float32]
 Run = Callable[[npt.ArrayLike], Array]

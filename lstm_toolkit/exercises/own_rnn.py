@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises.checks import random_weights, require, require_several, require_shape
+from lstm_toolkit.exercises import random_weights, require, require_several, require_shape
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import GATES
@@ -22,6 +22,12 @@ _BATCH, _TIME, _INPUTS, _UNITS = 2, 7, 5, 6
 _MY_ORDER = ("forget", "input", "output", "cell")
 _COLLEAGUES_ORDER = ("output", "cell", "input", "forget")
 _OPTIONS = ("gates", "activation", "cell_clip", "forget_gate_bias")
+_FUNCTIONS: dict[str, Callable[[Float64], Float64]] = {
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "hard_sigmoid": lambda z: np.clip(z / 6 + 0.5, 0.0, 1.0),
+    "relu": lambda z: np.maximum(z, 0.0),
+    "tanh": np.tanh,
+}
 _POSSIBLE = {"A": True, "B": False, "C": True, "D": False, "E": True, "F": False}
 
 
@@ -188,9 +194,9 @@ def _outputs(
 ) -> Float64:
     """What one of the six LSTMs computes, written down step by step."""
     h = c = np.zeros((len(x), _UNITS))
-    gate = _hard_sigmoid if letter == "D" else _sigmoid
-    news = _relu if letter in "AB" else np.tanh
-    shown = _relu if letter == "A" else np.tanh
+    gate = _FUNCTIONS["hard_sigmoid" if letter == "D" else "sigmoid"]
+    news = _FUNCTIONS["relu" if letter in "AB" else "tanh"]
+    shown = _FUNCTIONS["relu" if letter == "A" else "tanh"]
     peephole_i, peephole_f, peephole_o = (0.0,) * 3 if peephole is None else np.split(peephole, 3)
     outputs = []
     for step in x.swapaxes(0, 1):
@@ -204,15 +210,3 @@ def _outputs(
         h = o * shown(c)
         outputs.append(h)
     return np.stack(outputs, axis=1)
-
-
-def _sigmoid(z: Float64) -> Float64:
-    return 1 / (1 + np.exp(-z))
-
-
-def _hard_sigmoid(z: Float64) -> Float64:
-    return np.clip(z / 6 + 0.5, 0.0, 1.0)
-
-
-def _relu(z: Float64) -> Float64:
-    return np.maximum(z, 0.0)

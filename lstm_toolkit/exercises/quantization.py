@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises.checks import is_number, require, require_answer, require_number, require_several
+from lstm_toolkit.exercises import is_number, require, require_answer, require_number, require_several
 
 LOWEST, HIGHEST = -128, 127
 

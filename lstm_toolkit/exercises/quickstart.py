@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises.checks import require, require_answer, require_bool
+from lstm_toolkit.exercises import require, require_answer, require_bool
 
 CALLS, TIME_STEPS, INPUT_SIZE, OUTPUT_SIZE = 5, 4, 3, 2
 

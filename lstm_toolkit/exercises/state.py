@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises.checks import as_numbers, random_weights, require, require_answer, require_several
+from lstm_toolkit.exercises import as_numbers, random_weights, require, require_answer, require_several
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import BIASES, RECURRENT_WEIGHTS
