@@ -11,6 +11,7 @@ from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.doctor.faults import FAULTS
 from lstm_toolkit.runtime.targets import TARGETS
 from lstm_toolkit.tflite import files
+from lstm_toolkit.tflite.types import Model
 
 SEVERITIES = ("error", "warning", "note")
 """From results that are wrong, over results that may be wrong, to what could be better."""
@@ -97,7 +98,7 @@ def gravest_first(findings: Iterable[Finding]) -> Diagnosis:
     return Diagnosis(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
-def of_file(model: Any, target: str | None = None) -> Iterator[Finding]:
+def of_file(model: Model, target: str | None = None) -> Iterator[Finding]:
     """Yields the findings of a `ModelT`, which stays as it is."""
     asked_for = files.is_own(model)
     for fault in FAULTS:

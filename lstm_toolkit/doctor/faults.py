@@ -7,7 +7,6 @@ clip, a carried state or split halves are there because they were asked for.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
@@ -40,9 +39,9 @@ class Fault:
 
     code: str
     severity: str
-    find: Callable[[Any], Found]
+    find: Callable[[Model], Found]
     remedy: str
-    mend: Callable[[Any], str] | None = None
+    mend: Callable[[Model], str] | None = None
     unless_asked_for: bool = False
     target: str | None = None
 

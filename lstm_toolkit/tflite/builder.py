@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import edit, graph
-from lstm_toolkit.tflite.types import Model, Subgraph
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT
 
 _VERSIONS = {"FULLY_CONNECTED": 5}
@@ -32,7 +32,7 @@ class OpBuilder:
 
     def __init__(self, model: Model, subgraph: Subgraph, name: str) -> None:
         self.model, self.subgraph, self.name = model, subgraph, name
-        self.operators: list[Any] = []
+        self.operators: list[Operator] = []
         self._constants: dict[tuple[Any, ...], int] = {}
         self._stored: dict[int, int] = {}
 

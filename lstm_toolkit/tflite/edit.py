@@ -13,7 +13,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.tflite.graph import DTYPES, OPTIONS_OF, shape_of, text
-from lstm_toolkit.tflite.types import Model, Quantization, Subgraph
+from lstm_toolkit.tflite.types import Model, Operator, Quantization, Subgraph
 from lstm_toolkit.weights.operands import ABSENT
 
 
@@ -90,7 +90,7 @@ def operator_code(model: Model, builtin: int, version: int = 1) -> int:
 
 def new_operator(
     model: Model, name: str, inputs: Sequence[int], outputs: Sequence[int], *, version: int = 1, **options: Any
-) -> Any:
+) -> Operator:
     """A new builtin operator, which the caller puts into a subgraph.
 
     Args:
@@ -100,7 +100,7 @@ def new_operator(
         version: of the operator code.
         **options: fields of its options as the schema names them; the others keep the schema's defaults.
     """
-    operator = schema.OperatorT()
+    operator: Operator = schema.OperatorT()
     operator.opcodeIndex = operator_code(model, getattr(schema.BuiltinOperator, name), version)
     if name in OPTIONS_OF:
         operator.builtinOptionsType = getattr(schema.BuiltinOptions, f"{OPTIONS_OF[name]}Options")

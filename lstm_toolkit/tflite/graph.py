@@ -86,9 +86,9 @@ def operator_name(model: Model, operator: Operator) -> str:
     return OPERATOR_NAMES.get(builtin, f"UNKNOWN_{builtin}")
 
 
-def count_operators(model: Model, *subgraphs: Any) -> Counter[str]:
+def count_operators(model: Model, *subgraphs: Subgraph) -> Counter[str]:
     """Counts the operators of some subgraphs, by default of all, by name."""
-    return Counter(operator_name(model, op) for graph in subgraphs or model.subgraphs for op in graph.operators)
+    return Counter(operator_name(model, op) for each in subgraphs or model.subgraphs for op in each.operators)
 
 
 def type_name(tensor: Tensor) -> str:
@@ -129,7 +129,7 @@ def constant(model: Model, tensor: Tensor) -> npt.NDArray[Any] | None:
     return np.frombuffer(raw, dtype).reshape(shape)
 
 
-def producers(subgraph: Subgraph) -> dict[int, Any]:
+def producers(subgraph: Subgraph) -> dict[int, Operator]:
     """The operator that computes each tensor; for a state, the last one that writes it."""
     return {index: op for op in subgraph.operators for index in op.outputs}
 

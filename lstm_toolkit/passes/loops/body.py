@@ -70,7 +70,7 @@ class LstmLoop:
     units: int
 
 
-def subgraphs_of(model: Model, operator: Operator) -> tuple[Any, Any]:
+def subgraphs_of(model: Model, operator: Operator) -> tuple[Subgraph, Subgraph]:
     """The condition and the body of a WHILE.
 
     Raises:

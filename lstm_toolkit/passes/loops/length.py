@@ -1,7 +1,5 @@
 """Whether a loop runs over the whole of its sequence, for a length that is fixed and for one that is open."""
 
-from typing import Any
-
 import numpy as np
 
 from lstm_toolkit.passes.loops.body import LstmLoop, Mismatch
@@ -89,7 +87,7 @@ class _Measure:
         dimensions = None if fill is None else self._made_by(fill.inputs[0], "CONCATENATION")
         return None if dimensions is None else self.size(dimensions.inputs[0])
 
-    def _made_by(self, tensor: int, name: str) -> Any:
+    def _made_by(self, tensor: int, name: str) -> Operator | None:
         op = self.producers.get(tensor)
         return op if op is not None and graph.operator_name(self.model, op) == name else None
 

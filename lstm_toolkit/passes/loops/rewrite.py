@@ -7,7 +7,6 @@ The op takes the layout that saves the transposes.
 """
 
 import copy
-from typing import Any
 
 import numpy as np
 
@@ -62,12 +61,12 @@ def rewrite(model: Model, subgraph: Subgraph, operator: Operator, loop: LstmLoop
     _remove_unused(model, subgraph, inputs)
 
 
-def _insert_behind(subgraph: Subgraph, operator: Operator, new: list[Any]) -> None:
+def _insert_behind(subgraph: Subgraph, operator: Operator, new: list[Operator]) -> None:
     place = subgraph.operators.index(operator) + 1
     subgraph.operators[place:place] = new
 
 
-def _source(model: Model, subgraph: Subgraph, sequence: int) -> tuple[int, bool, list[Any]]:
+def _source(model: Model, subgraph: Subgraph, sequence: int) -> tuple[int, bool, list[Operator]]:
     """The op's input, whether it is time-major, and what must stand before the op.
 
     Where the sequence was transposed for the loop, perhaps reversed too, the op takes it as it was before.
@@ -104,7 +103,7 @@ def _is_zero(model: Model, subgraph: Subgraph, index: int) -> bool:
 
 def _last_steps(
     model: Model, subgraph: Subgraph, loop: LstmLoop, results: list[int], sequence: int, time_major: bool
-) -> list[Any]:
+) -> list[Operator]:
     """Operators that take the last output wherever the loop gave it: as h, or as a list of one."""
     consumed = graph.consumed(subgraph)
     targets = [results[loop.output_state]] if results[loop.output_state] in consumed else []
@@ -131,7 +130,7 @@ def _last_steps(
     return slices + operators
 
 
-def _whole(model: Model, subgraph: Subgraph, operator: Operator, old: int, time_major: bool) -> list[Any]:
+def _whole(model: Model, subgraph: Subgraph, operator: Operator, old: int, time_major: bool) -> list[Operator]:
     """Gives the outputs of all steps to what used the loop's list; returns what must stand behind the op."""
     sequence = operator.outputs[0]
     if time_major:
