@@ -94,7 +94,7 @@ def diagnose(model: Any, *, target: str | None = None, run: bool = False) -> Dia
 
 
 def gravest_first(findings: Iterable[Finding]) -> Diagnosis:
-    """The findings as `diagnose` gives them."""
+    """Sorts findings by severity, as `diagnose` returns them."""
     return Diagnosis(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 

@@ -59,13 +59,13 @@ def _named_place(model: Model, subgraph: Subgraph, operator: Operator) -> str:
 
 
 def _each(
-    reason: Callable[[RecurrentOp], str | None], ops: Callable[[Model], Iterable[RecurrentOp]] = recurrent_ops
+    message_for: Callable[[RecurrentOp], str | None], ops: Callable[[Model], Iterable[RecurrentOp]] = recurrent_ops
 ) -> Callable[[Model], Found]:
-    """A search through recurrent ops for those for which there is a reason, with what gives the reason."""
+    """Makes a search: it yields place and message of each recurrent op for which the message is not None."""
 
     def find(model: Model) -> Found:
         for op in ops(model):
-            message = reason(op)
+            message = message_for(op)
             if message:
                 yield _named_place(model, op.subgraph, op.operator), message
 
@@ -73,7 +73,7 @@ def _each(
 
 
 def _with_living_state(model: Model) -> Iterator[RecurrentOp]:
-    """The recurrent ops of which nothing sets a state at each call."""
+    """The recurrent ops with a state that nothing sets at each call."""
     for subgraph in model.subgraphs:
         settled = recurrent.set_states(model, subgraph).keys()
         yield from (op for op in recurrent_ops(model, subgraph) if set(op.states) - settled)

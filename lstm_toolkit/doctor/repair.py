@@ -47,7 +47,7 @@ class Repair(Tabular):
         files.write_whole(path, self.tflite)
 
     def tables(self) -> tuple[Table, ...]:
-        """What was changed, and what stays."""
+        """Two tables: the changes, and the findings that are left."""
         rows = [(change.code, change.what) for change in self.changes]
         changed = Table("Changes" if rows else "Nothing changed", ("code", "what"), rows)
         return changed, *((table for table in self.left.tables()) if self.left else ())

@@ -199,7 +199,7 @@ def _can_grow(half: RecurrentOp) -> bool:
 
 
 def _cut(model: Model, subgraph: Subgraph, merged: Operator, output: int, units: int) -> Operator:
-    """A slice that takes the units that the layer has out of an output with more."""
+    """Widens an output to the units of the op; returns the slice that takes the units of the layer out of it."""
     target = merged.outputs[output]
     sizes, wide = graph.shape_of(subgraph.tensors[target])[:-1], RecurrentOp(model, subgraph, merged).units
     merged.outputs[output] = edit.like(subgraph, target, "wide", shape=(*sizes, wide))
@@ -209,7 +209,7 @@ def _cut(model: Model, subgraph: Subgraph, merged: Operator, output: int, units:
 
 
 def _in_order_of_time(half: RecurrentOp) -> int:
-    """A tensor for the backward outputs in the order of time; what used them reversed uses this one now."""
+    """A tensor for the backward outputs in the order of time, which takes the place of the reversed ones."""
     model, subgraph, reversed_output = half.model, half.subgraph, half.operator.outputs[0]
     users = [op for op in subgraph.operators if reversed_output in op.inputs]
     reversals = [op for op in users if _reverses_time(half, op)]
@@ -245,10 +245,10 @@ def _take_first_step(half: RecurrentOp, op: Operator, source: int) -> None:
 
 
 def _concatenation(half: RecurrentOp, outputs: list[int]) -> Operator | None:
-    """The concatenation that is all that uses both outputs, forward first, along the last axis; or None.
+    """The only user of both outputs, if it concatenates them along the last axis, forward first; else None.
 
-    None too where the kernel cannot join the outputs itself: batch-major, it finds the state of the second and later
-    rows by the width of the joint output and so runs over the end of the state (`EvalFloat` in `lstm_eval.cc`).
+    It is None too where the kernel cannot join the outputs itself: batch-major, it finds the state of the second and
+    later rows by the width of the joint output and so runs over the end of the state (`EvalFloat` in `lstm_eval.cc`).
     """
     subgraph, shape = half.subgraph, graph.shape_of(half.subgraph.tensors[outputs[0]])
     users = [op for op in subgraph.operators if set(outputs) & set(op.inputs)]

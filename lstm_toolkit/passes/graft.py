@@ -247,7 +247,7 @@ def _add(model: Model, source: int, zeros: int, target: int) -> Operator:
 
 
 def _zeros_once_computed(model: Model, fusion: Fusion, shape: tuple[int, int]) -> tuple[int, list[Operator]]:
-    """Zeros that are there only when the recurrent op has run, and the ops that make them out of its output.
+    """Zeros that exist only after the recurrent op has run, and the ops that make them of its output.
 
     A state has no producer among the ops, so what reads it after the op could run before it: with a delegate, the
     interpreter puts ops in another order, as far as their inputs and outputs allow.

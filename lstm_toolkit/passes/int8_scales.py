@@ -37,7 +37,7 @@ Scale = tuple[int, float, int]
 
 
 def unequal_scales(model: Model) -> Iterator[tuple[str, str]]:
-    """Yields place and fact for each LSTM and each op that moves data whose scales differ where they must not."""
+    """Yields place and message for each LSTM, and each op that moves data, whose scales must be equal and differ."""
     for subgraph in model.subgraphs:
         for place, operator in enumerate(subgraph.operators):
             where, op = f"op {place} {graph.operator_name(model, operator)}", RecurrentOp(model, subgraph, operator)
@@ -107,7 +107,7 @@ def _with_one_scale(op: RecurrentOp) -> bool:
 
 
 def _covering(found: list[Scale], *, preferred: Scale) -> Quantization:
-    """Parameters whose range holds all the ranges: the preferred ones if they do."""
+    """Parameters whose range covers all the ranges: the preferred ones if theirs does."""
     low = min(-(128 + zero_point) * scale for _, scale, zero_point in found)
     high = max((127 - zero_point) * scale for _, scale, zero_point in found)
     _, scale, zero_point = preferred

@@ -48,7 +48,7 @@ def shared_states(model: Model, subgraph: Subgraph) -> list[int]:
 
 
 def name_states(model: Model) -> None:
-    """Names the states as `graft` does, by a name for each op, in place."""
+    """Names the states as `graft` does, with a layer name for each op, in place."""
     taken: list[str] = []
     for op in recurrent_ops(model):
         taken.append(numbered("lstm", taken))

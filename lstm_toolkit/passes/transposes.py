@@ -62,7 +62,7 @@ def _move_one(model: Model, subgraph: Subgraph) -> bool:
 
 
 def swaps_first_axes(model: Model, subgraph: Subgraph, op: Operator) -> bool:
-    """Whether an operator is such a transpose, or the RESHAPE that the converter makes of it where an axis is 1."""
+    """Whether an operator swaps the first two axes: a TRANSPOSE, or the RESHAPE that stands for it if an axis is 1."""
     name = graph.operator_name(model, op)
     if name == "RESHAPE":
         before, after = (graph.shape_of(subgraph.tensors[index]) for index in (op.inputs[0], op.outputs[0]))
@@ -74,7 +74,7 @@ def swaps_first_axes(model: Model, subgraph: Subgraph, op: Operator) -> bool:
 
 
 def _move(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Operator]) -> bool:
-    """Moves the transposes before an operator behind it, if it works in either layout."""
+    """Moves the transposes that stand before an operator behind it, if the operator works in either layout."""
     name = graph.operator_name(model, op)
     if name in ("TRANSPOSE", "RESHAPE"):
         return _cancel(model, subgraph, op, swaps)

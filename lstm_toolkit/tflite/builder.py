@@ -54,7 +54,7 @@ class OpBuilder:
         return self._constants[key]
 
     def tensor(self, name: str, shape: Sequence[int], dtype: int = schema.TensorType.FLOAT32) -> int:
-        """A new tensor; -1 in its shape is a size that is known only when the model runs."""
+        """A new tensor; -1 in its shape is an open size."""
         return edit.add_tensor(self.subgraph, f"{self.name}/{name}", shape, dtype=dtype)
 
     def add(self, op: str, inputs: Sequence[int], outputs: Sequence[int], **options: Any) -> None:
@@ -75,7 +75,7 @@ class OpBuilder:
         return self.op(op, tensor, shape=self.shape(tensor))
 
     def binary(self, op: str, left: int, right: int) -> int:
-        """An element-wise op on floats; a shape that has more axes, or the larger ones, is the result's."""
+        """An element-wise op on floats; the shapes are broadcast."""
         shapes = self.shape(left), self.shape(right)
         rank = max(map(len, shapes))
         aligned = [(1,) * (rank - len(shape)) + shape for shape in shapes]
@@ -126,7 +126,7 @@ class OpBuilder:
             self.add("RESHAPE", [tensor, self.constant(shape)], [target], newShape=shape)
 
     def nested(self, name: str, inputs: Sequence[int]) -> tuple[OpBuilder, int]:
-        """A builder on a new subgraph whose inputs are like some tensors, and the subgraph's index."""
+        """A builder on a new subgraph, with inputs like some tensors, and the subgraph's index."""
         subgraph = schema.SubGraphT()
         full_name = f"{self.name}/{name}"
         subgraph.name, subgraph.tensors, subgraph.operators = full_name.encode(), [], []

@@ -1,4 +1,4 @@
-"""Adds tensors and operators to a model file, and changes who takes what."""
+"""Adds tensors and operators to a model file, and changes which operator takes which tensor."""
 
 import copy
 import heapq
@@ -25,7 +25,7 @@ def add_tensor(
     dtype: int = schema.TensorType.FLOAT32,
     variable: bool = False,
 ) -> int:
-    """Adds a tensor without values and returns its index; -1 in its shape is a size that only a call tells."""
+    """Adds a tensor without values and returns its index; -1 in its shape is an open size."""
     tensor = schema.TensorT()
     tensor.name, tensor.shape, tensor.type = name.encode(), [1 if size < 0 else int(size) for size in shape], dtype
     if -1 in shape:

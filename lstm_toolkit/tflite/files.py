@@ -1,4 +1,4 @@
-"""Reads, edits and writes `.tflite` files as the schema's mutable objects, which never leave this package.
+"""Reads and writes `.tflite` files as the schema's mutable objects, which never leave this package.
 
 The codec is `ai_edge_litert.tools.flatbuffer_utils`; the objects are those of `ai_edge_litert.schema_py_generated`.
 """
@@ -44,7 +44,7 @@ def read_bytes(model: bytes | bytearray | memoryview | str | os.PathLike[str]) -
 
 
 def read_model(data: bytes) -> Model:
-    """Unpacks the bytes of a `.tflite` file into a `ModelT` that `file_checks` found to be whole.
+    """Unpacks the bytes of a `.tflite` file into a `ModelT` and checks that it is whole (`check_model`).
 
     Raises:
         InvalidModelError: if the bytes cannot be unpacked, or the model contradicts itself.
@@ -125,6 +125,6 @@ def prune(model: Model) -> None:
 
 
 def renumbered(items: list[Any], used: Collection[int]) -> tuple[list[Any], dict[int, int]]:
-    """The items that are used, by index, and for the index of each the new one."""
+    """The items whose index is used, in their order, and the new index of each by its old one."""
     kept = sorted({*used} - {ABSENT})
     return [items[index] for index in kept], {ABSENT: ABSENT} | {old: new for new, old in enumerate(kept)}

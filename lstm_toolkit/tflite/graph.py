@@ -1,4 +1,4 @@
-"""What a model file says: names of operators, shapes, constants, who computes and who takes a tensor."""
+"""What a model file says: names of operators, shapes, constants, what computes a tensor and what takes it."""
 
 import math
 from collections import Counter
@@ -142,7 +142,7 @@ def consumed(subgraph: Subgraph) -> set[int]:
 def takes_last_step(
     model: Model, subgraph: Subgraph, operator: Operator, time: int, *, steps: int | None = None, whole: bool = True
 ) -> bool:
-    """Whether an operator is a STRIDED_SLICE that takes the last step of a sequence, without the axis of time.
+    """Whether an operator is a STRIDED_SLICE that takes the last step of a sequence and drops the axis of time.
 
     Args:
         model, subgraph: where the operator stands.

@@ -1,4 +1,4 @@
-"""Recurrent ops in a model file: their names, operands, activations, states and layers. Reads only."""
+"""Recurrent ops in a model file: their names, operands, activations, states and layers. It only reads."""
 
 import dataclasses
 from collections.abc import Collection, Iterator
@@ -43,13 +43,13 @@ FUSED_OPS = {LSTM_COMPOSITE: "UNIDIRECTIONAL_SEQUENCE_LSTM", SIMPLE_RNN_COMPOSIT
 
 
 def numbered(name: str, taken: Collection[str]) -> str:
-    """The name, with a number appended if it is taken, as from a layer's second call on."""
+    """The name, or the name with a number where it is taken, as it is at a layer's second call."""
     return next(each for each in (name, *(f"{name}_call{n}" for n in range(1, len(taken) + 1))) if each not in taken)
 
 
 @dataclasses.dataclass(frozen=True)
 class RecurrentOp:
-    """A recurrent op of a model file, by the names of its operands. It reads the file as it is now, and never edits it.
+    """A view of a recurrent op that knows its operands by name; it shows the file as it is now, and edits nothing.
 
     Attributes:
         model, subgraph: where the op stands.
@@ -174,7 +174,7 @@ def state_tensors(model: Model, operator: Operator) -> tuple[int, ...]:
 
 
 def set_states(model: Model, subgraph: Subgraph) -> dict[int, str]:
-    """The states that are set at each call before their op reads them: "reset" to zero, or "explicit"ly."""
+    """How states are set at each call before their op reads them: "reset" to zero, or "explicit", from an input."""
     found: dict[int, str] = {}
     read: set[int] = set()
     for op in subgraph.operators:

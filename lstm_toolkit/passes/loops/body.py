@@ -43,7 +43,7 @@ class Mismatch(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class LstmLoop:
-    """What a loop computes, and which of its arguments is what.
+    """What a loop computes, and the part that each of its arguments plays.
 
     Attributes:
         sequence: argument that holds the input, [time, batch, input size].

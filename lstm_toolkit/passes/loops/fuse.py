@@ -3,8 +3,8 @@
     before  [TRANSPOSE: x -> t] [WHILE: 0, list, h, c, t -> ..., list] [TRANSPOSE: list -> y]
     after   [UNIDIRECTIONAL_SEQUENCE_LSTM: x -> y]
 
-A loop is read completely first (`loop_body`, `loop_length`); one that is anything but an LSTM that the fused op
-computes stays, and the outcome has the reason. A loop starts from the states that it is given, so the states of the op
+A loop is read completely first (`body`, `length`). A loop that is not an LSTM as the fused op computes it stays, and
+the outcome has the reason. A loop starts from the states that it is given, so the states of the op
 are reset, or set, at each call.
 """
 
@@ -108,7 +108,7 @@ def fuse_loops(model: Model) -> tuple[LoopOutcome, ...]:
 
 
 def drop_subgraphs(model: Model, candidates: Collection[int]) -> int:
-    """Drops those of some subgraphs that no operator and no signature uses any more, in place.
+    """Drops those candidates among the subgraphs that no operator and no signature uses, in place.
 
     Args:
         model: the file.

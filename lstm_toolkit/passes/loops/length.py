@@ -47,13 +47,13 @@ def check_length(model: Model, subgraph: Subgraph, operator: Operator, loop: Lst
 
 
 class _Measure:
-    """Follows open sizes back to the axis of the tensor where they come from, as (tensor, axis)."""
+    """Follows an open size back to where it comes from, given as (tensor, axis)."""
 
     def __init__(self, model: Model, subgraph: Subgraph) -> None:
         self.model, self.subgraph, self.producers = model, subgraph, graph.producers(subgraph)
 
     def axis(self, tensor: int, axis: int) -> tuple[int, int]:
-        """The first axis on the way here that is as long as this one."""
+        """The axis from which this one has its length."""
         for _ in self.subgraph.operators:
             op = self.producers.get(tensor)
             if op is None:
@@ -70,7 +70,7 @@ class _Measure:
         return tensor, axis
 
     def size(self, scalar: int) -> tuple[int, int] | None:
-        """The axis whose size a number is, [] or [1]; None if it is something else."""
+        """The axis whose size a number of shape [] or [1] is; None if the number is something else."""
         op = self._made_by(scalar, "RESHAPE")
         op = self._made_by(scalar if op is None else op.inputs[0], "STRIDED_SLICE")
         if op is None or op.builtinOptions.shrinkAxisMask != 1 or op.builtinOptions.beginMask:

@@ -104,7 +104,7 @@ def _is_zero(model: Model, subgraph: Subgraph, index: int) -> bool:
 def _last_steps(
     model: Model, subgraph: Subgraph, loop: LstmLoop, results: list[int], sequence: int, time_major: bool
 ) -> list[Operator]:
-    """Operators that take the last output wherever the loop gave it: as h, or as a list of one."""
+    """Operators that take the last step for every tensor that held it: the state h, and the list of one output."""
     consumed = graph.consumed(subgraph)
     targets = [results[loop.output_state]] if results[loop.output_state] in consumed else []
     operators = []

@@ -117,7 +117,7 @@ class Updated:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reshaped:
-    """A value whose axes are other than those it had by more than leading ones."""
+    """A value in another shape, which differs by more than leading ones."""
 
     operand: Any
     shape: Shape
@@ -125,6 +125,6 @@ class Reshaped:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Unknown:
-    """Something else, or what is computed of it; `reason` names it."""
+    """What is not understood, or is computed of that; `reason` names it."""
 
     reason: str
