@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.tflite.graph import called_subgraphs
+from lstm_toolkit.tflite.recurrent import RecurrentOp
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF
 
@@ -64,7 +65,7 @@ class Arithmetic:
             is_free = all(self.subgraph(number) == 0 for number in called_subgraphs(op))
             return Work(0 if is_free else None)
         if name in OPERANDS_OF:
-            return Work(_recurrent(subgraph, op, OPERANDS_OF[name]))
+            return Work(_recurrent(RecurrentOp(self._model, subgraph, op)))
         if name in _PRODUCTS:
             return Work(_PRODUCTS[name](subgraph, op))
         known = name in _BUILTINS and name not in _NOT_COUNTED and not name.startswith("STABLEHLO")
@@ -191,14 +192,13 @@ def _elements(subgraph: Subgraph, index: int) -> int | None:
     return None if not shape or -1 in shape else math.prod(shape)
 
 
-def _recurrent(subgraph: Subgraph, op: Operator, operands: tuple[str, ...]) -> int | None:
+def _recurrent(op: RecurrentOp) -> int | None:
     """Every weight is used once for each row and step."""
-    if not op.inputs:
+    if not op.has("input"):
         return None
-    shape = graph.shape_of(subgraph.tensors[op.inputs[0]])
-    names = zip(operands, op.inputs, strict=False)
-    matrices = [index for name, index in names if name.endswith(_MATRIX_OPERANDS) and index != ABSENT]
-    weights = known_sum(_elements(subgraph, index) for index in matrices)
+    shape = graph.shape_of(op.tensor("input"))
+    matrices = [index for name, index in op.operands.items() if name.endswith(_MATRIX_OPERANDS)]
+    weights = known_sum(_elements(op.subgraph, index) for index in matrices)
     if len(shape) not in (2, 3) or -1 in shape or weights is None:
         return None
     return math.prod(shape[:-1]) * weights

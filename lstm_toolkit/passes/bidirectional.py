@@ -191,11 +191,8 @@ def _can_grow(half: RecurrentOp) -> bool:
         if op is not half.operator and not is_reset and set(half.states) & {*op.inputs, *op.outputs}:
             return False
     weights = [index for name, index in half.operands.items() if name != "input" and index not in half.states]
-    tensors = [half.subgraph.tensors[index] for index in weights]
-    return not half.has("projection_weights") and all(
-        tensor.type == schema.TensorType.FLOAT32 and graph.constant(half.model, tensor) is not None
-        for tensor in tensors
-    )
+    arrays = (graph.float_constant(half.model, half.subgraph.tensors[index]) for index in weights)
+    return not half.has("projection_weights") and all(array is not None for array in arrays)
 
 
 def _cut(model: Model, subgraph: Subgraph, merged: Operator, output: int, units: int) -> Operator:

@@ -88,7 +88,7 @@ def to_float16(model: Model) -> int:
                 if index == ABSENT or index in dequantized:
                     continue
                 if index not in stored:
-                    values = _float_constant(model, subgraph, index)
+                    values = graph.float_constant(model, subgraph.tensors[index])
                     if values is None or values.ndim < 2 or np.abs(values).max(initial=0) > LARGEST_FLOAT16:
                         continue
                     stored[index], dequantize = _add_float16(model, subgraph, index, values)
@@ -99,22 +99,17 @@ def to_float16(model: Model) -> int:
     return count
 
 
-def _float_constant(model: Model, subgraph: Subgraph, index: int) -> npt.NDArray[np.float32] | None:
-    tensor = subgraph.tensors[index]
-    return graph.constant(model, tensor) if tensor.type == schema.TensorType.FLOAT32 else None
-
-
 def _weight_places(model: Model, subgraph: Subgraph, operator: Operator, name: str) -> list[int]:
     """Places of the float constants among the inputs of an op that can be int8; empty where it has none."""
     if name not in HYBRID_VERSIONS:
         return []
     if name not in OPERANDS_OF:
         place = 0 if name == "GATHER" else 1
-        values = _float_constant(model, subgraph, operator.inputs[place])
+        values = graph.float_constant(model, subgraph.tensors[operator.inputs[place]])
         return [place] if values is not None and values.size >= SMALLEST_KERNEL else []
     operands = RecurrentOp(model, subgraph, operator).operands
     arrays = {
-        operand: _float_constant(model, subgraph, index)
+        operand: graph.float_constant(model, subgraph.tensors[index])
         for operand, index in operands.items()
         if operand.endswith("weights")
     }

@@ -129,6 +129,11 @@ def constant(model: Model, tensor: Tensor) -> npt.NDArray[Any] | None:
     return np.frombuffer(raw, dtype).reshape(shape)
 
 
+def float_constant(model: Model, tensor: Tensor) -> npt.NDArray[np.float32] | None:
+    """The values of a constant float32 tensor, or None if it is not one."""
+    return constant(model, tensor) if tensor.type == schema.TensorType.FLOAT32 else None
+
+
 def producers(subgraph: Subgraph) -> dict[int, Operator]:
     """The operator that computes each tensor; for a state, the last one that writes it."""
     return {index: op for op in subgraph.operators for index in op.outputs}

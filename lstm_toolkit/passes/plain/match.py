@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
 from lstm_toolkit.errors import ConversionError
@@ -221,9 +220,9 @@ def _outputs(model: Model, subgraph: Subgraph, outputs: int, sizes: Mapping[str,
 
 def _float_constant(model: Model, subgraph: Subgraph, index: int, name: str, layer: str) -> Array:
     tensor = subgraph.tensors[index]
-    array = graph.constant(model, tensor)
-    if array is None or tensor.type != schema.TensorType.FLOAT32:
-        kind = "not a constant" if array is None else graph.type_name(tensor)
+    array = graph.float_constant(model, tensor)
+    if array is None:
+        kind = "not a constant" if graph.constant(model, tensor) is None else graph.type_name(tensor)
         raise ConversionError(
             f"layer {layer!r}: its {name} is {kind}, and only float32 constants can be lowered; lower the float file, "
             "and quantize what comes out"
