@@ -39,5 +39,6 @@ def test_the_map_is_in_the_order_of_the_imports():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
     level = {name.strip(): number for number, layer in enumerate(layers) for name in layer.split("|")}
-    levels = [level[place.relative_to(PACKAGE).parts[0].removesuffix(".py")] for row in ROWS for place in places(row[0])]
+    named = [place.relative_to(PACKAGE).parts[0] for row in ROWS for place in places(row[0])]
+    levels = [level[name.removesuffix(".py")] for name in named]
     assert levels == sorted(levels)
