@@ -120,7 +120,6 @@ def _transpose_outputs(model: Model, subgraph: Subgraph, op: Operator) -> None:
         old = subgraph.tensors[index]
         shape, quantization = _swapped(graph.shape_of(old)), old.quantization
         op.outputs[place] = new = edit.like(subgraph, index, "swapped", shape=shape, quantization=quantization)
-        subgraph.tensors[new].buffer = old.buffer
         permutation = edit.add_constant(model, subgraph, "permutation", np.array(_swapped(range(len(shape))), np.int32))
         transpose = edit.new_operator(model, "TRANSPOSE", [new, permutation], [index])
         subgraph.operators.insert(subgraph.operators.index(op) + 1, transpose)

@@ -190,3 +190,12 @@ def test_auxiliary_inputs_are_refused_and_the_remedy_works():
     ):
         lower(files.write_model(model))
     assert not {"BIDIRECTIONAL_SEQUENCE_LSTM"} & set(op_counts(lower(tflite)))
+
+
+def test_the_smaller_half_keeps_its_own_units_over_an_open_time():
+    x = keras.Input((None, 5), batch_size=2)
+    forward, backward = (keras.layers.LSTM(n, return_sequences=True, go_backwards=n > 4) for n in (4, 6))
+    layer = keras.layers.Bidirectional(forward, backward_layer=backward, merge_mode=None)
+    conversion = lstm_toolkit.convert(randomized(keras.Model(x, layer(x))))
+    assert conversion.report.ops["BIDIRECTIONAL_SEQUENCE_LSTM"] == 1
+    assert [each.shape for each in lstm_toolkit.inspect(conversion.tflite).outputs] == [(2, -1, 4), (2, -1, 6)]
