@@ -1,11 +1,11 @@
-"""Quantizes a float file to int8: prepares it for TensorFlow's quantizer, and mends what the quantizer gives.
+"""Quantizes a float file to int8: prepares it for TensorFlow's quantizer, and mends the result.
 
     before  [LSTM: float, with resets of its state]
     after   [LSTM: int8 x, int8 weights, int8 h, int16 c, five intermediates], with QUANTIZE where scales change
 
-Three things are done that the stock path leaves out: each LSTM gets the intermediates without which the quantizer
-passes it by; a coupled input gate beside layer normalization, which the int8 kernel computes wrongly, becomes an input
-gate of its own that is equal to it; and every LSTM gets one scale for output, state and hidden tensor.
+The stock path leaves out three things. Each LSTM gets the intermediates without which the quantizer skips it. A coupled
+input gate beside layer normalization, which the int8 kernel computes wrongly, becomes an equal gate with weights of its
+own. And every LSTM gets one scale for output, state and hidden tensor.
 """
 
 from collections.abc import Callable
@@ -35,12 +35,12 @@ KEPT_FLOAT = ("UNIDIRECTIONAL_SEQUENCE_RNN",)
 
 
 RANGE_MARGIN = 0.22
-"""By how much a range is widened, as a share of it. With 50 random samples a quarter takes the largest error on 400 new
-ones from 17 to 7 percent for an LSTM, and from 27 to 11 with a dense layer behind it (medians of eight models), and
-costs a decibel at most on those that were seen."""
+"""The share by which a range is widened. With 50 random samples, widening by a quarter takes the largest error on 400
+new ones from 17 to 7 percent for an LSTM, and from 27 to 11 with a dense layer behind it (medians of eight models). On
+the samples that were seen it costs a decibel at most."""
 
 LARGEST_CELL = 64.0
-"""Absolute value of a cell state that the int8 kernel still takes the tanh of."""
+"""The largest absolute value of a cell state whose tanh the int8 kernel can take."""
 
 
 def quantize(
@@ -54,7 +54,7 @@ def quantize(
 
     Args:
         tflite: the file; all shapes fixed, both directions of a layer split.
-        calibration: the samples to take ranges on, in the order in which a file that carries its state is to see them.
+        calibration: the samples to take ranges on; a file that carries its state sees them in this order.
         io_dtype: of inputs and outputs, "float32" or "int8".
         progress: called with the number of samples that are done.
 
@@ -62,13 +62,12 @@ def quantize(
         The file, and the layers that stay float with the reason.
 
     Raises:
-        ConversionError: if the file holds what cannot be int8; names the layer and the remedy.
+        ConversionError: if a layer cannot be int8; names the layer and the remedy.
     """
     model = files.read_model(tflite)
     found = list(recurrent_ops(model))
     kept = [(op.layer, f"there is no int8 kernel of {op.name}") for op in found if op.name in KEPT_FLOAT]
-    names = [op.layer for op in found]
-    prints = [_fingerprint(op) for op in found]
+    layers = [(op.layer, _input_weights(op)) for op in found]
     for op in found:
         _prepare(op)
     samples = [list(sample.values()) for sample in calibration]
@@ -78,18 +77,29 @@ def quantize(
     result = files.read_model(quantized)
     int8_scales.equalize(result)
     _reset_from_variables(result)
-    left = list(range(len(names)))
-    for op in recurrent_ops(result):
-        # The quantizer drops the names of the states, by which `Runner.state` knows them.
-        own_print = _fingerprint(op)
-        match = min(left, key=lambda each: _distance(prints[each], own_print))
-        left.remove(match)
-        if op.name in QUANTIZED and op.tensor("input").type == schema.TensorType.FLOAT32:
-            raise ConversionError(f'TensorFlow\'s quantizer leaves layer {names[match]!r} float; pass "dynamic"')
-        for index, state in zip(op.states, STATES, strict=False):
-            op.subgraph.tensors[index].name = f"{names[match]}/{state}".encode()
+    _name_states(result, layers)
     files.sign(result)
     return files.write_model(result), kept
+
+
+def _name_states(model: Model, layers: list[tuple[str, npt.NDArray[np.float32]]]) -> None:
+    """Names the states after their layers again, as `Runner.state` needs it; the quantizer drops the names.
+
+    Args:
+        model: the quantized file.
+        layers: the name and the weights (`_input_weights`) of each recurrent op of the float file.
+
+    Raises:
+        ConversionError: if the quantizer has left an op float that has an int8 kernel.
+    """
+    left = list(layers)
+    for op in recurrent_ops(model):
+        weights = _input_weights(op)
+        layer, _ = left.pop(min(range(len(left)), key=lambda place: _distance(left[place][1], weights)))
+        if op.name in QUANTIZED and op.tensor("input").type == schema.TensorType.FLOAT32:
+            raise ConversionError(f'TensorFlow\'s quantizer leaves layer {layer!r} float; pass "dynamic"')
+        for index, state in zip(op.states, STATES, strict=False):
+            op.subgraph.tensors[index].name = f"{layer}/{state}".encode()
 
 
 def _reset_from_variables(model: Model) -> None:
@@ -104,8 +114,8 @@ def _reset_from_variables(model: Model) -> None:
     files.prune(model)
 
 
-def _fingerprint(op: RecurrentOp) -> npt.NDArray[np.float32]:
-    """Weights that tell an op from others: its last input weights, dequantized."""
+def _input_weights(op: RecurrentOp) -> npt.NDArray[np.float32]:
+    """Weights that tell an op from others: those from the input to the last gate, dequantized."""
     name = next(each for each in ("input_to_output_weights", "weights") if op.has(each))
     tensor = op.tensor(name)
     values = graph.constant(op.model, tensor)
@@ -120,11 +130,11 @@ def _distance(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> f
 
 
 def widen_ranges(model: Model) -> None:
-    """Widens the calibrated ranges of what ops compute, in place, before the quantizer makes scales of them.
+    """Widens the calibrated ranges of computed tensors, in place, before the quantizer makes scales of them.
 
-    Beyond its range a result sticks to the range's end, and a recurrent op takes that back in: a new input that drives
-    an output a little further than any sample did costs many times the error that a wider range adds everywhere.
-    Inputs, and what only moves them, keep their ranges, which are often bounds (pixels from 0 to 1).
+    A result beyond its range becomes the end of the range, and a recurrent op takes that in again. So an input that
+    drives an output a little further than any sample did costs many times the error that a wider range adds everywhere.
+    Inputs, and tensors that only move them, keep their ranges, which are often bounds (pixels from 0 to 1).
     """
     for subgraph in model.subgraphs:
         wide: set[int] = set()
@@ -146,9 +156,9 @@ def widen_ranges(model: Model) -> None:
 def _fit_kernel(op: RecurrentOp) -> None:
     """Sets ranges so that the int8 kernel reads the numbers that it stores.
 
-    Its tanh leaves its result unwritten unless the int16 cell state stands for a range from 1 to 64 (`ApplyTanh` takes
-    0 to 6 integer bits). And it turns the sign of the zero point of what it projects (`-hidden_zp` in
-    `CalculateLstmOutputInteger8x8_16`), so that a range with one long end is cut at the short one's length.
+    Its tanh leaves the result unwritten unless the int16 cell state has a range between 1 and 64 (`ApplyTanh` takes
+    0 to 6 integer bits). And it turns the sign of the zero point of the projection's input (`-hidden_zp` in
+    `CalculateLstmOutputInteger8x8_16`), so that a range with one long end is cut to the length of the short one.
     """
     cell_state = op.tensor("cell_state")
     largest = max(1.0, *map(abs, _range(cell_state)))

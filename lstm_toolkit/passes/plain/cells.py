@@ -51,7 +51,7 @@ class LstmCell:
 
     Attributes:
         weights: by gate.
-        activation, recurrent_activation: of the cell and of the gates, of `activation_ops.ACTIVATIONS`.
+        activation, recurrent_activation: of the cell and of the gates, of `activations.ACTIVATIONS`.
         cell_clip, proj_clip: bounds of c and of the projected output; 0 for none.
     """
 
@@ -164,7 +164,7 @@ class GruCell:
         recurrent_kernel: [3 * units, units].
         bias: [3 * units], added to the input product.
         recurrent_bias: [3 * units], added to the recurrent product; only with `reset_after`.
-        activation, recurrent_activation: of the candidate and of the gates, of `activation_ops.ACTIVATIONS`.
+        activation, recurrent_activation: of the candidate and of the gates, of `activations.ACTIVATIONS`.
         reset_after: whether the reset gate multiplies the recurrent product, or the state before it.
     """
 
@@ -222,7 +222,7 @@ class SimpleRnnCell:
         kernel: [units, input_size].
         recurrent_kernel: [units, units].
         bias: [units].
-        activation: of `activation_ops.ACTIVATIONS`.
+        activation: of `activations.ACTIVATIONS`.
     """
 
     kernel: Array

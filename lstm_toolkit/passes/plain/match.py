@@ -5,7 +5,7 @@ of layers that no fused op can hold.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -128,62 +128,64 @@ def _cell(packed: Mapping[str, Array], attributes: Mapping[str, Any]) -> Cell:
 
 
 def _fused(op: RecurrentOp) -> Lowering:
-    model, subgraph, operator, operands = op.model, op.subgraph, op.operator, op.operands
-    layer = op.layer or graph.text(subgraph.tensors[operator.outputs[0]].name)
-    if any("auxiliary" in each for each in operands):
+    outputs = op.operator.outputs
+    layer = op.layer or graph.text(op.subgraph.tensors[outputs[0]].name)
+    if any("auxiliary" in each for each in op.operands):
         raise ConversionError(
             f"layer {layer!r}: its op has auxiliary inputs, which plain ops are not written for; convert the source "
             "model with lstm_toolkit.convert, which writes none"
         )
-    directions = ("forward_", "backward_") if op.name.startswith("BIDIRECTIONAL") else ("",)
-    joined = operator.outputs[0] if len(directions) > len(operator.outputs) else None
-    sizes = _sizes(subgraph, operands["input"], time_major=op.is_time_major)
-    recurrences, dropped, moved = [], [], {}
-    for place, direction in enumerate(directions):
-        own = {key.removeprefix(direction): index for key, index in operands.items() if key.startswith(direction)}
-        try:
-            cell = _fused_cell(model, subgraph, operator, own, layer)
-        except (KeyError, ValueError) as error:
-            raise ConversionError(
-                f"layer {layer!r}: its weights do not fit its op: {error}; convert the source model again"
-            ) from error
-        start, last = [], []
-        for state in (own[each] for each in STATES if each in own):
-            given, target, around = _state(model, subgraph, operator, state, layer)
-            start.append(given)
-            last.append(() if target is None else (target,))
-            dropped += around
-            if target is not None:
-                moved[state] = target
-        slices: list[Any] = []
-        if joined is not None:
-            shape = (*graph.shape_of(subgraph.tensors[joined])[:-1], cell.state_sizes[0])
-            outputs: int | None = edit.like(subgraph, joined, "half", shape=shape)
-        elif len(directions) > 1:
-            outputs = operator.outputs[place]
-        else:
-            outputs, slices = _outputs(model, subgraph, operator.outputs[0], sizes)
-        last[0] = (*last[0], *(op.outputs[0] for op in slices))
-        dropped += slices
-        recurrences.append(
-            Recurrence(
-                layer=layer if place == 0 else f"{layer}_backward",
-                cell=cell,
-                input=operands["input"],
-                outputs=outputs,
-                start=tuple(start),
-                last=tuple(last),
-                backwards=direction == "backward_",
-                **sizes,
-            )
-        )
-    return Lowering(operator, tuple(recurrences), joined, tuple(dropped), moved)
+    prefixes = ("forward_", "backward_") if op.name.startswith("BIDIRECTIONAL") else ("",)
+    directions = [_direction(op, layer, prefix) for prefix in prefixes]
+    return Lowering(
+        operator=op.operator,
+        recurrences=tuple(recurrence for each in directions for recurrence in each.recurrences),
+        joined=outputs[0] if len(directions) > len(outputs) else None,
+        dropped=tuple(dropped for each in directions for dropped in each.dropped),
+        moved={state: last for each in directions for state, last in each.moved.items()},
+    )
 
 
-def _fused_cell(model: Model, subgraph: Subgraph, operator: Operator, operands: Mapping[str, int], layer: str) -> Cell:
-    options = operator.builtinOptions
+def _direction(op: RecurrentOp, layer: str, prefix: str) -> Lowering:
+    """The direction of a fused op whose operands begin with a prefix."""
+    own = {name.removeprefix(prefix): index for name, index in op.operands.items() if name.startswith(prefix)}
+    try:
+        cell = _fused_cell(op, own, layer)
+    except (KeyError, ValueError) as error:
+        raise ConversionError(
+            f"layer {layer!r}: its weights do not fit its op: {error}; convert the source model again"
+        ) from error
+    states = [own[each] for each in STATES if each in own]
+    uses = [_state_use(op, state, layer) for state in states]
+    sizes = _sizes(op.subgraph, op.operands["input"], time_major=op.is_time_major)
+    given = op.operator.outputs
+    slices: list[Any] = []
+    if not prefix:
+        outputs, slices = _outputs(op.model, op.subgraph, given[0], sizes)
+    elif len(given) == 1:
+        shape = (*graph.shape_of(op.subgraph.tensors[given[0]])[:-1], cell.state_sizes[0])
+        outputs = edit.like(op.subgraph, given[0], "half", shape=shape)
+    else:
+        outputs = given[prefix == "backward_"]
+    last = [() if use.last is None else (use.last,) for use in uses]
+    recurrence = Recurrence(
+        layer=f"{layer}_backward" if prefix == "backward_" else layer,
+        cell=cell,
+        input=op.operands["input"],
+        outputs=outputs,
+        start=tuple(use.start for use in uses),
+        last=((*last[0], *(each.outputs[0] for each in slices)), *last[1:]),
+        backwards=prefix == "backward_",
+        **sizes,
+    )
+    moved = {state: use.last for state, use in zip(states, uses, strict=True) if use.last is not None}
+    return Lowering(op.operator, (recurrence,), None, (*(each for use in uses for each in use.around), *slices), moved)
+
+
+def _fused_cell(op: RecurrentOp, operands: Mapping[str, int], layer: str) -> Cell:
+    options = op.options
     arrays = {
-        name: _float_constant(model, subgraph, index, name, layer)
+        name: _float_constant(op.model, op.subgraph, index, name, layer)
         for name, index in operands.items()
         if name in WEIGHT_OPERANDS or name in ("weights", "recurrent_weights", "bias")
     }
@@ -230,40 +232,53 @@ def _float_constant(model: Model, subgraph: Subgraph, index: int, name: str, lay
     return array
 
 
-def _state(
-    model: Model, subgraph: Subgraph, operator: Operator, state: int, layer: str
-) -> tuple[int | None, int | None, list[Any]]:
-    """Where a state comes from and goes to.
+@dataclasses.dataclass(frozen=True)
+class StateUse:
+    """What is done with a state around its op.
 
-    Returns:
-        The tensor that it starts from, None for zeros; the one that takes its last value, None if nobody reads it;
-        and the ops that set it or copy it out.
+    Attributes:
+        start: the tensor that it starts from; None for zeros.
+        last: the tensor that takes its last value; None if nobody reads it.
+        around: the ops that set it or copy it out.
     """
-    place = subgraph.operators.index(operator)
-    start: int | None = None
-    setters = [op for op in subgraph.operators if state in op.outputs and op is not operator]
-    readers = [op for op in subgraph.operators if state in op.inputs and op is not operator and op not in setters]
-    kinds = [graph.operator_name(model, op) for op in setters]
+
+    start: int | None
+    last: int | None
+    around: tuple[Operator, ...]
+
+
+def _state_use(op: RecurrentOp, state: int, layer: str) -> StateUse:
+    others = [each for each in op.subgraph.operators if each is not op.operator]
+    setters = [each for each in others if state in each.outputs]
+    readers = [each for each in others if state in each.inputs and each not in setters]
+    _check_state(op, state, layer, setters, readers)
+    start = None if graph.operator_name(op.model, setters[0]) == "ZEROS_LIKE" else setters[0].inputs[0]
+    if not readers:
+        return StateUse(start, None, tuple(setters))
+    copy = next((each for each in readers if _adds_nothing(op.model, op.subgraph, each)), None)
+    if copy is not None:
+        return StateUse(start, copy.outputs[0], (*setters, copy))
+    return StateUse(start, edit.like(op.subgraph, state, "last"), tuple(setters))
+
+
+def _check_state(
+    op: RecurrentOp, state: int, layer: str, setters: Sequence[Operator], readers: Sequence[Operator]
+) -> None:
+    """Refuses a state that is not set once before its op, to zeros or a given tensor, and read only behind it."""
     if not setters:
         raise ConversionError(
             f"layer {layer!r}: it carries its state from call to call in a variable tensor, and plain ops have none; "
             'convert the model with state="explicit"'
         )
-    early = [op for op in (*setters, *readers) if (subgraph.operators.index(op) < place) != (op in setters)]
-    is_given = kinds[0] == "ADD_N" and _adds_nothing(model, subgraph, setters[0])
-    if len(setters) > 1 or not (is_given or kinds[0] == "ZEROS_LIKE") or early or state in subgraph.outputs:
+    model, subgraph, operators = op.model, op.subgraph, op.subgraph.operators
+    place = operators.index(op.operator)
+    is_in_order = all((operators.index(each) < place) == (each in setters) for each in (*setters, *readers))
+    is_known = graph.operator_name(model, setters[0]) == "ZEROS_LIKE" or _adds_nothing(model, subgraph, setters[0])
+    if len(setters) > 1 or not is_known or not is_in_order or state in subgraph.outputs:
         raise ConversionError(
             f"layer {layer!r}: its state {graph.text(subgraph.tensors[state].name)!r} is set or read in a way that "
             "plain ops cannot follow; convert the model again with lstm_toolkit"
         )
-    if is_given:
-        start = setters[0].inputs[0]
-    copies = [op for op in readers if _adds_nothing(model, subgraph, op)]
-    if not readers:
-        return start, None, setters
-    if copies:
-        return start, copies[0].outputs[0], [*setters, copies[0]]
-    return start, edit.like(subgraph, state, "last"), setters
 
 
 def _adds_nothing(model: Model, subgraph: Subgraph, operator: Operator) -> bool:
