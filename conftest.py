@@ -4,5 +4,6 @@ from typing import Any
 
 
 def pytest_collectstart(collector: Any) -> None:
+    """Leaves stderr out of what nbval compares."""
     if hasattr(collector, "skip_compare"):
         collector.skip_compare += ("stderr",)

@@ -56,7 +56,7 @@ def _choice(name: str, help: str, **options: Any) -> Any:
 @_choice("on_unsupported", "What to do with a recurrent layer that cannot be fused exactly.", default="raise")
 @click.option("--verify/--no-verify", default=True, help="Compare the file with the model on random inputs.")
 @json_option
-def convert(model: Path, output: Path, as_json: bool, **options: Any) -> None:
+def convert(model: Path, output: Path, *, as_json: bool, **options: Any) -> None:
     """Converts MODEL, every LSTM to one fused op or to plain ops.
 
     MODEL is a .keras or .h5 file, or the folder of a SavedModel that was exported as fusable.
@@ -80,7 +80,7 @@ def convert(model: Path, output: Path, as_json: bool, **options: Any) -> None:
 @main.command()
 @model_argument
 @json_option
-def inspect(model: Path, as_json: bool) -> None:
+def inspect(model: Path, *, as_json: bool) -> None:
     """Shows what is in the .tflite file MODEL."""
     from lstm_toolkit.inspection.read import inspect as inspect_model
 
@@ -94,7 +94,7 @@ def inspect(model: Path, as_json: bool) -> None:
 @_choice("target", "Also look for what it lacks.")
 @click.option("--run", is_flag=True, help="Also run the file on the target, and compare.")
 @json_option
-def diagnose(model: Path, target: str | None, run: bool, as_json: bool) -> None:
+def diagnose(model: Path, target: str | None, *, run: bool, as_json: bool) -> None:
     """Looks for faults in MODEL, a .tflite, .keras or .h5 file.
 
     The exit code is 3 where an error or a warning was found, and 0 otherwise.
@@ -116,7 +116,7 @@ def diagnose(model: Path, target: str | None, run: bool, as_json: bool) -> None:
 @output_option
 @click.option("--code", "codes", multiple=True, help="Mend only this fault; may be given more than once.")
 @json_option
-def repair(model: Path, output: Path, codes: tuple[str, ...], as_json: bool) -> None:
+def repair(model: Path, output: Path, codes: tuple[str, ...], *, as_json: bool) -> None:
     """Mends the faults of the .tflite file MODEL that can be mended without its source."""
     from lstm_toolkit.doctor.repair import repair as repair_model
 
@@ -165,7 +165,7 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
 @click.option("--name", default="model", show_default=True, help="Of the array.")
 @click.option("--run/--no-run", default=True, help="Look for the smallest tensor arena (needs tflite-micro).")
 @json_option
-def export(model: Path, output: Path, name: str, run: bool, as_json: bool) -> None:
+def export(model: Path, output: Path, name: str, *, run: bool, as_json: bool) -> None:
     """Writes the .tflite file MODEL as a C array, and says what TensorFlow Lite Micro needs to run it."""
     from lstm_toolkit.micro import micro_report, save_c_array
 
@@ -188,7 +188,7 @@ def export(model: Path, output: Path, name: str, run: bool, as_json: bool) -> No
 @click.option("--memory", is_flag=True, help="Also measure peak memory, in a process a file.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Also write the figures to this file.")
 @json_option
-def bench(models: tuple[Path, ...], threads: int, csv_file: Path | None, as_json: bool, **options: Any) -> None:
+def bench(models: tuple[Path, ...], threads: int, csv_file: Path | None, *, as_json: bool, **options: Any) -> None:
     """Times the .tflite files MODEL side by side on random inputs; ratios are to the first."""
     from lstm_toolkit.benchmarking.benchmark import benchmark
 

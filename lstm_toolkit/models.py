@@ -41,7 +41,7 @@ def stacked(
     return _model(inputs, x, "stacked")
 
 
-def bidirectional(
+def bidirectional(  # noqa: PLR0913 (public)
     *,
     time_steps: int | None,
     input_size: int,

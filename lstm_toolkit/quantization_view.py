@@ -238,8 +238,10 @@ def _layer_error(quantized: LstmNode, float_: LstmNode, x: Array, wanted: Array,
     """Runs an LSTM on what the float file feeds it, with one part of the weights after the other replaced.
 
     Args:
-        quantized, float_: the LSTM in either file.
-        x, wanted: its input and output in the float file.
+        quantized: the LSTM in the quantized file.
+        float_: the same LSTM in the float file.
+        x: its input in the float file.
+        wanted: its output there.
         given: its output in the quantized file.
     """
     own, stored = dict(float_.weights.operands()), dict(quantized.weights.operands())

@@ -31,7 +31,7 @@ NOTES = (
 """Notes of every result."""
 
 
-def benchmark(
+def benchmark(  # noqa: PLR0913 (public)
     models: Any,
     *,
     inputs: Any = None,
@@ -91,7 +91,7 @@ def benchmark(
         arms = [_warmed_up(subject, warmup) for subject in ready]
         fastest = min(arms, key=lambda arm: arm.estimate)
         random = np.random.default_rng(seed)
-        for _ in _rounds(runs, progress):
+        for _ in _rounds(runs, progress=progress):
             for number in random.permutation(len(arms)):
                 arms[number].time_round(random, warmup, bare=arms[number] is fastest)
     peaks = [peak_memory(each.runner, each.inputs) if memory and each.runner else None for each in ready]
@@ -215,7 +215,7 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _rounds(runs: int, progress: bool | None) -> Iterator[int]:
+def _rounds(runs: int, *, progress: bool | None) -> Iterator[int]:
     """The numbers of the rounds, with a bar where it is wanted."""
     if not (sys.stderr.isatty() if progress is None else progress):
         yield from range(runs)

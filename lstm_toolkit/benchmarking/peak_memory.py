@@ -32,7 +32,7 @@ def peak_memory(runner: Runner, inputs: Mapping[str, npt.NDArray[Any]]) -> int:
             process.kill()
 
 
-def _answer(request: dict[str, Any], progress: Callable[[int], Any]) -> dict[str, int]:
+def _answer(request: dict[str, Any], _: Callable[[int], Any]) -> dict[str, int]:
     before = _peak()
     runner = Runner(Path(request["folder"], "model.tflite"), **request["options"])
     with np.load(Path(request["folder"], "inputs.npz")) as arrays:

@@ -205,7 +205,7 @@ def _file(name: str, model: Any, inputs: Any, random: _RandomInputs, num_threads
     )
 
 
-def _keras_model(name: str, model: Any, inputs: Any, random: _RandomInputs, num_threads: int) -> Subject:
+def _keras_model(name: str, model: Any, inputs: Any, random: _RandomInputs, _: int) -> Subject:
     tensors = getattr(model, "inputs", None)
     if inputs is None and not tensors:
         raise ValueError("it does not know its inputs; pass inputs")
@@ -231,7 +231,7 @@ def _keras_model(name: str, model: Any, inputs: Any, random: _RandomInputs, num_
     return Subject(name, "Keras model", lambda: lambda: (None, lambda: model(argument)), arrays, notes=notes)
 
 
-def _callable(name: str, model: Any, inputs: Any, random: _RandomInputs, num_threads: int) -> Subject:
+def _callable(name: str, model: Any, inputs: Any, random: _RandomInputs, _: int) -> Subject:
     arrays = (random.last or {}) if inputs is None else _by_name(inputs, ["input"])
     args, keywords = (tuple(arrays.values()), {}) if len(arrays) == 1 else ((), dict(arrays))
     if not _accepts(model, args, keywords) and _accepts(model, (), {}):

@@ -101,7 +101,7 @@ class Ratio:
 
     @property
     def verdict(self) -> str:
-        """ "slower", "faster", or "no difference" and why."""
+        """Says "slower", "faster", or "no difference" and why."""
         if self.high == math.inf:
             return "no difference can be told in fewer than 6 runs"
         if self.low <= 1 <= self.high:

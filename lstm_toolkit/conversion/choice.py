@@ -162,7 +162,7 @@ def choose(
     samples: Samples,
     *,
     limits: Limits,
-    confirm: Callable[[Candidate], Any] = lambda candidate: None,
+    confirm: Callable[[Candidate], Any] = lambda _: None,
 ) -> AutomaticChoice:
     """Makes, checks and times candidates, and takes the fastest.
 

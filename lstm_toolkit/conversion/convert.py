@@ -13,7 +13,7 @@ from lstm_toolkit.conversion.target import check_target, first_right
 logger = logging.getLogger("lstm_toolkit")
 
 
-def convert(
+def convert(  # noqa: PLR0913 (public)
     model: Any,
     *,
     input_signature: Any = None,

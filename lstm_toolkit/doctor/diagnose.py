@@ -83,7 +83,7 @@ def diagnose(model: Any, *, target: str | None = None, run: bool = False) -> Dia
     if run and (target is None or is_keras):
         raise ValueError("run needs a target and a .tflite file")
     if is_keras:
-        findings = list(_of_keras(model, is_path))
+        findings = list(_of_keras(model, is_path=is_path))
     else:
         data = files.read_bytes(model)
         findings = list(of_file(files.read_model(data), target))
@@ -117,7 +117,7 @@ def _of_trial(data: bytes, target: str) -> Iterator[Finding]:
         yield Finding("trial", "error", message, f'convert the source with target="{target}"', target)
 
 
-def _of_keras(model: Any, is_path: bool) -> Iterator[Finding]:
+def _of_keras(model: Any, *, is_path: bool) -> Iterator[Finding]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from lstm_toolkit.sources import keras_models
     from lstm_toolkit.sources.traced import TraceOptions

@@ -107,7 +107,7 @@ def _flex(model: Model) -> Found:
             yield name, f"{count} TensorFlow op(s) {name}, which the plain runtime cannot run"
 
 
-def _leaking(op: RecurrentOp) -> str | None:
+def _leaking(_op: RecurrentOp) -> str | None:
     return "its state lives on: a call starts where the last one ended"
 
 

@@ -79,7 +79,7 @@ def check_remembers(remembers: Callable[[Run, Array], Any]) -> None:
         ),
         (1.0, False, balanced, "two inputs give two outputs in every file: compare two calls with the same input"),
     ):
-        answer = remembers(_leaky(keeps, carries), x.copy())
+        answer = remembers(_leaky(keeps, carries=carries), x.copy())
         require_bool(answer)
         fact = "a file that remembers" if carries else "a file that starts every call from zero"
         require(bool(answer) == carries, f"{fact}, and the answer is {bool(answer)}: {hint}")
@@ -137,7 +137,7 @@ def bracket_counter(cell_clip: float) -> Run:
     return run
 
 
-def _leaky(keeps: float, carries: bool) -> Run:
+def _leaky(keeps: float, *, carries: bool) -> Run:
     """A file of one unit that keeps a part of its memory at each step, and all of it between calls if it carries."""
     memory = 0.0
 

@@ -49,9 +49,9 @@ class Canvas:
         self.axes = figure.add_axes((0, 0, 1, 1), gid="gates", xlim=(0, size[0]), ylim=(0, size[1]))
         self.axes.set_axis_off()
         self.width, self.gate, self.limit = size[0], gate, limit
-        self.mirror(False)
+        self.mirror(mirrored=False)
 
-    def mirror(self, mirrored: bool) -> None:
+    def mirror(self, *, mirrored: bool) -> None:
         """Exchanges left and right of the marks that follow. Words and numbers stay as one reads them."""
         self.mirrored = mirrored
         turn = Affine2D().scale(-1, 1).translate(self.width, 0) if mirrored else Affine2D()

@@ -116,9 +116,9 @@ class GateDrawing:
     def _sides(self) -> Iterator[GateLayout]:
         """Each layout, with the canvas turned to its side."""
         for number, layout in enumerate(self.layouts):
-            self.canvas.mirror(number == 1)
+            self.canvas.mirror(mirrored=number == 1)
             yield layout
-        self.canvas.mirror(False)
+        self.canvas.mirror(mirrored=False)
 
     def _headings(self) -> None:
         layout, columns, y = self.layouts[0], self.columns, self.height - HEADER + 0.2

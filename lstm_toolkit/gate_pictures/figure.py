@@ -88,9 +88,12 @@ def plot_gates(
     part in its operand slot, with index, name and shape. Lines follow every gate.
 
     Args:
-        source, layer, reverse, node: as for `gate_layout`.
+        source: as for `gate_layout`.
         gate: a gate to follow, "input", "forget", "cell" or "output", or its letter; the others fade.
         order: as for `gate_layout`, or two orders, which are drawn to the left and to the right of the same slots.
+        layer: as for `gate_layout`.
+        reverse: as for `gate_layout`.
+        node: as for `gate_layout`.
 
     Returns:
         A figure 9 inches wide, with `alt`, `savefig` and `str()`, which gives a table.

@@ -104,7 +104,10 @@ def step_figure(
     """One step as a figure.
 
     Args:
-        layout, array, step, position: as for `tiles`.
+        layout: as for `tiles`.
+        array: as for `tiles`.
+        step: as for `tiles`.
+        position: as for `tiles`.
         gate: the gate to follow; the others fade. None for all.
 
     Raises:

@@ -132,17 +132,18 @@ def turns_of(model: Model, subgraph: Subgraph, loop: Any) -> int | None:
         if name == "LOGICAL_AND":
             waiting += op.inputs
         elif name in ("LESS", "LESS_EQUAL"):
-            turns.append(_turns_of_counter(model, subgraph, loop, condition, body, op, last=name == "LESS_EQUAL"))
+            turns.append(_turns_of_counter(model, subgraph, loop, op))
         else:
             return None
     known = [each for each in turns if each is not None]
     return min(known) if len(known) == len(turns) else None
 
 
-def _turns_of_counter(
-    model: Model, subgraph: Subgraph, loop: Any, condition: Any, body: Any, less: Any, *, last: bool
-) -> int | None:
-    """Turns until a counter is not below its bound any more; with `last`, the bound itself has a turn too."""
+def _turns_of_counter(model: Model, subgraph: Subgraph, loop: Any, less: Any) -> int | None:
+    """Turns until a counter is not below its bound any more; with LESS_EQUAL, the bound itself has a turn too."""
+    condition = model.subgraphs[loop.builtinOptions.condSubgraphIndex]
+    body = model.subgraphs[loop.builtinOptions.bodySubgraphIndex]
+    last = graph.operator_name(model, less) == "LESS_EQUAL"
     counter, bound = less.inputs[:2]
     if counter not in condition.inputs:
         return None

@@ -221,7 +221,7 @@ def _rectangle(box: _Box, x: float, y: float) -> str:
         f'rx="{radius:.1f}" fill="{fill}" stroke="{stroke}" stroke-width="{2 if box.kind == "lstm" else 1}"/>'
     )
     lines = [
-        _text(x, y + _LINE * (place + 1) + 2, line, "#202124", 11, bold=place == 0)
+        _text(x, y + _LINE * (place + 1) + 2, line, "#202124", 11, _BOLD if place == 0 else "")
         for place, line in enumerate(box.lines)
     ]
     return frame + "".join(lines)
@@ -266,14 +266,17 @@ def _labels(boxes: list[_Box], edges: list[tuple[int, int, TensorSummary]], plac
     labels = []
     for (source, _), tensor in drawn.items():
         x, y = _port(boxes[source], places[source], tensor)
-        labels.append(_text(x + 5, y + 13, shape_text(tensor)[:40], "#3c4043", 10, halo=True))
+        labels.append(_text(x + 5, y + 13, shape_text(tensor)[:40], "#3c4043", 10, _HALO))
     return labels
 
 
-def _text(x: float, y: float, line: str, color: str, size: int, *, bold: bool = False, halo: bool = False) -> str:
-    """A line of text: centred on x, or with a white halo starting at x."""
-    style = ' font-weight="bold"' if bold else ' stroke="#ffffff" stroke-width="3" paint-order="stroke"' if halo else ""
-    anchor = "start" if halo else "middle"
+_BOLD = ' font-weight="bold"'
+_HALO = ' stroke="#ffffff" stroke-width="3" paint-order="stroke"'
+
+
+def _text(x: float, y: float, line: str, color: str, size: int, style: str = "") -> str:
+    """A line of text: centred on x, or with a halo starting at x."""
+    anchor = "start" if style == _HALO else "middle"
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{color}" text-anchor="{anchor}"{style}>'
         f"{html.escape(line)}</text>"

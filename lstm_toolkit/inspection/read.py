@@ -52,7 +52,7 @@ def inspect(tflite: bytes | str | os.PathLike[str]) -> ModelSummary:
     data = files.read_bytes(getattr(tflite, "tflite", tflite))
     model = files.read_model(data)
     subgraphs = _subgraphs(model)
-    signatures = tuple(_signature(model, subgraphs, each) for each in model.signatureDefs or [])
+    signatures = tuple(_signature(model, each) for each in model.signatureDefs or [])
     interface = signatures[0] if signatures else subgraphs[0]
     nodes = _Nodes(model, subgraphs, most_values=4 * len(data))
     return ModelSummary(
@@ -112,7 +112,7 @@ def _quantization(tensor: Tensor) -> Quantization | None:
     return Quantization(tuple(float(each) for each in stored.scale), zero_point or (0,) * len(stored.scale), axis)
 
 
-def _signature(model: Model, subgraphs: tuple[SubgraphSummary, ...], signature: Any) -> SignatureSummary:
+def _signature(model: Model, signature: Any) -> SignatureSummary:
     tensors = model.subgraphs[signature.subgraphIndex].tensors
     inputs, outputs = (
         tuple(_tensor(model, tensors[e.tensorIndex], e.tensorIndex, graph.text(e.name)) for e in entries or [])
@@ -159,7 +159,7 @@ class _Nodes:
             backward_weights=backward[0] if backward else None,
             batch=op.batch if op.batch >= 0 else None,
             time_steps=op.steps if has_time and op.steps >= 0 else None,
-            variants=_variants(weights, bool(backward)),
+            variants=_variants(weights, is_bidirectional=bool(backward)),
             operands=tuple((name, tensors[index]) for name, index in operands.items()),
             intermediates=tuple(
                 None if index == ABSENT else tensors[index] for index in graph.listed(op.operator.intermediates)
@@ -196,7 +196,7 @@ class _Nodes:
         return self._weights[number, index]
 
 
-def _variants(weights: GateWeights, is_bidirectional: bool) -> tuple[str, ...]:
+def _variants(weights: GateWeights, *, is_bidirectional: bool) -> tuple[str, ...]:
     flags = {
         "cifg": not weights.has_input_gate,
         "peephole": getattr(weights, PEEPHOLE_WEIGHTS[-1]) is not None,

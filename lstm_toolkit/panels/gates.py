@@ -25,7 +25,11 @@ def explore_gates(
     """A panel that follows a number of packed weights, step by step, into the operand slot of the fused op.
 
     Args:
-        source, order, layer, reverse, node: as for `plot_gates`; without a source there are examples only.
+        source: as for `plot_gates`; without one there are examples only.
+        order: as for `plot_gates`.
+        layer: as for `plot_gates`.
+        reverse: as for `plot_gates`.
+        node: as for `plot_gates`.
 
     Raises:
         TypeError, ValueError, InvalidModelError: as `plot_gates`.

@@ -133,7 +133,7 @@ def _fusion(model: Model, subgraph: Subgraph, operator: Operator, batch: int | N
     read = _simple_rnn if composite == SIMPLE_RNN_COMPOSITE else _lstm
     is_step = len(output_shape) == 2
     try:
-        weights, options, state_sizes = read(packed, attributes, is_step)
+        weights, options, state_sizes = read(packed, attributes, is_step=is_step)
     except ValueError as error:
         raise ConversionError(f"layer {layer!r}: its weights do not fit the fused op: {error}") from error
     return Fusion(
@@ -152,7 +152,7 @@ def _fusion(model: Model, subgraph: Subgraph, operator: Operator, batch: int | N
 
 
 def _lstm(
-    packed: Mapping[str, Any], attributes: Mapping[str, Any], is_step: bool
+    packed: Mapping[str, Any], attributes: Mapping[str, Any], *, is_step: bool
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
     packing = Packing(
         gates=tuple(attributes["gates"].split(",")),
@@ -188,7 +188,10 @@ def with_mask_channel(weights: GateWeights) -> GateWeights:
 
 
 def _simple_rnn(
-    packed: Mapping[str, Any], attributes: Mapping[str, Any], is_step: bool
+    packed: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+    *,
+    is_step: bool,  # noqa: ARG001 (as `_lstm`)
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
     kernel, recurrent_kernel, bias = packed.values()
     options = {"fusedActivationFunction": RNN_ACTIVATIONS[attributes["activation"]]}

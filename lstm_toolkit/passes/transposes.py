@@ -91,7 +91,7 @@ def _move(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Opera
     elif name == "REVERSE_V2":
         if not _swap_axis(model, subgraph, op):
             return False
-    elif not _is_indifferent(model, subgraph, name, op, swaps):
+    elif not _is_indifferent(subgraph, name, op, swaps):
         return False
     op.inputs = [swaps[index].inputs[0] if index in swaps else index for index in op.inputs]
     if name not in REDUCERS:
@@ -99,7 +99,7 @@ def _move(model: Model, subgraph: Subgraph, op: Operator, swaps: dict[int, Opera
     return True
 
 
-def _is_indifferent(model: Model, subgraph: Subgraph, name: str, op: Operator, swaps: dict[int, Operator]) -> bool:
+def _is_indifferent(subgraph: Subgraph, name: str, op: Operator, swaps: dict[int, Operator]) -> bool:
     """Whether an operator treats the first two axes alike, for the inputs that it has."""
     rank = len(graph.shape_of(subgraph.tensors[op.outputs[0]]))
     if name in _UNARY:

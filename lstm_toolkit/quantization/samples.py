@@ -27,7 +27,9 @@ def read_samples(
             the rest is the shape of the input, which may leave out a batch of 1; or an iterable of samples, or a
             function without arguments that returns one. A sample is a list of arrays in the order of the inputs, a
             mapping of arrays by input name, or an array for a model with one input.
-        names, shapes, dtypes: of the model's inputs; every size fixed.
+        names: of the model's inputs.
+        shapes: of the inputs; every size fixed.
+        dtypes: of the inputs.
 
     Returns:
         For each sample the inputs by name, of their dtypes.
@@ -37,7 +39,7 @@ def read_samples(
             dtype, NaN or infinity. The message has the number of the sample.
     """
     samples: Samples = []
-    for number, raw in enumerate(_iterate(dataset, names, shapes)):
+    for number, raw in enumerate(_iterate(dataset, names)):
         if number == MOST_SAMPLES:
             raise ValueError(f"representative_dataset does not end after {MOST_SAMPLES:,} samples; let it end")
         arrays = _by_name(raw, names, f"sample {number} of representative_dataset")
@@ -52,7 +54,7 @@ def read_samples(
     return samples
 
 
-def _iterate(dataset: Any, names: Sequence[str], shapes: Sequence[Sequence[int]]) -> Iterable[Any]:
+def _iterate(dataset: Any, names: Sequence[str]) -> Iterable[Any]:
     if callable(dataset) and not isinstance(dataset, np.ndarray):
         dataset = dataset()
     if isinstance(dataset, np.ndarray) or hasattr(dataset, "__array__"):

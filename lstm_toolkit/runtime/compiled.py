@@ -63,13 +63,13 @@ class CompiledInterpreter:
         self._data = data
         with _messages() as messages:
             try:
-                self._load(num_threads, xnnpack)
+                self._load(num_threads, xnnpack=xnnpack)
             except InvalidModelError:
                 raise
             except Exception as error:  # whatever the binding raises
                 raise InvalidModelError(_refusal(data, messages(), str(error))) from error
 
-    def _load(self, num_threads: int, xnnpack: bool) -> None:
+    def _load(self, num_threads: int, *, xnnpack: bool) -> None:
         cpu = CpuOptions(
             num_threads=num_threads,
             kernel_mode=CpuKernelMode.DELEGATE if xnnpack else CpuKernelMode.BUILTIN,

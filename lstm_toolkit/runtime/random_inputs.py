@@ -49,7 +49,7 @@ class RandomInputs:
         """Draws one array an input: floats from the standard normal distribution."""
         tokens = [*self.tokens, *[False] * (len(shapes) - len(self.tokens))]
         arrays = [
-            self._one(random, shape, np.dtype(dtype), are_tokens)
+            self._one(random, shape, np.dtype(dtype), tokens=are_tokens)
             for shape, dtype, are_tokens in zip(shapes, dtypes, tokens, strict=True)
         ]
         for array, limit in zip(arrays, self.limits, strict=False):
@@ -63,11 +63,11 @@ class RandomInputs:
         if self.padded:
             for array, axis, are_tokens in zip(arrays, self.time_axes, tokens, strict=False):
                 if axis is not None:
-                    self._pad(random, array if axis == 1 else array.swapaxes(0, 1), are_tokens)
+                    self._pad(random, array if axis == 1 else array.swapaxes(0, 1), tokens=are_tokens)
         return arrays
 
     def _one(
-        self, random: np.random.Generator, shape: Sequence[int], dtype: np.dtype[Any], tokens: bool
+        self, random: np.random.Generator, shape: Sequence[int], dtype: np.dtype[Any], *, tokens: bool
     ) -> npt.NDArray[Any]:
         if dtype.kind == "b" and not tokens:
             return np.ones(shape, dtype) if self.padded else random.random(shape) < 0.5
@@ -76,7 +76,7 @@ class RandomInputs:
         low, high = int(self.padded), max(self.integer_bound, 2)
         return random_array(random, shape, np.dtype(np.int64) if tokens else dtype, low=low, high=high).astype(dtype)
 
-    def _pad(self, random: np.random.Generator, batch_major: npt.NDArray[Any], tokens: bool) -> None:
+    def _pad(self, random: np.random.Generator, batch_major: npt.NDArray[Any], *, tokens: bool) -> None:
         padding = 0 if tokens or batch_major.dtype.kind in "iub" else self.mask_value
         if padding is None:
             return

@@ -115,7 +115,7 @@ def _check_widths(layers: Layers) -> None:
             raise ConversionError(f"layer {number} takes {sizes} numbers a step, and the one below gives {width}")
 
 
-def _computed(name: str, weights: GateWeights, sequence: Any, start: Sequence[Any]) -> tuple[Any, Any, Any]:
+def _computed(_name: str, weights: GateWeights, sequence: Any, start: Sequence[Any]) -> tuple[Any, Any, Any]:
     """Computes one direction of one layer by the NumPy reference, in float64."""
     return reference.lstm(weights, np.asarray(sequence), **dict(zip("hc", start, strict=False)))
 

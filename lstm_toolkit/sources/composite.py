@@ -23,7 +23,7 @@ _LETTERS = {"i": "input", "f": "forget", "c": "cell", "g": "cell", "o": "output"
 _numbers = itertools.count()
 
 
-def composite(
+def composite(  # noqa: PLR0913 (public)
     *,
     operands: Mapping[str, str] | None = None,
     interface: str | None = None,
@@ -63,7 +63,8 @@ def composite(
             is 1 minus the forget gate.
         gate_axis: axis of the matrices along which the gates are packed: -1, or 0 where the matrices are transposed.
         activation: of the cell: tanh, relu, relu6 or hard_tanh; the gates are sigmoid.
-        cell_clip, proj_clip: bounds of the absolute value of c and of the projected output; 0 for none.
+        cell_clip: bound of the absolute value of c; 0 for none.
+        proj_clip: the same of the projected output.
         forget_gate_bias: what the function adds to the bias of the forget gate.
         time_major: input and outputs are [time, batch, ...].
         go_backwards: the function runs the sequence backwards (Keras interface only).

@@ -30,7 +30,7 @@ def trace(model: lingvo.RNN | lingvo.LSTMCellSimple, options: TraceOptions) -> T
     is_cell = isinstance(model, lingvo.LSTMCellSimple)
     cell = model if isinstance(model, lingvo.LSTMCellSimple) else model.cell
     state = ("carry" if is_cell else "reset") if options.state == "auto" else options.state
-    specs = _specs(cell, is_cell, options)
+    specs = _specs(cell, options, is_cell=is_cell)
     _refuse(cell, state, padded=len(specs) > 1)
     states = {f"{cell.name}_h": cell.output_size, f"{cell.name}_c": cell.hidden_size}
     frame = Frame(
@@ -41,7 +41,7 @@ def trace(model: lingvo.RNN | lingvo.LSTMCellSimple, options: TraceOptions) -> T
         states={name: [specs[0].shape[0], size] for name, size in states.items()} if state == "explicit" else {},
     )
 
-    def run(marking: bool, tensors: Sequence[Any], start: Mapping[str, Any]) -> Results:
+    def run(tensors: Sequence[Any], start: Mapping[str, Any], *, marking: bool) -> Results:
         x, *padding = tensors
         first = [start[name] for name in states] if start else []
         # In the file the states stand still over the padding only where they are asked for.
@@ -56,8 +56,8 @@ def trace(model: lingvo.RNN | lingvo.LSTMCellSimple, options: TraceOptions) -> T
     op = SINGLE_STEP_OP if is_cell else FUSED_OPS[LSTM_COMPOSITE]
     return frame.traced_model(
         cell.name,
-        frame.function(functools.partial(run, True)),
-        functools.partial(run, False),
+        frame.function(functools.partial(run, marking=True)),
+        functools.partial(run, marking=False),
         variables=cell.theta.values(),
         layers=[LayerReport(cell.name, type(cell).__name__, op)],
         random_inputs=RandomInputs(
@@ -87,7 +87,7 @@ def _refuse(cell: lingvo.LSTMCellSimple, state: str, *, padded: bool) -> None:
         )
 
 
-def _specs(cell: Any, is_cell: bool, options: TraceOptions) -> tuple[tf.TensorSpec, ...]:
+def _specs(cell: Any, options: TraceOptions, *, is_cell: bool) -> tuple[tf.TensorSpec, ...]:
     default = [None, cell.num_input_nodes] if is_cell else [None, None, cell.num_input_nodes]
     wanted = [default] if is_cell else [default, [None, None]]
     signature = options.input_signature

@@ -56,7 +56,7 @@ class LSTMCellSimple(tf.Module):
     _runs: dict[tuple[bool, bool], Any]
     """The functions that `marked_run` has marked, by whether they are masked and whether they carry their state."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (public)
         self,
         *,
         num_input_nodes: int,
@@ -184,7 +184,7 @@ class LSTMCellSimple(tf.Module):
         keep = tf.cast(padding, tf.bool)
         return tf.where(keep, m, new_m), tf.where(keep, c, new_c)
 
-    def _normalize(self, theta: Mapping[str, Any], products: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+    def _normalize(self, theta: Mapping[str, Any], products: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:  # noqa: ARG002 (a subclass reads it)
         """What happens to the matrix product of each gate before the bias: here, nothing."""
         return products
 
@@ -289,13 +289,13 @@ def marked_run(
         inputs = tf.concat([inputs, padding[:, :, tf.newaxis]], axis=2)
     if mark and (masked, carry) not in cell._runs:
         cell._runs[masked, carry] = _marked(cell, masked=masked, carry=carry)
-    run = cell._runs[masked, carry] if mark else functools.partial(_run, cell, masked)
+    run = cell._runs[masked, carry] if mark else functools.partial(_run, cell, masked=masked)
     outputs, c = run(inputs, *(tf.convert_to_tensor(variable) for variable in cell.theta.values()), *start)
     shape = [*inputs.shape[:-1], cell.output_size]
     return tf.ensure_shape(outputs, shape), tf.ensure_shape(c, [inputs.shape[0], cell.hidden_size])
 
 
-def _run(cell: LSTMCellSimple, masked: bool, x: Any, *tensors: Any) -> tuple[Any, Any]:
+def _run(cell: LSTMCellSimple, x: Any, *tensors: Any, masked: bool) -> tuple[Any, Any]:
     """Runs a cell over a sequence or a step, whose last channel is the padding if `masked`.
 
     `tensors` are the parameters in the order of `theta`, and perhaps m and c to start from. Returns outputs and last c.
@@ -313,7 +313,7 @@ def _run(cell: LSTMCellSimple, masked: bool, x: Any, *tensors: Any) -> tuple[Any
 
 def _marked(cell: LSTMCellSimple, *, masked: bool, carry: bool) -> Any:
     return marks.mark(
-        lambda *tensors: _run(cell, masked, *tensors),
+        lambda *tensors: _run(cell, *tensors, masked=masked),
         LSTM_COMPOSITE,
         layer=cell.name,
         weights=",".join(LINGVO.arrays[name] for name in cell.theta),

@@ -135,7 +135,7 @@ class _Processes(ThreadPoolExecutor):
         finally:
             self._idle.put(process)
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001 (the base class)
         super().shutdown(wait, cancel_futures=cancel_futures)
         while not self._idle.empty():
             self._idle.get().shutdown(wait)

@@ -103,7 +103,8 @@ def grid(
 
     Args:
         model: one or several.
-        sizes, options: lists of values by name.
+        sizes: lists of sizes by name.
+        options: lists of options of `convert` by name.
         num_threads: a list of them.
         **settings: what all have in common: `runs`, `warmup`, `input_shapes`.
 

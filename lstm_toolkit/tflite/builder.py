@@ -82,7 +82,7 @@ class OpBuilder:
         return self.op(op, left, right, shape=[b if a == 1 else a for a, b in zip(*aligned, strict=True)])
 
     def fully_connected(self, tensor: int, weights: npt.NDArray[Any], bias: npt.NDArray[Any] | None = None) -> int:
-        """tensor [..., inputs] times the transposed weights [outputs, inputs], plus bias [outputs]."""
+        """Tensor [..., inputs] times the transposed weights [outputs, inputs], plus bias [outputs]."""
         # Where the op does not keep the rank of its input, XNNPACK puts a copy in front of it.
         operands = [tensor, self.constant(weights, "weights"), ABSENT if bias is None else self.constant(bias, "bias")]
         shape = (*self.shape(tensor)[:-1], len(weights))

@@ -96,7 +96,8 @@ def new_operator(
     Args:
         model: the file, which gets the operator code if it does not have it.
         name: of the builtin.
-        inputs, outputs: indices of its tensors.
+        inputs: indices of the tensors that it takes.
+        outputs: indices of those that it computes.
         version: of the operator code.
         **options: fields of its options as the schema names them; the others keep the schema's defaults.
     """

@@ -150,7 +150,8 @@ def takes_last_step(
     """Whether an operator is a STRIDED_SLICE that takes the last step of a sequence and drops the axis of time.
 
     Args:
-        model, subgraph: where the operator stands.
+        model: the file.
+        subgraph: that has the operator.
         operator: the operator.
         time: the axis of time.
         steps: length of the sequence, where it is known.

@@ -115,21 +115,21 @@ def _check_operator(model: Model, subgraph: Subgraph, op: Operator, place: str) 
             raise InvalidModelError(f"{place}, {name}, {reason}")
 
 
-def _options(name: str, op: Operator, subgraph: Subgraph) -> str | None:
+def _options(name: str, op: Operator, _subgraph: Subgraph) -> str | None:
     if name not in OPTIONS_OF or op.builtinOptions is None:
         return None
     is_right = type(op.builtinOptions) is getattr(schema, f"{OPTIONS_OF[name]}OptionsT")
     return None if is_right else "has the options of another op"
 
 
-def _number_of_outputs(name: str, op: Operator, subgraph: Subgraph) -> str | None:
+def _number_of_outputs(name: str, op: Operator, _subgraph: Subgraph) -> str | None:
     """The kernels of the runtime write as many outputs as the option says."""
     if name not in _OUTPUTS or op.builtinOptions is None or _OUTPUTS[name](op.builtinOptions) == len(op.outputs):
         return None
     return f"has {len(op.outputs)} outputs and options for another number"
 
 
-def _operands(name: str, op: Operator, subgraph: Subgraph) -> str | None:
+def _operands(name: str, op: Operator, _subgraph: Subgraph) -> str | None:
     needed = () if _is_basic(name, op) else _OPERANDS_NEEDED.get(name, ())
     for each in needed:
         if each >= len(op.inputs) or op.inputs[each] == ABSENT:

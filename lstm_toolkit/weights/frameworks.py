@@ -94,11 +94,11 @@ def read_lingvo(
         missing = [] if "wm" in cell_or_theta else ["wm"]
         raise ValueError(f"theta has arrays named {list(LINGVO.arrays)}; unknown: {unknown}; missing: {missing}")
     theta = {name: np.asarray(array, np.float32) for name, array in cell_or_theta.items()}
-    packing = _lingvo_packing(theta, num_input_nodes, couple_input_forget_gates)
+    packing = _lingvo_packing(theta, num_input_nodes, coupled=couple_input_forget_gates)
     return Packed(dataclasses.replace(packing, forget_gate_bias=forget_gate_bias or 0.0), theta)
 
 
-def _lingvo_packing(theta: Mapping[str, Array], inputs: int | None, coupled: bool | None) -> Packing:
+def _lingvo_packing(theta: Mapping[str, Array], inputs: int | None, *, coupled: bool | None) -> Packing:
     """Finds out whether the input gate is coupled, and checks every shape."""
     _check_matrices(theta, ("wm", "w_proj"))
     rows, columns = theta["wm"].shape

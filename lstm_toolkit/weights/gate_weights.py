@@ -184,8 +184,8 @@ class GateWeights:
                 num_output_nodes, gates * hidden], and where the cell has them `b` [gates * hidden], `w_proj`
                 [hidden, num_output_nodes] and `ln_scale` [gates * hidden]; columns in the order cell, input, forget,
                 output, or cell, forget, output where the input gate is coupled. `to_lingvo` is the inverse.
-            num_input_nodes, couple_input_forget_gates: for a mapping, what its shapes do not tell; without `w_proj`
-                at least one of them is needed.
+            num_input_nodes: for a mapping without `w_proj`, whose shapes do not tell it.
+            couple_input_forget_gates: the same; one of the two is enough.
             forget_gate_bias: for a mapping, the option of the cell, 0 where None. The op has no such option, so it
                 is added to the bias of the forget gate, in float32, as the cell does at every step.
 

@@ -29,7 +29,7 @@ The schema's `NONE` is not among them: for it the kernel leaves the buffer unwri
 """
 
 
-def lstm(
+def lstm(  # noqa: PLR0913 (public)
     weights: GateWeights,
     x: npt.ArrayLike,
     *,

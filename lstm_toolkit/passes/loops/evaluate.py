@@ -112,25 +112,25 @@ def _results(name: str, op: Operator, operands: list[Any]) -> list[Any]:
     return results if isinstance(results, list) else [results]
 
 
-def _dequantize(options: Any, operand: Any) -> Any:
+def _dequantize(_options: Any, operand: Any) -> Any:
     if isinstance(operand, Constant) and operand.values.dtype == np.float16:
         return Constant(operand.values.astype(np.float32))
     return Unknown("DEQUANTIZE of quantized values")
 
 
 def _activation(function: str) -> Callable[[Any, Any], Any]:
-    return lambda options, operand: Activation(function, operand, operand.shape)
+    return lambda _options, operand: Activation(function, operand, operand.shape)
 
 
 def _comparison(operation: str) -> Callable[[Any, Any, Any], Any]:
-    return lambda options, left, right: (
+    return lambda _options, left, right: (
         Binary(operation, left, right, ())
         if math.prod(left.shape) == math.prod(right.shape) == 1
         else Unknown(f"{operation} of several values")
     )
 
 
-def _add(options: Any, left: Any, right: Any) -> Any:
+def _add(_options: Any, left: Any, right: Any) -> Any:
     if isinstance(left, Constant):
         left, right = right, left
     if isinstance(right, Constant):
@@ -153,7 +153,7 @@ def _add(options: Any, left: Any, right: Any) -> Any:
     return Binary("ADD", left, right, shape)
 
 
-def _multiply(options: Any, left: Any, right: Any) -> Any:
+def _multiply(_options: Any, left: Any, right: Any) -> Any:
     if trimmed(left.shape) != trimmed(right.shape):
         return Unknown("MUL by values of another shape")
     return Binary("MUL", left, right, max(left.shape, right.shape, key=len))
@@ -245,7 +245,7 @@ def _concatenate(options: Any, *operands: Any) -> Any:
     return Joined(operands, (-1, *operands[0].shape[1:]))
 
 
-def _slice(options: Any, operand: Any, begin: Any, size: Any) -> Any:
+def _slice(_options: Any, operand: Any, begin: Any, size: Any) -> Any:
     bounds = _indices(begin), _indices(size)
     if not isinstance(operand, Argument) or bounds[0] is None or bounds[1] is None:
         return Unknown("SLICE of something else than a list of outputs")
@@ -254,7 +254,7 @@ def _slice(options: Any, operand: Any, begin: Any, size: Any) -> Any:
     return Part(operand.index, bounds[0], bounds[1], (-1, *operand.shape[1:]))
 
 
-def _update(options: Any, operand: Any, update: Any, begin: Any) -> Any:
+def _update(_options: Any, operand: Any, update: Any, begin: Any) -> Any:
     indices = _indices(begin)
     if not isinstance(operand, Argument) or indices is None or len(indices.items) != len(operand.shape):
         return Unknown("DYNAMIC_UPDATE_SLICE of something else than a list of outputs")

@@ -85,7 +85,7 @@ def fuse_loops(model: Model) -> tuple[LoopOutcome, ...]:
     kept, outcomes = frozenset(taken), []
     for number, subgraph in enumerate(model.subgraphs):
         for op in [op for op in subgraph.operators if graph.operator_name(model, op) == "WHILE"]:
-            layer = recurrent.numbered(_layer_name(model, subgraph, op), taken)
+            layer = recurrent.numbered(_layer_name(subgraph, op), taken)
             taken.add(layer)
             is_lstm = body.is_lstm(model, op)
             try:
@@ -135,7 +135,7 @@ def drop_subgraphs(model: Model, candidates: Collection[int]) -> int:
     return dropped
 
 
-def _layer_name(model: Model, subgraph: Subgraph, operator: Operator) -> str:
+def _layer_name(subgraph: Subgraph, operator: Operator) -> str:
     """Name of the layer: what stands before "/while" in the names of the loop's results."""
     for index in operator.outputs:
         found = re.search(r"([^/;]+)/while[^/]*$", graph.text(subgraph.tensors[index].name))

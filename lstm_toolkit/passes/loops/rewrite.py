@@ -55,9 +55,9 @@ def rewrite(model: Model, subgraph: Subgraph, operator: Operator, loop: LstmLoop
     place = subgraph.operators.index(operator)
     subgraph.operators[place:place] = before
     fused = graft.replace(model, fusion, {})
-    _insert_behind(subgraph, fused, _last_steps(model, subgraph, loop, results, sequence, time_major))
+    _insert_behind(subgraph, fused, _last_steps(model, subgraph, loop, results, sequence, time_major=time_major))
     if loop.keeps_all:
-        _insert_behind(subgraph, fused, _whole(model, subgraph, fused, results[loop.outputs], time_major))
+        _insert_behind(subgraph, fused, _whole(model, subgraph, fused, results[loop.outputs], time_major=time_major))
     _remove_unused(model, subgraph, inputs)
 
 
@@ -102,7 +102,7 @@ def _is_zero(model: Model, subgraph: Subgraph, index: int) -> bool:
 
 
 def _last_steps(
-    model: Model, subgraph: Subgraph, loop: LstmLoop, results: list[int], sequence: int, time_major: bool
+    model: Model, subgraph: Subgraph, loop: LstmLoop, results: list[int], sequence: int, *, time_major: bool
 ) -> list[Operator]:
     """Operators that take the last step for every tensor that held it: the state h, and the list of one output."""
     consumed = graph.consumed(subgraph)
@@ -130,7 +130,7 @@ def _last_steps(
     return slices + operators
 
 
-def _whole(model: Model, subgraph: Subgraph, operator: Operator, old: int, time_major: bool) -> list[Operator]:
+def _whole(model: Model, subgraph: Subgraph, operator: Operator, old: int, *, time_major: bool) -> list[Operator]:
     """Gives the outputs of all steps to what used the loop's list; returns what must stand behind the op."""
     sequence = operator.outputs[0]
     if time_major:

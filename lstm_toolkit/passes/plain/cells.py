@@ -68,15 +68,18 @@ class LstmCell:
 
     @property
     def input_weights(self) -> Array:
+        """The weights of the gates that there are, one below the other."""
         return self._packed("input_to_{}_weights")
 
     @property
     def input_bias(self) -> Array | None:
+        """The biases of the gates, or None where they are added later or not at all."""
         # Behind a layer normalization the bias is added to what it gives.
         return None if self._is_normalized or self.weights.forget_gate_bias is None else self._packed("{}_gate_bias")
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
+        """The sizes of h and c."""
         return self.weights.output_size, self.weights.units
 
     @property
@@ -87,6 +90,7 @@ class LstmCell:
         return np.concatenate([getattr(self.weights, operand.format(gate)) for gate in self.gates])
 
     def step(self, builder: OpBuilder, row: int, states: tuple[int | None, ...]) -> tuple[int, ...]:
+        """Appends the ops of a step; see `Cell`."""
         h, c = states
         sums = self._sums(builder, row, h)
         parts = self._activated_at_once(builder, sums) if self._has_like_gates else self._parts(builder, sums)
@@ -178,19 +182,23 @@ class GruCell:
 
     @property
     def input_weights(self) -> Array:
+        """The kernel: update, reset and candidate, one below the other."""
         return self.kernel
 
     @property
     def input_bias(self) -> Array | None:
+        """The bias, and what of the recurrent bias goes with it."""
         # The recurrent bias of both gates may as well be added here.
         units = self.state_sizes[0]
         return self.bias + np.where(np.arange(3 * units) < 2 * units, self.recurrent_bias, np.float32(0.0))
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
+        """The size of h."""
         return (self.recurrent_kernel.shape[1],)
 
     def step(self, builder: OpBuilder, row: int, states: tuple[int | None, ...]) -> tuple[int, ...]:
+        """Appends the ops of a step; see `Cell`."""
         units = self.state_sizes[0]
         h = states[0] if states[0] is not None else builder.constant(np.zeros((builder.shape(row)[0], units)))
         update, reset, candidate = builder.split(row, 3, axis=1)
@@ -232,17 +240,21 @@ class SimpleRnnCell:
 
     @property
     def input_weights(self) -> Array:
+        """The kernel."""
         return self.kernel
 
     @property
     def input_bias(self) -> Array | None:
+        """The bias."""
         return self.bias
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
+        """The size of h."""
         return (len(self.recurrent_kernel),)
 
     def step(self, builder: OpBuilder, row: int, states: tuple[int | None, ...]) -> tuple[int, ...]:
+        """Appends the ops of a step; see `Cell`."""
         (h,) = states
         total = row if h is None else builder.binary("ADD", builder.fully_connected(h, self.recurrent_kernel), row)
         return (activated(builder, total, self.activation),)

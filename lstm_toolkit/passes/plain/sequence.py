@@ -18,7 +18,8 @@ def emit(
     """Writes a recurrence as plain ops.
 
     Args:
-        model, subgraph: where its tensors are; the bodies of loops become subgraphs of their own.
+        model: the file; the bodies of loops become subgraphs of their own.
+        subgraph: that has its tensors.
         recurrence: the layer.
         form: "unrolled", for sequences of a known length, or "loop".
         steps_per_turn: of a loop; None chooses.
@@ -28,10 +29,10 @@ def emit(
     """
     builder = OpBuilder(model, subgraph, recurrence.layer)
     is_step = len(builder.shape(recurrence.input)) == 2
-    rows = _input_product(builder, recurrence, is_step)
+    rows = _input_product(builder, recurrence, is_step=is_step)
     turn = steps_per_turn or loop.steps_per_turn(recurrence)
     if form == "unrolled" or (recurrence.steps is not None and recurrence.steps <= turn):
-        states = _unrolled(builder, recurrence, rows, is_step)
+        states = _unrolled(builder, recurrence, rows, is_step=is_step)
     else:
         states = loop.loop(builder, recurrence, rows, turn)
     for state, targets in zip(states, recurrence.last, strict=True):
@@ -41,7 +42,7 @@ def emit(
     return builder.operators
 
 
-def _input_product(builder: OpBuilder, recurrence: Recurrence, is_step: bool) -> int:
+def _input_product(builder: OpBuilder, recurrence: Recurrence, *, is_step: bool) -> int:
     """The input product of all steps, step by step: [time * batch, columns]."""
     tensor, cell = recurrence.input, recurrence.cell
     if not is_step:
@@ -55,7 +56,7 @@ def _input_product(builder: OpBuilder, recurrence: Recurrence, is_step: bool) ->
     return builder.fully_connected(tensor, cell.input_weights, cell.input_bias)
 
 
-def _unrolled(builder: OpBuilder, recurrence: Recurrence, rows: int, is_step: bool) -> tuple[int | None, ...]:
+def _unrolled(builder: OpBuilder, recurrence: Recurrence, rows: int, *, is_step: bool) -> tuple[int | None, ...]:
     states, outputs = recurrence.start, []
     batch, columns = recurrence.batch, builder.shape(rows)[1]
     for number in range(recurrence.steps or 1):
