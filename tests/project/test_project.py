@@ -102,7 +102,8 @@ def test_notebooks_have_run_and_hold_nothing_of_the_machine(path):
     few = len(cells) / 2 if path.name[0].isdigit() and path.parent.name == "notebooks" else 1
     assert sum(bool(cell.outputs) for cell in compared) > few
     assert not [o for cell in cells for o in cell.outputs if o.output_type == "error"]
-    assert not re.search(r"/(tmp|home|root|Users|work)/", path.read_text())
+    # Pictures are long words of letters, digits, + and /, in which any path may stand by chance.
+    assert not re.search(r"/(tmp|home|root|Users|work)/", re.sub(r"[A-Za-z0-9+/]{200,}", "", path.read_text()))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: str(path.relative_to(ROOT / "notebooks").with_suffix("")))
