@@ -19,7 +19,7 @@ from lstm_toolkit.passes import bidirectional
 from lstm_toolkit.passes.loops import fuse, unrolled
 from lstm_toolkit.stock.converter import run_converter
 from lstm_toolkit.tflite import files, graph
-from lstm_toolkit.tflite.edit import add_constant, operator_code
+from lstm_toolkit.tflite.edit import add_constant, like, new_operator, operator_code
 from tests.helpers.calls import RESOLVERS, assert_agrees, by_input, by_output, run_in_a_row
 from tests.helpers.models import inputs_for, randomized
 
@@ -300,6 +300,21 @@ def test_what_the_fused_op_does_not_compute_stays_with_a_reason(case):
     assert (outcome.op, outcome.is_lstm) == (None, is_lstm)
     with pytest.raises(AssertionError, match=reason):
         raise AssertionError(outcome.reason)
+
+
+def test_an_input_that_changes_from_step_to_step_is_refused():
+    """The next step would read other values than the fused op, which has the whole sequence from the start."""
+    model = files.read_model(stock("sequences")[1])
+    (loop,) = (op for op in model.subgraphs[0].operators if graph.operator_name(model, op) == "WHILE")
+    body = model.subgraphs[loop.builtinOptions.bodySubgraphIndex]
+    (place,) = (n for n, index in enumerate(body.inputs) if graph.shape_of(body.tensors[index]) == (5, 2, 3))
+    doubled = like(body, body.inputs[place], "/doubled")
+    body.operators.insert(0, new_operator(model, "ADD", [body.inputs[place]] * 2, [doubled]))
+    body.outputs[place] = doubled
+    tflite = files.write_model(model)
+    fused, (outcome,) = fuse.fuse(tflite)
+    assert fused is tflite
+    assert "it carries 3 states and 1 list of outputs from step to step" in outcome.reason
 
 
 def test_unrolled_layers_are_counted():
