@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import logging
-import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -229,17 +228,11 @@ def _layers_of_model(work: _Work, layers: tuple[LayerReport, ...]) -> tuple[Laye
         ConversionError: if one is not in the file.
     """
     taken = [each for each in layers if not each.reason]
-    missing = [each.name for each in taken if not _has_parts(each.name, work.became)]
+    missing = [each.name for each in taken if not any(map(each.owns, work.became))]
     if missing:
         raise ConversionError(f"layers {missing} did not reach the file: no output depends on theirs")
     final = dict.fromkeys((each.name for each in taken), work.form) if work.plan.is_plain else work.merged
     return tuple(dataclasses.replace(each, op=final.get(each.name, each.op)) for each in layers)
-
-
-def _has_parts(layer: str, ops: Mapping[str, str]) -> bool:
-    """Whether a layer has an op under its own name, or one for each of its stacked cells."""
-    own = re.compile(re.escape(layer) + r"(_cell\d+)?")
-    return any(own.fullmatch(name) for name in ops)
 
 
 def _layers_of_function(work: _Work) -> tuple[LayerReport, ...]:

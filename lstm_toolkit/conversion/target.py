@@ -1,7 +1,6 @@
 """Runs plans until one gives a file, and checks that the target of the request can run it."""
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,8 +74,7 @@ def _explained(conversion: Conversion, plan: Plan, refusal: ConversionError | No
         return conversion
 
     def explained(layer: LayerReport) -> LayerReport:
-        own = re.compile(re.escape(layer.name) + r"(_cell\d+)?")  # stacked cells are numbered
-        found = (reason for name, reason in reasons.items() if own.fullmatch(name))
+        found = (reason for name, reason in reasons.items() if layer.owns(name))
         return dataclasses.replace(layer, reason=layer.reason or next(found, otherwise))
 
     report = dataclasses.replace(conversion.report, layers=tuple(map(explained, conversion.report.layers)))

@@ -1,6 +1,7 @@
 """`TracedModel`: what the conversion gets from every source of models, whatever library the model comes from."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,6 +48,10 @@ class LayerReport:
     layer_class: str
     op: str
     reason: str | None = None
+
+    def owns(self, name: str) -> bool:
+        """Whether a name in the file is the layer's own, or that of one of its stacked cells: `NAME_cell0`, ..."""
+        return re.fullmatch(re.escape(self.name) + r"(_cell\d+)?", name) is not None
 
 
 @dataclasses.dataclass(frozen=True)
