@@ -15,7 +15,8 @@ from tests.helpers.calls import assert_agrees
 from tests.helpers.files import op_counts
 from tests.helpers.forms import (
     UNI,
-    bidirectional,
+    Joined,
+    OneInput,
     call,
     draw,
     functional,
@@ -39,24 +40,6 @@ class ConstantMask(keras.Model):
 
     def call(self, x):
         return self.inner(x, mask=tf.constant(LEFT_PADDED))
-
-
-class OneInput(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.lstm, self.dense = layers.LSTM(6, return_sequences=True), layers.Dense(2)
-
-    def call(self, x):
-        return self.dense(self.lstm(x))
-
-
-class Joined(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.left, self.right = layers.LSTM(6), bidirectional(4)
-
-    def call(self, inputs):
-        return self.left(inputs["left"]), self.right(inputs["right"])
 
 
 def over_padding(*parts: Any) -> Any:

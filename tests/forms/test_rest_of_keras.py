@@ -19,6 +19,8 @@ from tests.helpers.forms import (
     SEQUENCES,
     UNI,
     UNI_RNN,
+    Joined,
+    OneInput,
     assert_ops,
     bidirectional,
     check,
@@ -225,24 +227,6 @@ class Tagger(keras.Model):
     def call(self, tokens, training=False):
         x = self.both(self.embedding(tokens))
         return {"tags": self.dense(x), "summary": self.last(x)}
-
-
-class Joined(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.left, self.right = layers.LSTM(6), bidirectional(4)
-
-    def call(self, inputs):
-        return self.left(inputs["left"]), self.right(inputs["right"])
-
-
-class OneInput(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.lstm, self.dense = layers.LSTM(6, return_sequences=True), layers.Dense(2)
-
-    def call(self, x):
-        return self.dense(self.lstm(x))
 
 
 def test_subclassed_model_with_a_mask():

@@ -200,3 +200,25 @@ def time_of_images(layer: Any) -> Any:
 def as_sequence(layer: Any) -> Any:
     layer.return_sequences = True
     return layer
+
+
+class Joined(keras.Model):
+    """Subclassed, with two inputs by name; knows neither until it is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = layers.LSTM(6), bidirectional(4)
+
+    def call(self, inputs):
+        return self.left(inputs["left"]), self.right(inputs["right"])
+
+
+class OneInput(keras.Model):
+    """Subclassed; knows its input only when it is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.dense = layers.LSTM(6, return_sequences=True), layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(self.lstm(x))
