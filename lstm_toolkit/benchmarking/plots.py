@@ -105,7 +105,8 @@ def _points(models: Sequence[ModelTiming], errors: Mapping[str, float | None] | 
     points = [_Point(model, None if errors is None else errors.get(model.name)) for model in models]
     drawn = [point for point in points if (point.model.size if errors is None else point.error) is not None]
     if not drawn:
-        raise ValueError(f"there is nothing to draw: no model has {'a size' if errors is None else 'an error'}")
+        lacking = "a size, which files alone have; pass errors" if errors is None else "an error; pass one by its name"
+        raise ValueError(f"there is nothing to draw: no model has {lacking}")
     return drawn
 
 

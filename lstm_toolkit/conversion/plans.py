@@ -67,7 +67,7 @@ def _for_compiled(request: Request) -> Plan:
     if request.quantization == "int8":
         raise ConversionError(
             "CompiledModel takes no variable tensors, in which int8 LSTMs keep their state; pass "
-            'quantization="dynamic" or "float16"'
+            'quantization="dynamic" or "float16", without representative_dataset'
         )
     if request.lowering in ("unrolled", "loop"):
         return Plan(lowering=request.lowering, on_unsupported=request.on_unsupported)
@@ -82,7 +82,7 @@ def _for_compiled(request: Request) -> Plan:
 def _for_micro(request: Request) -> tuple[Plan, ...]:
     if request.quantization in ("dynamic", "float16"):
         raise ConversionError(
-            f"TensorFlow Lite Micro has no kernels for quantization={request.quantization!r} (int8 weights beside "
+            f'TensorFlow Lite Micro has no kernels for quantization="{request.quantization}" (int8 weights beside '
             'float inputs it even computes wrongly, in silence); pass quantization="int8" or None'
         )
     fused = Plan(lowering="fused", for_micro=True)

@@ -50,27 +50,30 @@ class Request:
             if self.lowering != "fused":
                 raise ValueError(
                     'quantization="int8" needs lowering="fused": the plain ops of '
-                    f"lowering={self.lowering!r} would keep the cell state in 8 bits; pass "
-                    'quantization="dynamic"'
+                    f'lowering="{self.lowering}" would keep the cell state in 8 bits; pass lowering="fused", or '
+                    'quantization="dynamic" without representative_dataset'
                 )
             check_early(self.representative_dataset)
         elif self.io_dtype != "float32":
-            raise ValueError('io_dtype="int8" needs quantization="int8"')
+            raise ValueError('io_dtype="int8" needs quantization="int8"; pass that with a representative_dataset')
         elif self.representative_dataset is not None:
-            raise ValueError('representative_dataset is for quantization="int8"')
+            raise ValueError('representative_dataset is for quantization="int8"; pass that too, or leave it out')
 
     def _check_auto(self) -> None:
         if self.max_error is not None:
             if self.lowering != "auto" or self.quantization is not None:
-                raise ValueError('max_error is for lowering="auto" without quantization: it lets int8 weights in')
+                raise ValueError(
+                    'max_error is for lowering="auto" without quantization, where it lets int8 weights in; pass these, '
+                    "or leave max_error out"
+                )
             if not 0 < self.max_error < math.inf:
                 raise ValueError(f"max_error must be a number above 0, such as 0.01, got {self.max_error!r}")
         if not 0 < self.time_budget < math.inf:
             raise ValueError(f"time_budget must be a number of seconds above 0, got {self.time_budget!r}")
         if self.max_error is not None and not self.is_timed:
             raise ValueError(
-                f'target={self.target!r} leaves lowering="auto" one way, so max_error lets nothing in; pass '
-                "quantization for int8 weights"
+                f'target="{self.target}" leaves lowering="auto" one way, so max_error lets nothing in; leave max_error '
+                "out"
             )
 
     @property

@@ -156,7 +156,8 @@ class GateLayout(Tabular):
         for slot in self.slots:
             if slot.operand == operand and slot.values is not None:
                 return slot
-        raise ValueError(f"there is no operand {operand!r}")
+        there = [slot.operand for slot in self.slots if slot.values is not None]
+        raise ValueError(f"operand must be one of {there}, got {operand!r}")
 
     def destination(self, array: str, *position: int) -> Destination:
         """Where one number of a packed array goes.
@@ -265,7 +266,7 @@ def gate_layout(
     halves = packed.halves
     if reverse is not None:
         if reverse and len(halves) == 1:
-            raise ValueError(f"{packed.title} has no backward direction")
+            raise ValueError(f"{packed.title} has no backward direction; pass reverse=False or None")
         halves = halves[1:] if reverse else halves[:1]
     return GateLayout(
         title=packed.title,

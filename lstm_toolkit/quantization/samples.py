@@ -119,7 +119,7 @@ def check_early(dataset: Any) -> None:
 
 def _check_finite(array: npt.NDArray[Any], what: str) -> None:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(f"{what} holds NaN or infinity; no range can be taken of it")
+        raise ValueError(f"{what} holds NaN or infinity, of which no range can be taken; leave such samples out")
 
 
 def warnings_about(calibration: Samples, held_out: Samples) -> list[str]:

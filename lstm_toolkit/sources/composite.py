@@ -142,12 +142,13 @@ class Declaration:
     def check(self, parameters: Collection[str], *, carry: bool) -> None:
         """Raises ValueError if the arguments are not the function's parameters, or not those of an LSTM."""
         name, kinds = self.name, set(self.operands.values())
-        known = ("input", *_STATES, *PACKED_KINDS, *WEIGHT_OPERANDS)
+        packed = ("input", *_STATES, *PACKED_KINDS)
         if set(self.operands) != set(parameters):
             raise ValueError(f"{name} takes {list(parameters)}, and operands declares {list(self.operands)}")
-        unknown = sorted(kinds - set(known))
+        unknown = sorted(kinds - {*packed, *WEIGHT_OPERANDS})
         if unknown or len(kinds) < len(self.operands):
-            raise ValueError(f"operands of {name} must be different ones of {', '.join(known)}; unknown: {unknown}")
+            known = f"{', '.join(packed)}, or fields of GateWeights"
+            raise ValueError(f"operands of {name} must be different ones of {known}; unknown: {unknown}")
         if "input" not in kinds or len(kinds & set(_STATES)) == 1:
             raise ValueError(f"{name} needs an argument that is the input, and both or none of h and c")
         if carry and "h" in kinds:

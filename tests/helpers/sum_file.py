@@ -5,8 +5,8 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 
-def write_sum(path, *, addend=1.0, signature=(2, 3)):
-    """A `.tflite` file with one ADD of a constant, [2, 3] to [2, 3]."""
+def sum_file(*, addend=1.0, signature=(2, 3)):
+    """The bytes of a `.tflite` file with one ADD of a constant, [2, 3] to [2, 3]."""
     tensors = [schema.TensorT(shape=[2, 3], buffer=n, name=name) for n, name in enumerate(("x", "addend", "y"))]
     tensors[0].shapeSignature = list(signature)
     graph = schema.SubGraphT(
@@ -27,5 +27,10 @@ def write_sum(path, *, addend=1.0, signature=(2, 3)):
         version=3, operatorCodes=[schema.OperatorCodeT()], subgraphs=[graph], buffers=[schema.BufferT(), constant]
     )
     tensors[2].buffer = 0
-    path.write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def write_sum(path, **options):
+    """`sum_file` at a path, which comes back as a string."""
+    path.write_bytes(sum_file(**options))
     return str(path)
