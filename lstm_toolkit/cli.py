@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -16,6 +17,9 @@ import click
 
 from lstm_toolkit.conversion.choices import CHOICES
 from lstm_toolkit.errors import LstmToolkitError
+
+PYTHON_ONLY = ("input_signature", "representative_dataset", "io_dtype", 'quantization="int8"')
+"""Arguments of `convert` that the command line cannot give."""
 
 model_argument = click.argument("model", type=click.Path(path_type=Path))
 output_option = click.option(
@@ -68,11 +72,11 @@ def convert(model: Path, output: Path, *, as_json: bool, **options: Any) -> None
         try:
             conversion = convert_model(model, **options)
         except ValueError as error:
-            raise click.UsageError(str(error)) from error
+            raise click.UsageError(_refusal(error)) from error
         conversion.save(output)
     _show(
         {"output": str(output), "size": len(conversion.tflite)} | conversion.report.to_dict(),
-        f"{output}: {conversion}",
+        in_options(f"{output}: {conversion}", main.commands["convert"]),
         as_json=as_json,
     )
 
@@ -105,8 +109,8 @@ def diagnose(model: Path, target: str | None, *, run: bool, as_json: bool) -> No
         try:
             found = diagnose_model(model, target=target, run=run)
         except ValueError as error:
-            raise click.UsageError(str(error)) from error
-    _show(found.to_dict(), str(found), as_json=as_json)
+            raise click.UsageError(_refusal(error)) from error
+    _show(found.to_dict(), in_options(str(found), main.commands["convert"]), as_json=as_json)
     if any(finding.severity != "note" for finding in found):
         raise SystemExit(3)
 
@@ -124,9 +128,10 @@ def repair(model: Path, output: Path, codes: tuple[str, ...], *, as_json: bool) 
         try:
             repaired = repair_model(model, codes=codes or None)
         except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--code") from error
+            raise click.BadParameter(_refusal(error), param_hint="--code") from error
         repaired.save(output)
-    _show({"output": str(output)} | repaired.to_dict(), f"{output}: {repaired}", as_json=as_json)
+    text = in_options(f"{output}: {repaired}", main.commands["convert"])
+    _show({"output": str(output)} | repaired.to_dict(), text, as_json=as_json)
 
 
 @main.command()
@@ -152,7 +157,7 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
 
             figure = plot_gates(data, gate=gate, node=node)
         except ValueError as error:
-            raise click.UsageError(str(error)) from error
+            raise click.UsageError(_refusal(error)) from error
         picture = io.BytesIO()
         figure.savefig(picture, format=output.suffix[1:])
         files.write_whole(output, picture.getvalue())
@@ -174,7 +179,7 @@ def export(model: Path, output: Path, name: str, *, run: bool, as_json: bool) ->
         try:
             paths = save_c_array(model, output, name)
         except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--name") from error
+            raise click.BadParameter(_refusal(error), param_hint="--name") from error
     _show({"output": list(map(str, paths))} | report.to_dict(), f"{paths[0]}, {paths[1]}\n\n{report}", as_json=as_json)
 
 
@@ -198,10 +203,41 @@ def bench(models: tuple[Path, ...], threads: int, csv_file: Path | None, *, as_j
         try:
             result = benchmark(models, num_threads=threads, **options)
         except ValueError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(_refusal(error)) from error
         if csv_file is not None:
             result.to_csv(csv_file)
     _show(result.to_dict(), str(result), as_json=as_json)
+
+
+def in_options(text: str, command: click.Command) -> str:
+    """A text of the package, which names arguments of a function, in the words of its command, which has options.
+
+    `--time-steps` stands for `time_steps`, and `--lowering unrolled or loop` for `lowering="unrolled" or "loop"`. What
+    no option can give stays as it is.
+    """
+    options = {str(each.name): each for each in command.params if isinstance(each, click.Option)}
+
+    def valued(match: re.Match[str]) -> str:
+        option, values = options[match[1]], re.findall(r"\w[\w.]*", match[2].replace('" or "', " "))
+        if isinstance(option.type, click.Choice) and not set(values) <= set(option.type.choices):
+            return match[0]
+        if not option.is_flag:
+            return f"{option.opts[0]} {' or '.join(values)}"
+        return (option.opts if values == ["True"] else option.secondary_opts or [match[0]])[0]
+
+    names = "|".join(options)
+    text = re.sub(rf'\b({names})=("\w+"(?: or "\w+")*|\w[\w.]*)', valued, text)
+    # A name of one word is a word of its own too, but for where a message is about its value.
+    compound = "|".join(name for name in options if "_" in name) or "(?!)"
+    bare = rf"(?<![\w'\"-])({compound})(?![\w'\"])|^({names})(?= must be )"
+    return re.sub(bare, lambda match: options[match[1] or match[2]].opts[0], text)
+
+
+def _refusal(error: Exception) -> str:
+    """What is wrong, in the words of the command; says at its end what only the Python function takes."""
+    text = in_options(str(error), click.get_current_context().command)
+    only = dict.fromkeys(re.findall(rf"\b(?:{'|'.join(PYTHON_ONLY)})", text))
+    return f"{text} ({', '.join(only)}: only in Python, as an argument of lstm_toolkit.convert)" if only else text
 
 
 def _check_folder(output: Path) -> None:
@@ -219,7 +255,7 @@ def _reporting_errors() -> Iterator[None]:
     try:
         yield
     except LstmToolkitError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(_refusal(error)) from error
     except OSError as error:
         raise click.ClickException(f"cannot write {error.filename!r}: {error.strerror}") from error
 

@@ -1,6 +1,7 @@
 """The command line: results, progress, exit codes, and what it refuses."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 
 import lstm_toolkit
-from lstm_toolkit.cli import main
+from lstm_toolkit.cli import in_options, main
 from tests.helpers import fault_corpus
 from tests.helpers.models import randomized
+from tests.helpers.refusals import messages
 
 
 def run(*args):
@@ -55,7 +57,7 @@ def test_convert_writes_the_file_and_shows_its_progress(folder):
 def test_options_that_do_not_fit_are_a_usage_error(folder):
     done = run("convert", folder / "good.keras", "-o", folder / "not.tflite", "--max-error", 0.1)
     assert done.returncode == 2
-    assert 'max_error is for lowering="auto"' in done.stderr
+    assert "--max-error is for --lowering auto" in done.stderr
     assert not (folder / "not.tflite").exists()
 
 
@@ -86,6 +88,8 @@ def test_options_of_convert_reach_it(folder, call):
         (False, "absent.keras", "there is no file"),
         (False, "text.keras", "is not a Keras model"),
         (True, "gru.keras", "layer 'g' (GRU): it is not an LSTM"),
+        (False, "gru.keras", "--lowering unrolled or loop"),
+        (False, "gru.keras", "--on-unsupported keep"),
     ],
 )
 def test_what_cannot_be_converted_is_one_line_and_no_file(folder, call, alone, model, reason):
@@ -109,6 +113,36 @@ def test_an_output_that_cannot_be_written_is_said_before_any_slow_step(folder):
 def test_inspect_refuses_what_is_no_tflite_file(folder, args):
     done = run(args[0], folder / args[1])
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('pass time_steps, or lowering="loop"', "pass --time-steps, or --lowering loop"),
+        ("batch_size=3 is not it", "--batch-size 3 is not it"),
+        ("state must be one of auto, reset", "--state must be one of auto, reset"),
+        ("leave out verify=True", "leave out --verify"),
+        ("layer 'time_steps' has a state", "layer 'time_steps' has a state"),
+        ('pass quantization="int8" or None', 'pass quantization="int8" or None'),
+    ],
+)
+def test_arguments_are_named_as_options(text, wanted):
+    assert in_options(text, main.commands["convert"]) == wanted
+
+
+def test_every_message_names_options_as_the_command_line_has_them():
+    convert = main.commands["convert"]
+    names = "|".join(option.name for option in convert.params if option.name not in ("model", "output"))
+    said = [in_options(message.text, convert) for message in messages()]
+    left = {found for text in said for found in re.findall(rf'\b(?:{names})="\w+"|\b(?:time_steps|batch_size)\b', text)}
+    assert left == {'quantization="int8"'}  # which is only for Python
+
+
+def test_what_only_python_takes_is_said(folder, call):
+    options = ["--target", "micro", "--quantization", "dynamic"]
+    done = call("convert", folder / "good.keras", "-o", folder / "never.tflite", *options)
+    assert "no kernels for --quantization dynamic" in done.stderr
+    assert '(quantization="int8": only in Python, as an argument of lstm_toolkit.convert)' in done.stderr
 
 
 def test_wrong_usage_is_exit_code_2(folder):

@@ -27,7 +27,7 @@ def peak_memory(runner: Runner, inputs: Mapping[str, npt.NDArray[Any]]) -> int:
         try:
             return process.ask(request)["bytes"]
         except WorkerEndedError as error:
-            raise ValueError(f"peak memory cannot be measured: {error}; pass memory=False") from error
+            raise ValueError(f"peak memory cannot be measured: {error}; leave out memory=True") from error
         finally:
             process.kill()
 
