@@ -14,12 +14,12 @@ import tensorflow as tf
 from lstm_toolkit.passes.plain.activations import ACTIVATIONS as PLAIN_ACTIVATIONS
 from lstm_toolkit.passes.plain.activations import SATURATING
 from lstm_toolkit.sources import marks
+from lstm_toolkit.sources.activations import activation_name
 from lstm_toolkit.sources.cells import MarkOptions, marked_cell
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE, SIMPLE_RNN_COMPOSITE
 
 _NAMED = ", ".join(sorted(PLAIN_ACTIVATIONS - {"hard_sigmoid_of_keras_2"}))
-_OTHER_NAMES = {"silu": "swish", "linear": "identity"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,12 +134,14 @@ class LayerCall:
             ("activation", fused, f"the fused op has only {', '.join(fused)}; use one of them"),
         ):
             function = getattr(cell, what, None)
-            if function is None or self._activation(function) in (PLAIN_ACTIVATIONS if self.plain else allowed):
+            name = None if function is None else self._activation(function)
+            if function is None or name in allowed or (self.plain and name is not None):
                 continue
-            found = f"its {what.replace('_', ' ')} is {self.library.activations.serialize(function)!r},"
+            own_name = getattr(function, "__name__", type(function).__name__)
+            found = f"its {what.replace('_', ' ')} is {own_name!r},"
             if self.plain:
-                return f"{found} which is not among {_NAMED}"
-            return f'{found} and {fact}, or lowering="unrolled" or "loop"'
+                return f"{found} which is not among {_NAMED}; use one of them"
+            return f"{found} and {fact}" + (', or lowering="unrolled" or "loop"' if name is not None else "")
         if cell.variable_dtype != "float32" or cell.compute_dtype != "float32":
             dtype = cell.compute_dtype if cell.variable_dtype == "float32" else cell.variable_dtype
             return f"its weights are {dtype}, and the fused op's float32; use float32"
@@ -149,14 +151,7 @@ class LayerCall:
         return "sigmoid" if self._is_simple else self._activation(cell.recurrent_activation)
 
     def _activation(self, function: Any) -> str | None:
-        """The name of an activation in `PLAIN_ACTIVATIONS`, or None if it is another."""
-        places = (self.library.activations, getattr(self.library, "ops", None), tf.nn, tf)
-        for name in sorted(PLAIN_ACTIVATIONS):
-            names = (name, _OTHER_NAMES.get(name, name))
-            if function in [getattr(place, each, None) for place in places for each in names]:
-                of_keras_2 = name == "hard_sigmoid" and self.library.__name__ == "tf_keras"
-                return "hard_sigmoid_of_keras_2" if of_keras_2 else name
-        return None
+        return activation_name(function, self.library)
 
     def _why_not_masked(self, mask: Any) -> str | None:
         state, backwards = self.state, self.layer.go_backwards

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.passes.plain.activations import activated, clipped, normalized
+from lstm_toolkit.passes.plain.activations import activated, clipped, is_elementwise, normalized
 from lstm_toolkit.tflite.builder import OpBuilder
 from lstm_toolkit.weights.gate_weights import GateWeights
 
@@ -126,8 +126,9 @@ class LstmCell:
 
     @property
     def _has_like_gates(self) -> bool:
-        """Whether nothing stands between the sums of the gates and their activation."""
-        return self.weights.cell_to_forget_weights is None and not self._is_normalized
+        """Whether nothing stands between the sums of the gates and their activation, which takes each for itself."""
+        is_bare = self.weights.cell_to_forget_weights is None and not self._is_normalized
+        return is_bare and is_elementwise(self.recurrent_activation)
 
     def _parts(self, builder: OpBuilder, sums: int) -> dict[str, int]:
         return dict(zip(self.gates, builder.split(sums, len(self.gates), axis=1), strict=True))

@@ -410,11 +410,6 @@ def test_unrolling_open_time_is_refused():
         lstm_toolkit.convert(sequences(L.LSTM(UNITS), time=None), lowering="unrolled")
 
 
-def test_an_unknown_activation_is_refused_by_name():
-    with pytest.raises(ConversionError, match=r"its activation is 'gelu', which is not among .*sigmoid"):
-        lstm_toolkit.convert(sequences(L.LSTM(UNITS, activation="gelu")), lowering="unrolled")
-
-
 def test_a_mask_over_gates_that_never_shut_is_refused():
     with pytest.raises(ConversionError, match=r"its gates never shut with 'relu'; drop the mask"):
         lstm_toolkit.convert(tokens(L.LSTM(UNITS, recurrent_activation="relu")), lowering="unrolled")
