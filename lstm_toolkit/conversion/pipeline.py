@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,10 +13,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.conversion import parity
+from lstm_toolkit.conversion.owners import owners_in_file, owners_in_function
 from lstm_toolkit.conversion.plans import UNROLLED_STEPS, Plan
 from lstm_toolkit.conversion.report import Conversion, ConversionReport
 from lstm_toolkit.conversion.request import Request
-from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.passes import bidirectional, graft, reset, stock_lstm, transposes
 from lstm_toolkit.passes.for_micro import suit_micro
 from lstm_toolkit.passes.plain.lower import lower_model
@@ -54,7 +56,17 @@ class FloatFile:
         """The largest error of the file, or of another one that was made of it, as `parity.verify` measures it."""
         # A function that is marked to carry its state in the file has none of its own.
         function_carries = self.traced.layers is None and bool(self.carried)
-        return parity.verify(tflite or self.tflite, self.traced, reset=function_carries, runtime=runtime)
+        tflite = tflite or self.tflite
+        try:
+            return parity.verify(tflite, self.traced, reset=function_carries, runtime=runtime)
+        except InvalidModelError as error:
+            found = re.search(r"(.*?)\.?Node number \d+ \((\w+)\) failed", str(error.__cause__))
+            if found is None:
+                raise
+            raise ConversionError(
+                f"LiteRT cannot run {found[2]} as {owners_in_file(files.read_model(tflite), found[2])} needs it "
+                f"({found[1]}); take that out of the model, and compute it outside of the file"
+            ) from error
 
 
 def run_plan(model: Any, request: Request, plan: Plan) -> Conversion:
@@ -170,11 +182,7 @@ def lowered(traced: TracedModel, plan: Plan) -> FloatFile:
         run(work)
     _name_inputs(work.model, traced.input_names)
     ops = graph.count_operators(work.model)
-    foreign = sorted(set(ops) - set(vars(schema.BuiltinOperator)))
-    if foreign:
-        raise ConversionError(
-            f"TensorFlow Lite has no op for {foreign}, which other layers of the model use; replace these layers"
-        )
+    _refuse_foreign(traced, set(ops) - {*vars(schema.BuiltinOperator)})
     layers = _layers_of_function(work) if traced.layers is None else _layers_of_model(work, traced.layers)
     if not layers:
         raise ConversionError(
@@ -182,6 +190,17 @@ def lowered(traced: TracedModel, plan: Plan) -> FloatFile:
         )
     files.sign(work.model)
     return FloatFile(traced, files.write_model(work.model), ConversionReport(layers, ops, None), work.carried)
+
+
+def _refuse_foreign(traced: TracedModel, foreign: set[str]) -> None:
+    """Raises ConversionError for ops that TensorFlow Lite does not have; names the layers that they come from."""
+    # Resources, such as the tables of a lookup, are placeholders, where what reads them is no op of TensorFlow Lite.
+    named = foreign - {"Placeholder"} or foreign
+    if named:
+        raise ConversionError(
+            f"TensorFlow Lite has no op {', '.join(sorted(named))}, which {owners_in_function(traced.function, named)} "
+            "needs; take that out of the model, and compute it outside of the file"
+        )
 
 
 _LOOPS = (

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lstm_toolkit.conversion.owners import owners_in_file
 from lstm_toolkit.conversion.pipeline import run_plan
 from lstm_toolkit.conversion.plans import Plan
 from lstm_toolkit.conversion.report import Conversion
@@ -13,10 +14,11 @@ from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes.for_micro import NeedsPlainOps
 from lstm_toolkit.runtime.trial import is_installed
 from lstm_toolkit.sources.traced import LayerReport
+from lstm_toolkit.tflite import files
 
 NAMES = {"litert": "the LiteRT interpreter", "compiled": "CompiledModel", "micro": "TensorFlow Lite Micro"}
 
-_REMEDIES = {"micro-open": "pass time_steps", "trial": "pass verify=False to have the file all the same"}
+_REMEDIES = {"micro-open": "pass time_steps", "trial": "leave out target for a file for the LiteRT interpreter"}
 
 
 def first_right(model: Any, request: Request, plans: Sequence[Plan]) -> Conversion:
@@ -59,7 +61,10 @@ def check_target(conversion: Conversion, target: str, *, run: bool) -> None:
     errors = [found for found in diagnose(conversion.tflite, target=target, run=run) if found.severity == "error"]
     if errors:
         found = errors[0]
-        remedy = _REMEDIES.get(found.code, "take the layer that needs it out of the model")
+        remedy = _REMEDIES.get(found.code)
+        if remedy is None:
+            owners = owners_in_file(files.read_model(conversion.tflite), found.location)
+            remedy = f"take {owners} out of the model, and compute it outside of the file"
         raise ConversionError(f"{NAMES[target]} cannot run the file: {found.location}: {found.message}; {remedy}")
 
 

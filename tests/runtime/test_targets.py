@@ -75,7 +75,7 @@ MODELS = {
     "open time": (lambda: sequences(lstm(), time=None), {}),
     "long": (lambda: sequences(lstm(), time=40), {}),
     "gru loop": (lambda: sequences(L.GRU(UNITS), time=40), {"lowering": "loop"}),
-    "tiled": (lambda: sequences(L.LSTM(4), L.RepeatVector(3), lstm()), {}),
+    "tiled": (lambda: sequences(L.LSTM(4), L.RepeatVector(3, name="again"), lstm()), {}),
     "dense": (lambda: sequences(L.Dense(210), lstm()), {}),
     "convolution": (lambda: sequences(L.Conv1D(80, 3), lstm()), {}),
     "wide": (lambda: sequences(lstm(20)), {"lowering": "loop"}),
@@ -339,12 +339,12 @@ REFUSED = {
     "dynamic": (
         lambda: sequences(lstm()),
         {"target": "micro", "quantization": "dynamic"},
-        r'no kernels for quantization=\'dynamic\' .*; pass quantization="int8" or None',
+        r'no kernels for quantization="dynamic" .*; pass quantization="int8" or None',
     ),
     "float16": (
         lambda: sequences(lstm()),
         {"target": "micro", "quantization": "float16"},
-        r'no kernels for quantization=\'float16\' .*; pass quantization="int8" or None',
+        r'no kernels for quantization="float16" .*; pass quantization="int8" or None',
     ),
     "open time": (
         lambda: sequences(lstm(), time=None),
@@ -352,9 +352,9 @@ REFUSED = {
         r"TensorFlow Lite Micro cannot run the file: .* has an open size.*; pass time_steps",
     ),
     "op": (
-        lambda: sequences(L.LSTM(4), L.RepeatVector(3), lstm()),
+        lambda: sequences(L.LSTM(4), L.RepeatVector(3, name="again"), lstm()),
         {"target": "micro"},
-        r"cannot run the file: TILE: .* has no op TILE .*; take the layer that needs it out of the model",
+        r"cannot run the file: TILE: .* has no op TILE .*; take layer 'again' out of the model",
     ),
     "int8 projection": (
         lambda: variant(projection=True),
@@ -393,7 +393,7 @@ def test_what_a_target_refuses(name):
 
 
 def test_max_error_beside_a_target_that_leaves_one_way():
-    with pytest.raises(ValueError, match=r"target='compiled' leaves .* one way, so max_error lets nothing in"):
+    with pytest.raises(ValueError, match=r"target=\"compiled\" leaves .* one way, so max_error lets nothing in"):
         lstm_toolkit.convert(sequences(lstm()), target="compiled", lowering="auto", max_error=0.01, verify=False)
 
 

@@ -1,0 +1,45 @@
+"""Which layers of a model the ops of its graph or file come from: users know layers, and not ops."""
+
+import itertools
+import re
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from lstm_toolkit.tflite import graph
+from lstm_toolkit.tflite.types import Model
+
+
+def owners_in_function(function: Any, kinds: Collection[str]) -> str:
+    """The layers whose TensorFlow ops are of some kinds: "layer 'a', layer 'b'", or "a function of the model"."""
+    definition = function.graph.as_graph_def()
+    nodes = itertools.chain(definition.node, *(each.node_def for each in definition.library.function))
+    return _joined(node.name for node in nodes if node.op in kinds)
+
+
+def owners_in_file(model: Model, kind: str) -> str:
+    """The same for the ops of one kind in a file, whose results bear names that TensorFlow gave them."""
+    return _joined(
+        graph.text(subgraph.tensors[index].name)
+        for subgraph in model.subgraphs
+        for operator in subgraph.operators
+        if graph.operator_name(model, operator) == kind
+        for index in operator.outputs
+    )
+
+
+def _joined(names: Iterable[str]) -> str:
+    found = dict.fromkeys(filter(None, map(owner, names)))
+    return ", ".join(found) or "a function of the model"
+
+
+def owner(name: str) -> str | None:
+    """The layer of an op that is called `name`, or the scope that it has in TensorFlow; None if it has none.
+
+    In a Keras 3 model, each layer opens its scope twice, first to be built and then to be called, so that the names of
+    models and layers, and no others, end in a number: "model_1/layer_1/Tensordot/MatMul".
+    """
+    *scopes, _ = name.split(";")[0].split("/")
+    layers = list(itertools.takewhile(lambda scope: re.search(r"_\d+$", scope), scopes))
+    if layers:
+        return f"{'layer' if len(layers) > 1 else 'model'} {layers[-1].rpartition('_')[0]!r}"
+    return repr("/".join(scopes)) if len(scopes) > 1 else None
