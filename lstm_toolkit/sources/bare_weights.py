@@ -73,7 +73,10 @@ def trace(layers: Layers, options: TraceOptions) -> TracedModel:
     signature = options.input_signature
     given = tf.nest.flatten(signature) if signature is not None else [tf.TensorSpec([None, None, None])]
     if len(given) != 1 or not given[0].shape.is_compatible_with([None, None, size]):
-        raise ConversionError(f"the weights take inputs [None, None, {size}], got {signature}")
+        raise ConversionError(
+            f"the weights take one input [None, None, {size}], got input_signature with the shapes "
+            f"{[spec.shape.as_list() for spec in given]}"
+        )
     specs = fixed_specs(("inputs",), [tf.TensorSpec([*given[0].shape[:2], size])], options)
     states = {
         f"{name}_{kind}": [specs[0].shape[0], width]

@@ -27,18 +27,27 @@ def fixed_specs(names: Sequence[str], specs: Sequence[Any], options: TraceOption
         ConversionError: if an input has another batch or time than `options` asks for.
     """
     return tuple(
-        tf.TensorSpec(_fixed_shape(name, list(spec.shape), options), spec.dtype, name=name)
+        tf.TensorSpec(_fixed_shape(name, spec.shape, options), spec.dtype, name=name)
         for name, spec in zip(names, specs, strict=True)
     )
 
 
-def _fixed_shape(name: str, shape: list[int | None], options: TraceOptions) -> list[int | None]:
+def _fixed_shape(name: str, given: Any, options: TraceOptions) -> list[int | None]:
+    shape = tf.TensorShape(given)
+    if not shape.rank:
+        raise ConversionError(
+            f"input {name!r} has no batch: its shape is {shape}; give it one whose first axis is the batch"
+        )
     (batch, *rest), batch_size, time_steps = shape, options.batch_size, options.time_steps
     if batch_size is not None and batch not in (None, batch_size):
-        raise ConversionError(f"input {name!r} has the fixed batch {batch}; batch_size={batch_size} is not it")
+        raise ConversionError(
+            f"input {name!r} has the fixed batch {batch}, and not batch_size={batch_size}; leave batch_size out"
+        )
     if rest and time_steps is not None:
         if rest[0] not in (None, time_steps) and len(rest) > 1:
-            raise ConversionError(f"input {name!r} has {rest[0]} time steps; time_steps={time_steps} is not it")
+            raise ConversionError(
+                f"input {name!r} has {rest[0]} time steps, and not time_steps={time_steps}; leave time_steps out"
+            )
         rest[0] = rest[0] or time_steps
     return [batch_size or batch or 1, *rest]
 

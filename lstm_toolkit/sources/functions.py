@@ -16,6 +16,7 @@ from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
 from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
+from lstm_toolkit.sources.keras_models import first_line
 from lstm_toolkit.sources.traced import TracedModel, TraceOptions
 
 
@@ -50,7 +51,9 @@ def load_saved_model(path: Path) -> Any:
     try:
         loaded = tf.saved_model.load(str(path))
     except Exception as error:  # a damaged folder: TensorFlow passes on what its protobuf and file readers raise
-        raise InvalidModelError(f"{str(path)!r} is not a SavedModel that TensorFlow can load: {error}") from error
+        raise InvalidModelError(
+            f"{str(path)!r} is not a SavedModel that TensorFlow can load: {first_line(str(error))}; export it again"
+        ) from error
     names = list(loaded.signatures)
     if not names:
         raise InvalidModelError(f"{str(path)!r} has no signature to convert; save it with signatures=")
@@ -80,7 +83,10 @@ def concrete(function: Any, options: TraceOptions) -> Any:
         try:
             return tf.function(lambda *tensors: function(*tensors), autograph=False).get_concrete_function(*specs)
         except Exception as error:  # whatever the function raises on its arguments
-            raise ConversionError(f"the function cannot be traced: {error}") from error
+            raise ConversionError(
+                f"the function cannot be traced: {first_line(str(error))}; call it on such inputs to see the whole "
+                "error, or pass another input_signature"
+            ) from error
 
 
 @contextlib.contextmanager

@@ -87,7 +87,10 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
             return frame.function(functools.partial(run, calls))
         except Exception as error:  # whatever the layers of a model raise when they are called
             refuse_unfused(calls.layers, options.on_unsupported)
-            raise ConversionError(f"model {model.name!r} cannot be traced: {first_line(str(error))}") from error
+            raise ConversionError(
+                f"model {model.name!r} cannot be traced: {first_line(str(error))}; call it on such inputs to see the "
+                "whole error, or pass another input_signature"
+            ) from error
 
     frame = Frame(names, specs, sequences, options)
     if options.state == "explicit":
@@ -186,7 +189,9 @@ def refuse_unfused(layers: Sequence[LayerReport], on_unsupported: str) -> None:
 
 
 def first_line(text: str) -> str:
-    """The line of Keras's message that says what is wrong, without colors and the lines around it."""
+    """The line of a message of Keras or TensorFlow that says what is wrong, without colors and the lines around it."""
     lines = [re.sub(r"\x1b\[\d+m", "", line).strip() for line in text.splitlines()]
+    if "in user code:" in lines:
+        lines = [line.partition(": ")[2] for line in lines if re.match(r"\w+(Error|Exception): ", line)]
     telling = (line for line in lines if line and not line.startswith("Exception encountered when calling"))
     return next(telling, "no reason given")

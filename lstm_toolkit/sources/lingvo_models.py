@@ -78,11 +78,11 @@ def _refuse(cell: lingvo.LSTMCellSimple, state: str, *, padded: bool) -> None:
         )
     if padded and state == "carry":
         raise ConversionError(
-            f"cell {cell.name!r} would carry its state past the padding; pass state='reset' or state='explicit'"
+            f'cell {cell.name!r} would carry its state past the padding; pass state="reset" or state="explicit"'
         )
     if padded and state == "explicit" and isinstance(cell, lingvo.LayerNormalizedLSTMCellSimple):
         raise ConversionError(
-            f"cell {cell.name!r} normalizes what would hold its state over the padding; pass state='reset', or drop "
+            f'cell {cell.name!r} normalizes what would hold its state over the padding; pass state="reset", or drop '
             "the padding"
         )
 

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+import lstm_toolkit
 from lstm_toolkit.errors import LstmToolkitError
+from tests.helpers.calls import TOLERANCE, assert_agrees
+from tests.helpers.forms import call, draw
 
 PACKAGE = Path(__file__).parents[2] / "lstm_toolkit"
 
@@ -127,3 +130,51 @@ class Refusal:
 
 LONGEST = 700
 """Characters of a message that somebody still reads; a dump of a configuration takes more."""
+
+
+def exact(model: Any, **options: Any) -> Any:
+    """Converts a model with its comparison, and compares a stateless Keras model once more, by other code."""
+    conversion = lstm_toolkit.convert(model, **options)
+    report = conversion.report
+    if report.quantization is not None:
+        assert report.quantization.relative_error < LARGEST_QUANTIZATION_ERROR
+        return conversion
+    assert report.max_abs_error < TOLERANCE
+    if getattr(model, "inputs", None) and {"state", "time_major", "input_signature"}.isdisjoint(options):
+        shapes = lstm_toolkit.Runner(conversion.tflite).input_shapes
+        batch = next(iter(shapes.values()))[0]
+        calls = [draw(model, batch=batch, time=options.get("time_steps", 6), seed=seed) for seed in range(3)]
+        assert_agrees(conversion.tflite, calls, [call(model, arrays) for arrays in calls])
+    return conversion
+
+
+def refused(
+    words: str | tuple[str, ...],
+    make: Callable[[], Any],
+    options: dict[str, Any],
+    *remedies: dict[str, Any] | Callable[[], Any],
+    at: str = "",
+) -> Refusal:
+    """A conversion that is refused. A remedy is a function, or options that the message names; then they are taken."""
+    named = [each for each in remedies if isinstance(each, dict)]
+    told = [word for each in named for name, value in each.items() for word in (name, _shown(value))]
+    given = (words,) if isinstance(words, str) else words
+
+    def remedied(changes: dict[str, Any]) -> Any:
+        return exact(make(), **{name: value for name, value in (options | changes).items() if value is not LEAVE_OUT})
+
+    followed = (functools.partial(remedied, each) if isinstance(each, dict) else each for each in remedies)
+    return Refusal((*given, *told), lambda: lstm_toolkit.convert(make(), **options), *followed, at=at)
+
+
+LEAVE_OUT: Any = "leave"
+"""The value of an option that a remedy leaves out."""
+
+LARGEST_QUANTIZATION_ERROR = 0.2
+
+
+def _shown(value: Any) -> str:
+    """How a message shows the value of an option, as far as it does."""
+    if value is LEAVE_OUT:
+        return LEAVE_OUT
+    return f'"{value}"' if isinstance(value, str) else ""

@@ -24,7 +24,7 @@ from lstm_toolkit.sweeping.sweep import sweep
 from lstm_toolkit.sweeping.values import SweepConfig
 from lstm_toolkit.weights.packing import Packing
 from tests.helpers.packed_weights import Cell, Layer, everything, keras_arrays, torch_state
-from tests.helpers.refusals import Refusal
+from tests.helpers.refusals import LEAVE_OUT, Refusal
 from tests.helpers.sum_file import sum_file
 from tests.helpers.weights import random_operands
 
@@ -48,7 +48,6 @@ def refused_request(words: str | tuple[str, ...], options: dict[str, Any], *reme
 
 
 INT8 = {"quantization": "int8", "representative_dataset": SAMPLES}
-LEAVE_OUT: Any = ...
 
 REQUESTS = [
     refused_request(

@@ -433,7 +433,7 @@ def test_layer_norm_over_padding_with_states_is_refused(random):
     """Layer norm takes the same number off all cells, and so would undo what holds c over the padding."""
     cell = full_cell(random, normalized=True, cell_value_cap=None)
     with pytest.raises(
-        ConversionError, match="normalizes what would hold its state over the padding; pass state='reset'"
+        ConversionError, match='normalizes what would hold its state over the padding; pass state="reset"'
     ):
         lstm_toolkit.convert(lingvo.RNN(cell), input_signature=WITH_PADDING, batch_size=BATCH, state="explicit")
 
@@ -471,7 +471,7 @@ def test_no_output_nonlinearity_is_refused(random, wrapped):
 
 
 def test_padding_with_carried_state_is_refused(random):
-    with pytest.raises(ConversionError, match=r"carry its state past the padding.*'reset' or state='explicit'"):
+    with pytest.raises(ConversionError, match=r'carry its state past the padding.*"reset" or state="explicit"'):
         lstm_toolkit.convert(lingvo.RNN(random_cell(random)), input_signature=WITH_PADDING, state="carry")
 
 
@@ -505,7 +505,9 @@ def test_another_input_signature_of_a_step_is_refused(random, shapes):
 
 def test_a_batch_or_length_that_contradicts_the_signature_is_refused(random):
     rnn = lingvo.RNN(random_cell(random))
-    with pytest.raises(ConversionError, match="'inputs' has the fixed batch 3; batch_size=2 is not it"):
+    with pytest.raises(
+        ConversionError, match="'inputs' has the fixed batch 3, and not batch_size=2; leave batch_size out"
+    ):
         lstm_toolkit.convert(rnn, input_signature=[tf.TensorSpec([3, None, 5])], batch_size=2)
-    with pytest.raises(ConversionError, match="'inputs' has 7 time steps; time_steps=8 is not it"):
+    with pytest.raises(ConversionError, match="'inputs' has 7 time steps, and not time_steps=8; leave time_steps out"):
         lstm_toolkit.convert(rnn, input_signature=[tf.TensorSpec([None, 7, 5])], time_steps=8)
