@@ -13,6 +13,9 @@ import numpy.typing as npt
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import BIASES, INPUT_WEIGHTS, RECURRENT_WEIGHTS
 
+Array = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
 
 def attempt(check: Callable[..., None], *answers: Any) -> None:
     """Prints whether answers pass a check: "Solved!", or "Not yet: " and the hint.
@@ -40,10 +43,16 @@ def require_answer(answer: Any) -> None:
     require(answer is not None, "the function returns nothing")
 
 
-def require_several(answer: Any) -> None:
-    """Raises AssertionError where an answer is not several things, such as a tuple."""
+def several(answer: Any, count: int | None = None, hint: str = "") -> tuple[Any, ...]:
+    """An answer of several things as a tuple.
+
+    Raises AssertionError where it is one thing, or not as many as `count`; the hint has {} for their number.
+    """
     require_answer(answer)
     require(np.iterable(answer), f"the function returns a single {type(answer).__name__}, and not several things")
+    things = tuple(answer)
+    require(count in (None, len(things)), hint.format(len(things)))
+    return things
 
 
 def require_bool(answer: Any) -> None:

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from lstm_toolkit.exercises import require, require_answer, require_number
+from lstm_toolkit.exercises import Float64, require, require_answer, require_number
 
 _VERDICTS = ("faster", "slower", "no difference")
 
@@ -27,14 +26,11 @@ _INTERVALS = (
 )
 
 
-def check_ratio(ratio: Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], Any]) -> None:
+def check_ratio(ratio: Callable[[Float64, Float64], Any]) -> None:
     """Checks a function from the times of two models, round by round, to how many times as long the second takes.
 
     Args:
-        ratio: takes two arrays of times of equal length and returns a number.
-
-    Raises:
-        AssertionError: with a hint, where the answer is off by more than 2 percent.
+        ratio: takes two arrays of times of equal length and returns a number, which may be off by 2 percent.
     """
     random = np.random.default_rng(7)
     drift = np.where(np.arange(60) < 32, 1.0, 3.0)
@@ -66,9 +62,6 @@ def check_verdict(verdict: Callable[[float, float], Any]) -> None:
 
     Args:
         verdict: takes the ends of the interval; returns "faster", "slower" or "no difference".
-
-    Raises:
-        AssertionError: with a hint, where a verdict is wrong.
     """
     for low, high, wanted in _INTERVALS:
         answer = verdict(low, high)
@@ -93,10 +86,7 @@ def check_least_time(least_time: Callable[[int, int, float, float], Any]) -> Non
 
     Args:
         least_time: takes units, time steps, bytes of a weight, and gigabytes that are read in a second; returns
-            microseconds.
-
-    Raises:
-        AssertionError: with a hint, where the answer is off by more than 1 percent.
+            microseconds, which may be off by 1 percent.
     """
     for units, time_steps, weight_bytes, rate in ((96, 7, 2.0, 10.0), (256, 50, 4.0, 64.0), (40, 300, 1.0, 3.0)):
         answer = least_time(units, time_steps, weight_bytes, rate)

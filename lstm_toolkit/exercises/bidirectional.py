@@ -6,17 +6,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import as_numbers, random_weights, require, require_shape
+from lstm_toolkit.exercises import Float64, as_numbers, random_weights, require, require_shape
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 
 BATCH, TIME_STEPS, INPUT_SIZE, UNITS = 3, 7, 5, 4
 LENGTHS = (7, 3, 1, 5, 2, 6)
 
-Array = npt.NDArray[np.float64]
-OneWay = Callable[[npt.ArrayLike], Array]
+OneWay = Callable[[npt.ArrayLike], Float64]
 
-_MERGES: dict[str, Callable[[Array, Array], Array]] = {
+_MERGES: dict[str, Callable[[Float64, Float64], Float64]] = {
     "concat": lambda forward, backward: np.concatenate([forward, backward], axis=-1),
     "sum": lambda forward, backward: forward + backward,
     "ave": lambda forward, backward: (forward + backward) / 2,
@@ -24,24 +23,21 @@ _MERGES: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
-def check_both_ways(both_ways: Callable[[OneWay, OneWay, Array, str], Any]) -> None:
+def check_both_ways(both_ways: Callable[[OneWay, OneWay, Float64, str], Any]) -> None:
     """Checks a function that makes a bidirectional layer out of two LSTMs that run from the start.
 
     Args:
         both_ways: takes two LSTMs, each a function from [batch, time, input_size] to [batch, time, units]; x [batch,
             time, input_size]; and a merge mode, "concat", "sum", "ave" or "mul". Returns [batch, time, 2 * units] for
             "concat", else [batch, time, units].
-
-    Raises:
-        AssertionError: with a hint, where an answer is wrong.
     """
     x = np.random.default_rng(1).normal(size=(BATCH, TIME_STEPS, INPUT_SIZE))
     first, second = random_weights(2, UNITS, INPUT_SIZE), random_weights(3, UNITS, INPUT_SIZE)
     forward, backward = _one_way("forward", first), _one_way("backward", second)
-    outputs = forward(x)
+    outputs, right = forward(x), _from_the_end(second, x)
     for mode, merge in _MERGES.items():
         answer = both_ways(forward, backward, x.copy(), mode)
-        wanted = merge(outputs, _from_the_end(second, x))
+        wanted = merge(outputs, right)
         given = as_numbers(answer)
         side_by_side = f'"{mode}" puts the numbers of a step side by side' if mode == "concat" else f'"{mode}"'
         require_shape(given, wanted.shape, f"{side_by_side}: of x {list(x.shape)} and {UNITS} units comes")
@@ -49,21 +45,18 @@ def check_both_ways(both_ways: Callable[[OneWay, OneWay, Array, str], Any]) -> N
             continue
         mistakes = {hint: merge(outputs, wrong) for hint, wrong in _wrong_halves(x, first, second).items()}
         others = (name for name in _MERGES if mode not in (name, "concat") and name != "concat")
-        mistakes |= {f'that is "{name}"': _MERGES[name](outputs, _from_the_end(second, x)) for name in others}
-        mistakes["the forward half comes first"] = merge(_from_the_end(second, x), outputs)
+        mistakes |= {f'that is "{name}"': _MERGES[name](outputs, right) for name in others}
+        mistakes["the forward half comes first"] = merge(right, outputs)
         hints = (hint for hint, wrong in mistakes.items() if np.allclose(given, wrong, atol=1e-6))
         raise AssertionError(f'"{mode}": {next(hints, _first_difference(given, wanted))}')
 
 
-def check_last(last_of_both: Callable[[Array, npt.NDArray[np.int64]], Any]) -> None:
+def check_last(last_of_both: Callable[[Float64, npt.NDArray[np.int64]], Any]) -> None:
     """Checks a function that takes the last output of each half out of the joined outputs of padded rows.
 
     Args:
         last_of_both: takes outputs [batch, time, 2 * units], the forward half first, both in the order of time; and
             the number of real steps of each row, [batch]. Returns [batch, 2 * units].
-
-    Raises:
-        AssertionError: with a hint that names the row, the half, and the step that was taken, where one is wrong.
     """
     random, lengths = np.random.default_rng(4), np.array(LENGTHS)
     first, second = random_weights(5, UNITS, INPUT_SIZE), random_weights(6, UNITS, INPUT_SIZE)
@@ -73,7 +66,7 @@ def check_last(last_of_both: Callable[[Array, npt.NDArray[np.int64]], Any]) -> N
         x = random.normal(size=(1, length, INPUT_SIZE))
         outputs[row, :length, :UNITS], last, _ = (each[0] for each in reference.lstm(first, x))
         outputs[row, :length, UNITS:] = _from_the_end(second, x)[0]
-        wanted[row] = np.concatenate([last, _end_from_the_end(second, x)])
+        wanted[row] = np.concatenate([last, outputs[row, 0, UNITS:]])
     given = as_numbers(last_of_both(outputs.copy(), lengths.copy()))
     require(
         given.shape == wanted.shape,
@@ -100,7 +93,7 @@ _ENDS = {
 }
 
 
-def _wrong_halves(x: Array, first: GateWeights, second: GateWeights) -> dict[str, Array]:
+def _wrong_halves(x: Float64, first: GateWeights, second: GateWeights) -> dict[str, Float64]:
     """What backward halves look like after typical mistakes, by hint."""
     right, from_start = _from_the_end(second, x), reference.lstm(second, x)[0]
     numbers_turned = reference.lstm(second, x[..., ::-1])[0]
@@ -114,7 +107,7 @@ def _wrong_halves(x: Array, first: GateWeights, second: GateWeights) -> dict[str
     }
 
 
-def _first_difference(given: Array, wanted: Array) -> str:
+def _first_difference(given: Float64, wanted: Float64) -> str:
     row, step, number = np.argwhere(~np.isclose(given, wanted, atol=1e-6))[0]
     half = ", in the backward half," if number >= UNITS else ""
     return f"number {number} of step {step} of row {row}{half} is {given[row, step, number]:.3f}, and should be " + (
@@ -125,7 +118,7 @@ def _first_difference(given: Array, wanted: Array) -> str:
 def _one_way(name: str, weights: GateWeights) -> OneWay:
     """An LSTM that runs from the start, as the reader gets it."""
 
-    def run(x: npt.ArrayLike) -> Array:
+    def run(x: npt.ArrayLike) -> Float64:
         shape = np.shape(x)
         require(
             len(shape) == 3 and shape[-1] == INPUT_SIZE,
@@ -136,15 +129,6 @@ def _one_way(name: str, weights: GateWeights) -> OneWay:
     return run
 
 
-def _from_the_end(weights: GateWeights, x: Array) -> Array:
+def _from_the_end(weights: GateWeights, x: Float64) -> Float64:
     """Outputs in the order of time of an LSTM that goes from the last step to the first: [batch, time, units]."""
-    outputs, h, c = np.empty((*x.shape[:2], UNITS)), None, None
-    for step in range(x.shape[1] - 1, -1, -1):
-        _, h, c = reference.lstm(weights, x[:, step : step + 1], h=h, c=c)
-        outputs[:, step] = h
-    return outputs
-
-
-def _end_from_the_end(weights: GateWeights, x: Array) -> Array:
-    """Last h of an LSTM that reads the one sequence x [1, time, input_size] from the end: [units]."""
-    return reference.lstm(weights, np.array([list(reversed(x[0]))]))[1][0]
+    return reference.lstm(weights, x[:, ::-1])[0][:, ::-1]

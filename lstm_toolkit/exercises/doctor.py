@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.doctor.diagnose import Diagnosis, Finding, gravest_first
-from lstm_toolkit.exercises import require, require_bool, require_number, require_several
+from lstm_toolkit.exercises import Array, require, require_bool, require_number, several
 
-Array = npt.NDArray[np.float32]
 Run = Callable[[npt.ArrayLike], Array]
 T = TypeVar("T")
 
@@ -21,9 +20,6 @@ def check_plan(plan: Callable[[Diagnosis, set[str]], Any]) -> None:
     Args:
         plan: takes findings and the set of codes that were wanted; returns the codes for `repair`, and the findings
             that can only be mended where the source model is. Wanted things and notes are in neither.
-
-    Raises:
-        AssertionError: with a hint, where an answer is wrong.
     """
     clips = [_finding("cell-clip", "warning", f"op {place}", repairable=True) for place in (0, 4)]
     leak = _finding("state-leak", "warning", "op 4", repairable=True)
@@ -43,13 +39,11 @@ def check_plan(plan: Callable[[Diagnosis, set[str]], Any]) -> None:
     ):
         diagnosis = gravest_first(findings)
         answer = plan(diagnosis, set(wanted))
-        require_several(answer)
-        answer = tuple(answer)
-        require(len(answer) == 2, f"return two things, the codes and the findings, not {len(answer)}")
-        require(not isinstance(answer[0], str), "the first thing must be several codes, not one text")
-        codes = _all_of(str, answer[0], "the first thing must be codes", "repair takes codes such as 'cell-clip'")
+        first, second = several(answer, 2, "return two things, the codes and the findings, not {}")
+        require(not isinstance(first, str), "the first thing must be several codes, not one text")
+        codes = _all_of(str, first, "the first thing must be codes", "repair takes codes such as 'cell-clip'")
         whole = "the second thing must be whole findings"
-        left = _all_of(Finding, answer[1], "the second thing must be findings", whole)
+        left = _all_of(Finding, second, "the second thing must be findings", whole)
         faults = [each for each in diagnosis if each.code not in wanted and each.severity != "note"]
         _compare_codes(codes, diagnosis, wanted, {each.code for each in faults if each.repairable})
         _compare_findings(left, wanted, [each for each in faults if not each.repairable])
@@ -60,9 +54,6 @@ def check_remembers(remembers: Callable[[Run, Array], Any]) -> None:
 
     Args:
         remembers: takes a function that runs a file, and one input for it, [1, 12, 1]; returns True or False.
-
-    Raises:
-        AssertionError: with a hint, where an answer is wrong.
     """
     noise = np.random.default_rng(5).normal(size=(1, 12, 1)).astype(np.float32)
     balanced = np.tile(np.array([[1.0], [-1.0]], np.float32), (6, 1))[np.newaxis]
@@ -89,11 +80,8 @@ def check_find_clip(find_clip: Callable[[Run], Any]) -> None:
     """Checks a function that finds the cell clip of a bracket counter that it can only run.
 
     Args:
-        find_clip: takes a counter as `bracket_counter` gives it; returns its clip, a number below 100, or 0 where it
-            has none.
-
-    Raises:
-        AssertionError: with a hint, where an answer is off by more than 0.05.
+        find_clip: takes a counter as `bracket_counter` gives it; returns its clip, a number below 100 that may be off
+            by 0.05, or 0 where it has none.
     """
     for clip in (10.0, 6.0, 42.0, 0.0, 7.5, 20.25):
         answer = find_clip(bracket_counter(clip))

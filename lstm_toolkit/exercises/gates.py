@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import random_weights, require, require_several, require_shape
+from lstm_toolkit.exercises import Array, Float64, random_weights, require, require_shape, several
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import GATES
 
 INPUT_SIZE, UNITS = 3, 6
 
-Array = npt.NDArray[np.float32]
-MysteryLstm = Callable[[npt.ArrayLike], tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+MysteryLstm = Callable[[npt.ArrayLike], tuple[Float64, Float64]]
 
 _LINGVO_ORDER = ("cell", "input", "forget", "output")
 
@@ -33,16 +32,10 @@ def check_split(split: Callable[[Array], Any]) -> None:
 
     Args:
         split: returns four arrays, each [units, input_size], in the order input, forget, cell, output.
-
-    Raises:
-        AssertionError: with a hint, where the answer is wrong.
     """
     kernel = _random(1, INPUT_SIZE, 4 * UNITS)
-    answer = split(kernel.copy())
-    arrays = _arrays(answer)
-    require(len(arrays) == 4, f"the op has four gates, the function returns {len(arrays)} arrays")
-    for number, gate in enumerate(GATES):
-        given = arrays[number]
+    arrays = _arrays(split(kernel.copy()), 4, "the op has four gates, the function returns {} arrays")
+    for number, (gate, given) in enumerate(zip(GATES, arrays, strict=True)):
         require_shape(given, (UNITS, INPUT_SIZE), f"of a kernel {list(kernel.shape)} the {gate} gate is")
         for unit, row in np.ndindex(given.shape):
             wanted = kernel[row, number * UNITS + unit]
@@ -58,15 +51,9 @@ def check_pack_lingvo(pack: Callable[[GateWeights], Any]) -> None:
 
     Args:
         pack: returns `wm` [input_size + units, 4 * units] and `b` [4 * units].
-
-    Raises:
-        AssertionError: with a hint, where the answer is wrong.
     """
     weights = random_weights(2, UNITS, INPUT_SIZE)
-    answer = pack(weights)
-    arrays = _arrays(answer)
-    require(len(arrays) == 2, f"a Lingvo cell has wm and b, the function returns {len(arrays)} arrays")
-    wm, b = arrays
+    wm, b = _arrays(pack(weights), 2, "a Lingvo cell has wm and b, the function returns {} arrays")
     expected = (INPUT_SIZE + UNITS, 4 * UNITS)
     require_shape(wm, expected, "wm must be")
     require_shape(b, expected[1:], "b must be")
@@ -87,15 +74,10 @@ def check_find_order(find_order: Callable[[MysteryLstm, int], Any]) -> None:
 
     Args:
         find_order: takes an LSTM as `mystery_lstm` gives it, and its units; returns the names of the gates in the
-            order of its bias.
-
-    Raises:
-        AssertionError: with a hint, where an answer is wrong. All 24 orders are tried.
+            order of its bias. All 24 orders are tried.
     """
     for order in itertools.permutations(GATES):
-        answer = find_order(mystery_lstm(order), UNITS)
-        require_several(answer)
-        answer = tuple(map(str, answer))
+        answer = tuple(map(str, several(find_order(mystery_lstm(order), UNITS))))
         require(sorted(answer) == sorted(GATES), f"an order has each of {', '.join(GATES)} once, not {answer}")
         for block, (given, gate) in enumerate(zip(answer, order, strict=True)):
             require(
@@ -116,7 +98,7 @@ def mystery_lstm(order: Sequence[str]) -> MysteryLstm:
     """
     weights, x = random_weights(3, UNITS, INPUT_SIZE), _random(4, 1, 7, INPUT_SIZE)
 
-    def run(bias: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def run(bias: npt.ArrayLike) -> tuple[Float64, Float64]:
         parts = np.split(np.asarray(bias, np.float32), 4)
         biases = {f"{gate}_gate_bias": part for gate, part in zip(order, parts, strict=True)}
         outputs, _, last_c = reference.lstm(dataclasses.replace(weights, **biases), x)
@@ -125,11 +107,10 @@ def mystery_lstm(order: Sequence[str]) -> MysteryLstm:
     return run
 
 
-def _arrays(answer: Any) -> list[npt.NDArray[Any]]:
+def _arrays(answer: Any, count: int, hint: str) -> list[npt.NDArray[Any]]:
     """An answer of several arrays; raises AssertionError where it is something else."""
-    require_several(answer)
     try:
-        return [np.asarray(each) for each in answer]
+        return [np.asarray(each) for each in several(answer, count, hint)]
     except ValueError:
         raise AssertionError("one of the things that the function returns has rows of unequal length") from None
 

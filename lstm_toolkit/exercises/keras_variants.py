@@ -32,23 +32,17 @@ def check_place(place: Callable[[str, tuple[int, int, int], int, int, int], Any]
     Args:
         place: takes "batch_major" or "time_major", the sizes (sequences, time steps, numbers a step), and the indices
             of a sequence, of a step and of a number in the step; returns how many numbers stand before that one.
-
-    Raises:
-        AssertionError: with a hint, where an answer is wrong. Every place of both layouts is tried.
+            All places are tried.
     """
     batch, time, inputs = SIZES
     memory = np.arange(batch * time * inputs)
-    orders = {
-        "batch_major": memory.reshape(batch, time, inputs),
-        "time_major": memory.reshape(time, batch, inputs).swapaxes(0, 1),
-    }
-    given = {
-        layout: np.array([_index(place(layout, SIZES, *each)) for each in np.ndindex(SIZES)]).reshape(SIZES)
-        for layout in orders
-    }
-    for layout, wanted in orders.items():
-        answer, other = given[layout], next(order for name, order in orders.items() if name != layout)
-        first = "sequence" if layout == "batch_major" else "step"
+    by_sequence = memory.reshape(batch, time, inputs)
+    by_step = memory.reshape(time, batch, inputs).swapaxes(0, 1)
+    for layout, first, wanted, other in (
+        ("batch_major", "sequence", by_sequence, by_step),
+        ("time_major", "step", by_step, by_sequence),
+    ):
+        answer = np.array([_index(place(layout, SIZES, *each)) for each in np.ndindex(SIZES)]).reshape(SIZES)
         require(not np.array_equal(answer, 4 * wanted), "count numbers, and not bytes")
         swapped = f"that is the other layout: in {layout} all of one {first} comes first"
         require(not np.array_equal(answer, other), swapped)
@@ -64,9 +58,6 @@ def check_counts(counts: Mapping[str, Any]) -> None:
 
     Args:
         counts: a number of UNIDIRECTIONAL_SEQUENCE_LSTM for each layer, by its description in the codelab.
-
-    Raises:
-        AssertionError: with a hint on the first layer whose number is missing or wrong.
     """
     require(isinstance(counts, Mapping), f"keep the dictionary; this is of type {type(counts).__name__}")
     for name, (wanted, hint) in _COUNTS.items():
@@ -81,9 +72,6 @@ def check_to_right(to_right: Callable[[npt.NDArray[np.int32]], Any]) -> None:
     Args:
         to_right: takes tokens [batch, time], where 0 is padding; returns an array of the same shape with the same
             words in the same order, and all padding behind them.
-
-    Raises:
-        AssertionError: with a hint, where an answer is wrong.
     """
     random = np.random.default_rng(6)
     tokens, wanted = np.zeros((2, 40, 6), np.int32)

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import require, require_answer, require_several, require_shape
+from lstm_toolkit.exercises import Array, Float64, require, require_answer, require_shape, several
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 
-Array = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 Theta = dict[str, Array]
 
 CELL_VALUE_CAP, FORGET_GATE_BIAS = 0.7, 1.5
@@ -36,9 +34,6 @@ def check_options(options_of: Callable[[Theta], Any]) -> None:
     Args:
         options_of: takes a theta with `w_proj`, and with or without `b`; returns a dict of `num_input_nodes`,
             `num_output_nodes`, `num_hidden_nodes`, `couple_input_forget_gates` and `enable_lstm_bias`.
-
-    Raises:
-        AssertionError: with a hint, where an answer is wrong.
     """
     for values in ((3, 4, 5, False, True), (7, 2, 6, True, True), (2, 4, 6, False, False), (4, 3, 8, True, False)):
         wanted = dict(zip(_WHERE_TO_LOOK, values, strict=True))
@@ -67,9 +62,6 @@ def check_coupled_step(step: Callable[..., Any]) -> None:
     Args:
         step: takes theta, x [batch, inputs], m [batch, outputs], c [batch, hidden], `cell_value_cap` and
             `forget_gate_bias`; returns the new m and c.
-
-    Raises:
-        AssertionError: with a hint, where an answer is wrong.
     """
     theta = _random_theta(_INPUTS, _OUTPUTS, _HIDDEN, gates=3)
     random = np.random.default_rng(51)
@@ -77,9 +69,8 @@ def check_coupled_step(step: Callable[..., Any]) -> None:
     c = random.uniform(-0.7, 0.7, (_BATCH, _HIDDEN)).astype(np.float32)
     copies = ({name: array.copy() for name, array in theta.items()}, x.copy(), m.copy(), c.copy())
     answer = step(*copies, CELL_VALUE_CAP, FORGET_GATE_BIAS)
-    require_several(answer)
-    require(len(answer) == 2, f"a step gives the new m and the new c; the function returns {len(answer)} things")
-    given_m, given_c = (np.asarray(each) for each in answer)
+    things = several(answer, 2, "a step gives the new m and the new c; the function returns {} things")
+    given_m, given_c = map(np.asarray, things)
     remark = "; w_proj makes m smaller than c" if given_m.shape == c.shape else ""
     require(given_m.shape == m.shape, f"the new m must be {list(m.shape)}, not {list(given_m.shape)}{remark}")
     require_shape(given_c, c.shape, "the new c must be")
@@ -129,9 +120,6 @@ def check_normalize(normalize: Callable[..., Any]) -> None:
     Args:
         normalize: takes products [batch, gates * hidden], ln_scale and b [gates * hidden], and the number of gates;
             returns the sums [batch, gates * hidden] that go into the sigmoids and the tanh.
-
-    Raises:
-        AssertionError: with a hint, where an answer is wrong.
     """
     for gates in (3, 4):
         random = np.random.default_rng(52 + gates)

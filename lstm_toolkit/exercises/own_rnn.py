@@ -4,16 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from lstm_toolkit.exercises import random_weights, require, require_several, require_shape
+from lstm_toolkit.exercises import Array, Float64, random_weights, require, require_shape, several
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import GATES
 from lstm_toolkit.weights.packing import Packing
-
-Array = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 
 COLLEAGUES_CLIP, COLLEAGUES_BIAS = 1.5, 1.0
 """The bound of c in the colleague's function of the second exercise, and what it adds to the forget gate's sum."""
@@ -37,9 +33,6 @@ def check_adapter(to_keras: Callable[[Array, Array, int], Any]) -> None:
     Args:
         to_keras: takes weights [inputs + units, 4 * units], offsets [4 * units] and the number of inputs; returns
             kernel [inputs, 4 * units], recurrent_kernel [units, 4 * units] and bias [4 * units].
-
-    Raises:
-        AssertionError: with a hint, where the answer is wrong.
     """
     random = np.random.default_rng(61)
     sizes = {"kernel": _INPUTS, "recurrent_kernel": _UNITS, "bias": 1}
@@ -49,9 +42,8 @@ def check_adapter(to_keras: Callable[[Array, Array, int], Any]) -> None:
     }
     kernel, recurrent, offsets = (np.hstack([parts[gate] for gate in _MY_ORDER]) for parts in blocks.values())
     answer = to_keras(np.vstack([kernel, recurrent]), offsets[0], _INPUTS)
-    require_several(answer)
-    require(len(answer) == 3, f"Keras has kernel, recurrent_kernel and bias; the function returns {len(answer)} arrays")
-    for (name, parts), each in zip(blocks.items(), answer, strict=True):
+    arrays = several(answer, 3, "Keras has kernel, recurrent_kernel and bias; the function returns {} arrays")
+    for (name, parts), each in zip(blocks.items(), arrays, strict=True):
         given = np.asarray(each)
         expected = (4 * _UNITS,) if name == "bias" else (sizes[name], 4 * _UNITS)
         require_shape(given, expected, f"{name} must be")
@@ -70,9 +62,6 @@ def check_marked(marked: Any) -> None:
     Args:
         marked: takes steps [batch, time, inputs], into [4 * units, inputs], back [4 * units, units] and offsets
             [4 * units], with the gates output, cell, input, forget; returns outputs [batch, time, units].
-
-    Raises:
-        AssertionError: with a hint, where the mark is wrong.
     """
     require(callable(marked), "mark the function: lstm_toolkit.composite(...)(colleagues_lstm)")
     import tensorflow as tf
@@ -140,10 +129,8 @@ def check_declarations(declarations: Any) -> None:
     """Checks for six LSTMs whether each can be one fused op, and by which options of `lstm_toolkit.composite`.
 
     Args:
-        declarations: by letter, A to F, a dict of options, or None for an LSTM that the op cannot be.
-
-    Raises:
-        AssertionError: with a hint, where one is wrong. An op so declared is computed and compared with the LSTM.
+        declarations: by letter, A to F, a dict of options, or None for an LSTM that the op cannot be. An op that
+            is declared so is computed and compared with the LSTM.
     """
     require(isinstance(declarations, Mapping), "declarations is a dict: a letter, and options or None")
     for letter, possible in _POSSIBLE.items():

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from lstm_toolkit.exercises import is_number, require, require_answer, require_number, require_several
+from lstm_toolkit.exercises import Array, is_number, require, require_answer, require_number, several
 
 LOWEST, HIGHEST = -128, 127
 
-ToInt8 = Callable[[npt.NDArray[np.float32], float, int], Any]
+ToInt8 = Callable[[Array, float, int], Any]
 
 
 def check_scale(scale_and_zero_point: Callable[[float, float], Any]) -> None:
@@ -18,18 +17,12 @@ def check_scale(scale_and_zero_point: Callable[[float, float], Any]) -> None:
 
     Args:
         scale_and_zero_point: takes low and high; returns the scale, and the zero point as an integer.
-
-    Raises:
-        AssertionError: with a hint, where an answer is wrong.
     """
     for low, high in ((-1.0, 1.0), (-0.3, 2.0), (0.5, 4.0), (-3.0, -1.0), (-0.001, 100.0)):
         answer = scale_and_zero_point(low, high)
-        require_several(answer)
-        answer = tuple(answer)
-        require(len(answer) == 2, f"return a scale and a zero point, not {len(answer)} things")
-        finite = all(is_number(each) and np.isfinite(each) for each in answer)
-        require(finite, f"return two numbers, not {answer[0]!r} and {answer[1]!r}")
-        scale, zero_point = answer
+        scale, zero_point = several(answer, 2, "return a scale and a zero point, not {} things")
+        finite = all(is_number(each) and np.isfinite(each) for each in (scale, zero_point))
+        require(finite, f"return two numbers, not {scale!r} and {zero_point!r}")
         where = f"for a range of {low} to {high} "
         low, high = min(low, 0.0), max(high, 0.0)
         require(zero_point % 1 == 0, f"{where}the zero point is {zero_point}, and must be an integer")
@@ -53,10 +46,8 @@ def check_to_int8(to_int8: ToInt8) -> None:
     """Checks a function from float inputs to the integers that an int8 file takes.
 
     Args:
-        to_int8: takes an array of any shape, float32, its scale and its zero point; returns int8 of the same shape.
-
-    Raises:
-        AssertionError: with a hint, where one of the integers is not the nearest of the 256.
+        to_int8: takes an array of any shape, float32, its scale and its zero point; returns int8 of the same shape, the
+            nearest of the 256.
     """
     random = np.random.default_rng(11)
     for scale, zero_point in ((0.5, 0), (0.03, 17), (1 / 255, -128)):
@@ -72,9 +63,6 @@ def check_share_cut(share_cut: ToInt8) -> None:
 
     Args:
         share_cut: takes an array of any shape, float32, a scale and a zero point; returns a number from 0 to 1.
-
-    Raises:
-        AssertionError: with a hint, where the share is wrong.
     """
     random = np.random.default_rng(12)
     for scale, zero_point, below, above in ((0.1, 0, 0, 8), (1 / 255, -128, 0, 15), (0.02, 90, 7, 0), (0.5, -20, 4, 5)):
@@ -103,7 +91,7 @@ def check_share_cut(share_cut: ToInt8) -> None:
         )
 
 
-def _require_nearest(to_int8: ToInt8, x: npt.NDArray[np.float32], scale: float, zero_point: int) -> None:
+def _require_nearest(to_int8: ToInt8, x: Array, scale: float, zero_point: int) -> None:
     answer = to_int8(x.copy(), scale, zero_point)
     require_answer(answer)
     given = np.asarray(answer)

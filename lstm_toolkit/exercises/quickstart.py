@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import require, require_answer, require_bool
+from lstm_toolkit.exercises import Array, require, require_answer, require_bool
 
 CALLS, TIME_STEPS, INPUT_SIZE, OUTPUT_SIZE = 5, 4, 3, 2
-
-Array = npt.NDArray[np.float32]
 
 _FILES = {
     "fused": (True, "has one UNIDIRECTIONAL_SEQUENCE_LSTM and no WHILE, so it is fused"),
@@ -32,9 +30,6 @@ def check_is_fused(is_fused: Callable[[bytes], Any]) -> None:
 
     Args:
         is_fused: takes the bytes of a `.tflite` file; returns True if it holds a fused LSTM op and no loop.
-
-    Raises:
-        AssertionError: with a hint, where an answer is wrong.
     """
     for name, (wanted, reason) in _FILES.items():
         answer = is_fused(small_files()[name])
@@ -50,9 +45,6 @@ def check_largest_error(largest_error: Callable[[Any, Array, Array], Any]) -> No
         largest_error: takes a runner, sequences [calls, time, input_size] and Keras's outputs [calls, outputs]; calls
             the runner with one sequence after the other, each as a batch of one, and returns the largest absolute
             difference.
-
-    Raises:
-        AssertionError: with a hint, where an answer is wrong, or the runner is called with something else.
     """
     random = np.random.default_rng(5)
     sequences, wanted = (

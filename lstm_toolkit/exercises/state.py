@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import as_numbers, random_weights, require, require_answer, require_several
+from lstm_toolkit.exercises import Float64, as_numbers, random_weights, require, require_answer, several
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import BIASES, RECURRENT_WEIGHTS
 
 INPUT_SIZE, UNITS = 3, 5
 
-Array = npt.NDArray[np.float64]
-Step = Callable[[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike], tuple[Array, Array, Array]]
-Request = tuple[str, Array]
-Call = Callable[[npt.ArrayLike], Array]
+Step = Callable[[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike], tuple[Float64, Float64, Float64]]
+Request = tuple[str, Float64]
+Call = Callable[[npt.ArrayLike], Float64]
 
 _REQUESTS = (("ann", 4), ("ann", 6), ("bob", 3), ("ann", 1), ("cem", 5), ("bob", 7), ("cem", 2), ("bob", 4), ("ann", 8))
 """Who asks, and with how many time steps."""
@@ -28,10 +27,10 @@ _REQUESTS = (("ann", 4), ("ann", 6), ("bob", 3), ("ann", 1), ("cem", 5), ("bob",
 class _Call:
     """A call of a reader's `step`: what came in and what went out."""
 
-    x: Array
-    h: Array
-    c: Array
-    results: tuple[Array, Array, Array]
+    x: Float64
+    h: Float64
+    c: Float64
+    results: tuple[Float64, Float64, Float64]
 
 
 def check_serve(serve: Callable[[Step, int, Sequence[Request]], Any]) -> None:
@@ -41,21 +40,15 @@ def check_serve(serve: Callable[[Step, int, Sequence[Request]], Any]) -> None:
         serve: takes `step`, a function from x [1, time, input_size], h [1, units] and c [1, units] to the outputs
             [1, time, units], the new h and the new c; units; and requests, pairs of a user's name and the next x of
             that user's stream. Returns a list of outputs, one for each request, in their order.
-
-    Raises:
-        AssertionError: with a hint on the first request whose answer is wrong.
     """
     weights = random_weights(1, UNITS, INPUT_SIZE)
     for round_number in range(2):
         random = np.random.default_rng(10 + round_number)
         requests = [(user, random.normal(size=(1, time, INPUT_SIZE))) for user, time in _REQUESTS]
         calls: list[_Call] = []
-        answers = serve(_step(weights, calls), UNITS, [(user, x.copy()) for user, x in requests])
-        require_several(answers)
-        answers = list(answers)
-        require(
-            len(answers) == len(requests), f"{len(requests)} requests have {len(requests)} answers, not {len(answers)}"
-        )
+        answer = serve(_step(weights, calls), UNITS, [(user, x.copy()) for user, x in requests])
+        count = len(requests)
+        answers = several(answer, count, f"{count} requests have {count} answers, not {{}}")
         again = "in a second list of requests, which has nothing to do with the first, " if round_number else ""
         for number, ((user, x), (wanted, h, c), answer) in enumerate(
             zip(requests, _alone(weights, requests), answers, strict=True)
@@ -75,11 +68,8 @@ def check_which_state(which_state: Callable[[Call], Any]) -> None:
 
     Args:
         which_state: takes a function from x [1, time, 3] to outputs [1, time, 5], where time is any, that runs a file
-            as a `Runner` does; returns "reset" or "carry".
-
-    Raises:
-        AssertionError: with a hint, where an answer is wrong. Among the files are some that have been called before,
-            one that forgets fast, and one whose outputs are 0 as long as its inputs are.
+            as a `Runner` does; returns "reset" or "carry". Among the files are some that have been called before, one
+            that forgets fast, and one whose outputs are 0 as long as its inputs are.
     """
     for forgetful, silent, called_before in ((0, 0, 0), (0, 0, 1), (1, 0, 0), (0, 1, 0)):
         weights = random_weights(2, UNITS, INPUT_SIZE)
@@ -88,7 +78,7 @@ def check_which_state(which_state: Callable[[Call], Any]) -> None:
         if silent:
             weights = dataclasses.replace(weights, **dict.fromkeys(BIASES, np.zeros(UNITS, np.float32)))
         for mode in ("reset", "carry"):
-            calls: list[tuple[Array, Array]] = []
+            calls: list[tuple[Float64, Float64]] = []
             run = _file(weights, mode, calls)
             if called_before:
                 run(np.random.default_rng(5).normal(size=(1, 9, INPUT_SIZE)))
@@ -104,14 +94,14 @@ def check_which_state(which_state: Callable[[Call], Any]) -> None:
             require(answer == mode, f"a file {used}{does}, and the function says {answer!r}: {_evidence(calls, mode)}")
 
 
-def _reason(calls: Sequence[_Call], x: Array, h: Array, c: Array, *, is_new: bool) -> str:
+def _reason(calls: Sequence[_Call], x: Float64, h: Float64, c: Float64, *, is_new: bool) -> str:
     """What is wrong with an answer to x, which should have started from h and c."""
     number = next((n for n, call in enumerate(calls) if np.array_equal(call.x, x)), None)
     if number is None:
         return "step was not called with this x"
     call = calls[number]
 
-    def started_from(*state: Array) -> bool:
+    def started_from(*state: Float64) -> bool:
         return all(np.allclose(a, b, atol=1e-9) for a, b in zip((call.h, call.c), state, strict=True))
 
     if started_from(h, c):
@@ -129,7 +119,7 @@ def _reason(calls: Sequence[_Call], x: Array, h: Array, c: Array, *, is_new: boo
     return "h and c are not what step returned for this user's last request"
 
 
-def _evidence(calls: Sequence[tuple[Array, Array]], mode: str) -> str:
+def _evidence(calls: Sequence[tuple[Float64, Float64]], mode: str) -> str:
     """What the calls of a reader have shown, or why they have shown nothing."""
     if len(calls) < 2:
         return f"it made {len(calls)} call(s), and a single one cannot tell"
@@ -150,22 +140,19 @@ def _evidence(calls: Sequence[tuple[Array, Array]], mode: str) -> str:
     )
 
 
-def _alone(weights: GateWeights, requests: Sequence[Request]) -> Iterator[tuple[Array, Array, Array]]:
+def _alone(weights: GateWeights, requests: Sequence[Request]) -> Iterator[tuple[Float64, Float64, Float64]]:
     """For each request the outputs that its user would get alone, and the h and c that the request starts from."""
-    for number, (user, x) in enumerate(requests):
-        stream = [each for name, each in requests[:number] if name == user]
-        before = sum(each.shape[1] for each in stream)
-        outputs, _, _ = reference.lstm(weights, np.concatenate([*stream, x], axis=1))
-        h, c = np.zeros((2, 1, UNITS))
-        if stream:
-            _, h, c = reference.lstm(weights, np.concatenate(stream, axis=1))
-        yield outputs[:, before:], h, c
+    states: dict[str, Sequence[Float64]] = {}
+    for user, x in requests:
+        h, c = states.get(user, np.zeros((2, 1, UNITS)))
+        outputs, *states[user] = reference.lstm(weights, x, h=h, c=c)
+        yield outputs, h, c
 
 
 def _step(weights: GateWeights, calls: list[_Call]) -> Step:
     """An LSTM without state of its own, as the reader gets it; every call goes into a list."""
 
-    def step(x: npt.ArrayLike, h: npt.ArrayLike, c: npt.ArrayLike) -> tuple[Array, Array, Array]:
+    def step(x: npt.ArrayLike, h: npt.ArrayLike, c: npt.ArrayLike) -> tuple[Float64, Float64, Float64]:
         x = np.array(x, np.float64)
         _require_input(x)
         for name, value in (("h", h), ("c", c)):
@@ -180,11 +167,11 @@ def _step(weights: GateWeights, calls: list[_Call]) -> Step:
     return step
 
 
-def _file(weights: GateWeights, mode: str, calls: list[tuple[Array, Array]]) -> Call:
+def _file(weights: GateWeights, mode: str, calls: list[tuple[Float64, Float64]]) -> Call:
     """Stands in for a `Runner` on a file whose state is in a given mode; every call goes into a list."""
-    state: tuple[Array | None, Array | None] = (None, None)
+    state: tuple[Float64 | None, Float64 | None] = (None, None)
 
-    def run(x: npt.ArrayLike) -> Array:
+    def run(x: npt.ArrayLike) -> Float64:
         nonlocal state
         x = np.array(x, np.float64)
         _require_input(x)
@@ -197,7 +184,7 @@ def _file(weights: GateWeights, mode: str, calls: list[tuple[Array, Array]]) -> 
     return run
 
 
-def _require_input(x: Array) -> None:
+def _require_input(x: Float64) -> None:
     require(
         x.ndim == 3 and x.shape[0] == 1 and x.shape[1] and x.shape[2] == INPUT_SIZE,
         f"x is [1, time, {INPUT_SIZE}], and not {list(x.shape)}",
