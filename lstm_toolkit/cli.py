@@ -1,6 +1,7 @@
 """The command line, `lstm-toolkit`: each public function of the package as a command."""
 
 import contextlib
+import functools
 import io
 import json
 import logging
@@ -9,7 +10,7 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,9 @@ from lstm_toolkit.errors import LstmToolkitError
 PYTHON_ONLY = ("input_signature", "representative_dataset", "io_dtype", 'quantization="int8"')
 """Arguments of `convert` that the command line cannot give."""
 
-model_argument = click.argument("model", type=click.Path(path_type=Path))
-output_option = click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The .tflite file to write."
-)
+PATH, COUNT = click.Path(path_type=Path), click.IntRange(min=1)
+model_argument = click.argument("model", type=PATH)
+output_option = click.option("-o", "--output", type=PATH, required=True, help="The .tflite file to write.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -43,8 +43,8 @@ def _choice(name: str, help: str, **options: Any) -> Any:
 @main.command()
 @model_argument
 @output_option
-@click.option("--batch-size", type=click.IntRange(min=1), help="Fixes the batch; 1 where the model leaves it open.")
-@click.option("--time-steps", type=click.IntRange(min=1), help="Fixes the time where the model leaves it open.")
+@click.option("--batch-size", type=COUNT, help="Fixes the batch; 1 where the model leaves it open.")
+@click.option("--time-steps", type=COUNT, help="Fixes the time where the model leaves it open.")
 @_choice("lowering", "Whether layers become fused ops or plain ones, which need no variable tensors.", default="fused")
 @click.option("--max-error", type=float, help="With --lowering auto: the relative error that int8 weights may cause.")
 @click.option("--time-budget", type=float, default=30.0, show_default=True, help="Seconds for --lowering auto.")
@@ -69,16 +69,10 @@ def convert(model: Path, output: Path, *, as_json: bool, **options: Any) -> None
 
     _check_folder(output)
     with _reporting_errors(), _progress(), _silent_stderr():
-        try:
-            conversion = convert_model(model, **options)
-        except ValueError as error:
-            raise click.UsageError(_refusal(error)) from error
+        conversion = convert_model(model, **options)
         conversion.save(output)
-    _show(
-        {"output": str(output), "size": len(conversion.tflite)} | conversion.report.to_dict(),
-        in_options(f"{output}: {conversion}", main.commands["convert"]),
-        as_json=as_json,
-    )
+    value = {"output": str(output), "size": len(conversion.tflite)} | conversion.report.to_dict()
+    _show(value, in_options(f"{output}: {conversion}", main.commands["convert"]), as_json=as_json)
 
 
 @main.command()
@@ -106,10 +100,7 @@ def diagnose(model: Path, target: str | None, *, run: bool, as_json: bool) -> No
     from lstm_toolkit.doctor.diagnose import diagnose as diagnose_model
 
     with _reporting_errors(), _silent_stderr():
-        try:
-            found = diagnose_model(model, target=target, run=run)
-        except ValueError as error:
-            raise click.UsageError(_refusal(error)) from error
+        found = diagnose_model(model, target=target, run=run)
     _show(found.to_dict(), in_options(str(found), main.commands["convert"]), as_json=as_json)
     if any(finding.severity != "note" for finding in found):
         raise SystemExit(3)
@@ -124,11 +115,8 @@ def repair(model: Path, output: Path, codes: tuple[str, ...], *, as_json: bool) 
     """Mends the faults of the .tflite file MODEL that can be mended without its source."""
     from lstm_toolkit.doctor.repair import repair as repair_model
 
-    with _reporting_errors():
-        try:
-            repaired = repair_model(model, codes=codes or None)
-        except ValueError as error:
-            raise click.BadParameter(_refusal(error), param_hint="--code") from error
+    with _reporting_errors(functools.partial(click.BadParameter, param_hint="--code")):
+        repaired = repair_model(model, codes=codes or None)
         repaired.save(output)
     text = in_options(f"{output}: {repaired}", main.commands["convert"])
     _show({"output": str(output)} | repaired.to_dict(), text, as_json=as_json)
@@ -136,7 +124,7 @@ def repair(model: Path, output: Path, codes: tuple[str, ...], *, as_json: bool) 
 
 @main.command()
 @model_argument
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The picture to write: .svg, .png or .pdf.")
+@click.option("-o", "--output", type=PATH, help="The picture to write: .svg, .png or .pdf.")
 @click.option("--gate", type=click.Choice(["input", "forget", "cell", "output"]), help="The gate to follow.")
 @click.option("--node", type=click.IntRange(min=0), default=0, show_default=True, help="Which LSTM of the file.")
 def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
@@ -147,17 +135,14 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
 
     with _reporting_errors():
         data = files.read_bytes(model)
-        try:
-            if output is None:
-                from lstm_toolkit.gate_pictures.layout import gate_layout
+        if output is None:
+            from lstm_toolkit.gate_pictures.layout import gate_layout
 
-                click.echo(str(gate_layout(data, node=node)))
-                return
-            from lstm_toolkit.gate_pictures.figure import plot_gates
+            click.echo(str(gate_layout(data, node=node)))
+            return
+        from lstm_toolkit.gate_pictures.figure import plot_gates
 
-            figure = plot_gates(data, gate=gate, node=node)
-        except ValueError as error:
-            raise click.UsageError(_refusal(error)) from error
+        figure = plot_gates(data, gate=gate, node=node)
         picture = io.BytesIO()
         figure.savefig(picture, format=output.suffix[1:])
         files.write_whole(output, picture.getvalue())
@@ -166,7 +151,7 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
 
 @main.command()
 @model_argument
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder for NAME.h, NAME.cc.")
+@click.option("-o", "--output", type=PATH, required=True, help="The folder for NAME.h, NAME.cc.")
 @click.option("--name", default="model", show_default=True, help="Of the array.")
 @click.option("--run/--no-run", default=True, help="Look for the smallest tensor arena (needs tflite-micro).")
 @json_option
@@ -174,24 +159,19 @@ def export(model: Path, output: Path, name: str, *, run: bool, as_json: bool) ->
     """Writes the .tflite file MODEL as a C array, and says what TensorFlow Lite Micro needs to run it."""
     from lstm_toolkit.micro import micro_report, save_c_array
 
-    with _reporting_errors():
+    with _reporting_errors(functools.partial(click.BadParameter, param_hint="--name")):
         report = micro_report(model, run=run)
-        try:
-            paths = save_c_array(model, output, name)
-        except ValueError as error:
-            raise click.BadParameter(_refusal(error), param_hint="--name") from error
+        paths = save_c_array(model, output, name)
     _show({"output": list(map(str, paths))} | report.to_dict(), f"{paths[0]}, {paths[1]}\n\n{report}", as_json=as_json)
 
 
 @main.command()
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--runs", type=click.IntRange(min=1), default=50, show_default=True, help="Rounds in which all are timed."
-)
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=PATH)
+@click.option("--runs", type=COUNT, default=50, show_default=True, help="Rounds in which all are timed.")
 @click.option("--warmup", type=click.IntRange(min=0), default=10, show_default=True, help="Untimed calls before.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads an interpreter has.")
+@click.option("--threads", type=COUNT, default=1, show_default=True, help="Threads an interpreter has.")
 @click.option("--memory", is_flag=True, help="Also measure peak memory, in a process a file.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Also write the figures to this file.")
+@click.option("--csv", "csv_file", type=PATH, help="Also write the figures to this file.")
 @json_option
 def bench(models: tuple[Path, ...], threads: int, csv_file: Path | None, *, as_json: bool, **options: Any) -> None:
     """Times the .tflite files MODEL side by side on random inputs; ratios are to the first."""
@@ -199,11 +179,8 @@ def bench(models: tuple[Path, ...], threads: int, csv_file: Path | None, *, as_j
 
     if csv_file is not None:
         _check_folder(csv_file)
-    with _reporting_errors(), _own_stderr(), _silent_stderr():
-        try:
-            result = benchmark(models, num_threads=threads, **options)
-        except ValueError as error:
-            raise click.ClickException(_refusal(error)) from error
+    with _reporting_errors(click.ClickException), _own_stderr(), _silent_stderr():
+        result = benchmark(models, num_threads=threads, **options)
         if csv_file is not None:
             result.to_csv(csv_file)
     _show(result.to_dict(), str(result), as_json=as_json)
@@ -250,12 +227,14 @@ def _show(value: dict[str, Any], text: str, *, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _reporting_errors() -> Iterator[None]:
-    """Turns the package's errors, and those of writing a file, into one line and exit code 1."""
+def _reporting_errors(wrong_value: Callable[[str], click.ClickException] = click.UsageError) -> Iterator[None]:
+    """Turns errors into one line: those of the package and of writing a file with exit code 1, and wrong values too."""
     try:
         yield
     except LstmToolkitError as error:
         raise click.ClickException(_refusal(error)) from error
+    except ValueError as error:
+        raise wrong_value(_refusal(error)) from error
     except OSError as error:
         raise click.ClickException(f"cannot write {error.filename!r}: {error.strerror}") from error
 

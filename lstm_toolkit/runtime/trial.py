@@ -4,9 +4,7 @@ import dataclasses
 import importlib.util
 import re
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,6 @@ from lstm_toolkit.errors import InvalidModelError, LstmToolkitError
 from lstm_toolkit.runtime import trial_worker
 from lstm_toolkit.runtime.compare import difference
 from lstm_toolkit.runtime.random_inputs import random_array
-from lstm_toolkit.runtime.trial_worker import TrialRequest
 from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.files import read_model, text
@@ -82,50 +79,36 @@ def run_on(
     """
     if runtime == "micro":
         require_micro()
+    requests = []
+    for tflite, calls in files:
+        names = signature_names(read_model(tflite))
+        ordered = [{name: call[name] for name in names["inputs"]} for call in calls]
+        request = {"tflite": tflite, "runtime": runtime, "calls": ordered, "outputs": names["outputs"], "arena": arena}
+        requests.append(request)
     trials = []
     process: WorkerProcess | None = None
-    with tempfile.TemporaryDirectory() as folder:
-        requests = [
-            _request(Path(folder, str(number)), tflite, calls, runtime=runtime, arena=arena)
-            for number, (tflite, calls) in enumerate(files)
-        ]
-        try:
-            for request in requests:
-                if process is None or not process.is_running():
-                    process = WorkerProcess([sys.executable, "-m", trial_worker.__name__])
-                trials.append(_tried(process, request, time_limit))
-        finally:
-            if process is not None:
-                process.kill()
+    try:
+        for request in requests:
+            if process is None or not process.is_running():
+                process = WorkerProcess([sys.executable, "-m", trial_worker.__name__])
+            trials.append(_tried(process, request, time_limit))
+    finally:
+        if process is not None:
+            process.kill()
     return tuple(trials)
 
 
-def _request(folder: Path, tflite: bytes, calls: Sequence[Call], *, runtime: str, arena: bool) -> TrialRequest:
-    names = signature_names(read_model(tflite))
-    folder.mkdir()
-    (folder / "model.tflite").write_bytes(tflite)
-    for turn, call in enumerate(calls):
-        np.savez(folder / f"{turn}.inputs.npz", *(call[name] for name in names["inputs"]))
-    return {"runtime": runtime, "folder": str(folder), "names": names, "calls": len(calls), "arena": arena}
-
-
-def _tried(process: WorkerProcess, request: TrialRequest, time_limit: float) -> Trial:
-    answer: dict[str, Any] = {}
+def _tried(process: WorkerProcess, request: dict[str, Any], time_limit: float) -> Trial:
     try:
-        answer = process.ask(request, time_limit=time_limit)
-        refused = answer["error"]
+        trial = Trial(**process.ask(request, time_limit=time_limit))
     except WorkerEndedError:
-        refused = f"it ended its process with {process.ending()}"
+        trial = Trial(f"it ended its process with {process.ending()}")
     except TimeoutError as error:
-        refused = str(error)
-    if refused is not None:
-        said = [line for line in process.said() if not re.match(r"(INFO|WARNING|[IW]\d{4})\b", line)]
-        return Trial("; ".join([*list(dict.fromkeys(said))[:5], refused]))
-    outputs = []
-    for turn in range(request["calls"]):
-        with np.load(Path(request["folder"], f"{turn}.outputs.npz")) as stored:
-            outputs.append(dict(zip(request["names"]["outputs"], stored.values(), strict=True)))
-    return Trial(None, tuple(outputs), answer["arena_size"])
+        trial = Trial(str(error))
+    if trial.refused is None:
+        return trial
+    said = [line for line in process.said() if not re.match(r"(INFO|WARNING|[IW]\d{4})\b", line)]
+    return Trial("; ".join([*list(dict.fromkeys(said))[:5], trial.refused]))
 
 
 def signature_names(model: Model) -> dict[str, list[str]]:

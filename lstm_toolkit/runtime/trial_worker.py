@@ -3,42 +3,14 @@
 import importlib
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.runtime.worker import serve
 
-Arrays = list[npt.NDArray[Any]]
-Names = dict[str, list[str]]
-
-
-class TrialRequest(TypedDict):
-    """A file to run.
-
-    Attributes:
-        runtime: of `trial.RUNTIMES`.
-        folder: holds `model.tflite`, and for each call N `N.inputs.npz` with the inputs in the order of the file; it
-            takes `N.outputs.npz`.
-        names: of the "inputs" and "outputs", in the order of the file.
-        calls: the number of calls.
-        arena: whether to look for the smallest arena of TensorFlow Lite Micro.
-    """
-
-    runtime: str
-    folder: str
-    names: Names
-    calls: int
-    arena: bool
-
-
-class TrialAnswer(TypedDict):
-    """What stopped the runtime, if anything did, and the size of the smallest arena, if it was asked for."""
-
-    error: str | None
-    arena_size: int | None
+Arrays = dict[str, npt.NDArray[Any]]
 
 
 AMPLE_ARENA = 1 << 28
@@ -53,34 +25,29 @@ def _interpreter(data: bytes, arena_size: int) -> Any:
     return importlib.import_module("tflite_micro").runtime.Interpreter.from_bytes(data, arena_size=arena_size)
 
 
-def _micro(data: bytes, names: Names) -> Callable[[Arrays], Arrays]:
-    interpreter = _interpreter(data, AMPLE_ARENA)
+def _micro(tflite: bytes, outputs: list[str]) -> Callable[[Arrays], Arrays]:
+    interpreter = _interpreter(tflite, AMPLE_ARENA)
 
-    def call(arrays: Arrays) -> Arrays:
-        for place, array in enumerate(arrays):
+    def call(inputs: Arrays) -> Arrays:
+        for place, array in enumerate(inputs.values()):
             interpreter.set_input(array, place)
         interpreter.invoke()
-        return [np.array(interpreter.get_output(place)) for place in range(len(names["outputs"]))]
+        return {name: np.array(interpreter.get_output(place)) for place, name in enumerate(outputs)}
 
     return call
 
 
-def _litert(data: bytes, names: Names, **options: Any) -> Callable[[Arrays], Arrays]:
+def _litert(tflite: bytes, **options: Any) -> Callable[[Arrays], Arrays]:
     from lstm_toolkit.runtime.runner import Runner
 
-    runner = Runner(data, **options)
-
-    def call(arrays: Arrays) -> Arrays:
-        results = runner.outputs(**dict(zip(names["inputs"], arrays, strict=True)))
-        return [results[name] for name in names["outputs"]]
-
-    return call
+    runner = Runner(tflite, **options)
+    return lambda inputs: runner.outputs(**inputs)
 
 
-_RUNTIMES: dict[str, Callable[[bytes, Names], Callable[[Arrays], Arrays]]] = {
-    "litert": _litert,
-    "litert without XNNPACK": lambda data, names: _litert(data, names, xnnpack=False),
-    "compiled": lambda data, names: _litert(data, names, runtime="compiled"),
+_RUNTIMES: dict[str, Callable[[bytes, list[str]], Callable[[Arrays], Arrays]]] = {
+    "litert": lambda tflite, _: _litert(tflite),
+    "litert without XNNPACK": lambda tflite, _: _litert(tflite, xnnpack=False),
+    "compiled": lambda tflite, _: _litert(tflite, runtime="compiled"),
     "micro": _micro,
 }
 
@@ -111,18 +78,20 @@ def _smallest_arena(data: bytes) -> int:
     return enough
 
 
-def _answer(request: TrialRequest, _: Callable[[int], Any]) -> TrialAnswer:
-    folder = Path(request["folder"])
-    data = (folder / "model.tflite").read_bytes()
+def _answer(request: dict[str, Any], _: Callable[[int], Any]) -> dict[str, Any]:
+    """The fields of a `Trial`.
+
+    Args:
+        request: the `tflite`; the `runtime`, of `trial.RUNTIMES`; the inputs by name of each of its `calls`, in the
+            order of the file; the names of its `outputs`; and `arena`, whether to look for the smallest one.
+    """
     try:
-        call = _RUNTIMES[request["runtime"]](data, request["names"])
-        for turn in range(request["calls"]):
-            with np.load(folder / f"{turn}.inputs.npz") as stored:
-                arrays = list(stored.values())
-            np.savez(folder / f"{turn}.outputs.npz", *call(arrays))
-        return {"error": None, "arena_size": _smallest_arena(data) if request["arena"] else None}
+        call = _RUNTIMES[request["runtime"]](request["tflite"], request["outputs"])
+        outputs = tuple(map(call, request["calls"]))
+        arena_size = _smallest_arena(request["tflite"]) if request["arena"] else None
+        return {"refused": None, "outputs": outputs, "arena_size": arena_size}
     except Exception as error:  # whatever the runtime raises is its answer
-        return {"error": str(error) or type(error).__name__, "arena_size": None}
+        return {"refused": str(error) or type(error).__name__}
 
 
 if __name__ == "__main__":

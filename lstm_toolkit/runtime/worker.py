@@ -1,12 +1,12 @@
 """A process that answers requests over two pipes, and ends with the process that started it, whatever it is doing.
 
-A request a line goes in, an answer a line comes out, both as JSON; between them may come lines that tell how many parts
-of the work are done.
+A request goes in, an answer comes out, both pickled; between them may come numbers: of the parts of the work that are
+done.
 """
 
 import contextlib
-import json
 import os
+import pickle
 import queue
 import signal
 import subprocess
@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, NoReturn
 
 Answer = Callable[[Any, Callable[[int], Any]], Mapping[str, Any]]
@@ -44,16 +44,16 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            text=True,
             env={"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )
         self.process_id = self._process.pid
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._requests: IO[str] = self._process.stdin
-        self._lines: queue.Queue[str] = queue.Queue()
+        self._requests: IO[bytes] = self._process.stdin
+        self._answers: queue.Queue[Any] = queue.Queue()
         # Not every platform can wait for a pipe with a time limit.
-        threading.Thread(target=_pass_on, args=(self._process.stdout, self._lines), daemon=True).start()
+        passing = threading.Thread(target=_pass_on, args=(self._process.stdout, self._answers), daemon=True)
+        passing.start()
         weakref.finalize(self, _close, self._process)
 
     def ask(
@@ -67,7 +67,7 @@ class WorkerProcess:
         After any error, also one that `progress` raises, the process cannot be asked again: `kill` it.
 
         Args:
-            request: values that JSON can hold.
+            request: values that pickle can hold.
             progress: called with the number of parts of the work that are done.
             time_limit: seconds to wait, which include the start of a new process; None for no limit.
 
@@ -82,22 +82,21 @@ class WorkerProcess:
         # The process writes at the place that a seek leaves, so it must be the end of the file.
         self._last_request = self._errors.seek(0, os.SEEK_END)
         with contextlib.suppress(BrokenPipeError):
-            self._requests.write(json.dumps(request) + "\n")
+            pickle.dump(request, self._requests)
             self._requests.flush()
         while True:
             try:
-                line = self._lines.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
+                answer = self._answers.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
             except queue.Empty:
                 self.kill()
                 raise TimeoutError(f"it did not answer in {time_limit:g} seconds") from None
-            if not line.endswith("\n"):
-                self._lines.put("")
+            if answer is None:
+                self._answers.put(None)
                 said = self.said()
                 raise WorkerEndedError(self.ending() + (f"; its last line was {said[-1]!r}" if said else ""))
-            answer = json.loads(line)
-            if "done" not in answer:
+            if not isinstance(answer, int):
                 return answer
-            progress(answer["done"])
+            progress(answer)
 
     def is_running(self) -> bool:
         """Whether the process has not ended yet."""
@@ -123,33 +122,35 @@ class WorkerProcess:
 def serve(answer: Answer) -> NoReturn:
     """The side of the process itself: answers until the pipe is closed."""
     # What libraries print must not get between the answers.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    requests: queue.Queue[str] = queue.Queue()
+    requests: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
 
-    def write(value: Mapping[str, Any]) -> None:
-        answers.write(json.dumps(value) + "\n")
+    def write(value: Any) -> None:
+        pickle.dump(value, answers)
+        answers.flush()
 
     while True:
-        write(answer(json.loads(requests.get()), lambda number: write({"done": number})))
+        write(answer(requests.get(), write))
 
 
-def _read(requests: queue.Queue[str]) -> None:
+def _read(requests: queue.Queue[Any]) -> None:
     """Passes requests on; when there is nobody left who could send one, ends the process, also out of its work."""
-    for line in sys.stdin:
-        requests.put(line)
+    _pass_on(sys.stdin.buffer, requests)
     os._exit(0)
 
 
-def _pass_on(lines: Iterable[str], read: queue.Queue[str]) -> None:
-    """Passes lines on, and then an empty one."""
-    for line in lines:
-        read.put(line)
-    read.put("")
+def _pass_on(pickles: IO[bytes], read: queue.Queue[Any]) -> None:
+    """Passes on what is pickled, and None when there is no more."""
+    # A process that ends may leave half a pickle.
+    with contextlib.suppress(EOFError, pickle.UnpicklingError):
+        while True:
+            read.put(pickle.load(pickles))
+    read.put(None)
 
 
-def _close(process: subprocess.Popen[str]) -> None:
+def _close(process: subprocess.Popen[bytes]) -> None:
     """Ends a process by closing its requests."""
     with contextlib.suppress(OSError):
         if process.stdin is not None:
