@@ -17,26 +17,15 @@ except ImportError as error:
 
 from lstm_toolkit.display.tables import Table
 from lstm_toolkit.panels import layouts, lowerings
+from lstm_toolkit.panels.gates import explore_gates
 from lstm_toolkit.panels.measured import LIMITS, Comparison, Sizes, compare
+
+__all__ = ("LayoutPanel", "LoweringPanel", "compare_layouts", "compare_lowerings", "explore_gates")
 
 
 def compare_layouts() -> LayoutPanel:
     """A panel: one sequence in both memory orders, and what each layout costs in a file."""
     return LayoutPanel()
-
-
-def explore_gates(source: Any = None) -> Any:
-    """A panel: where the numbers of a kernel go, step by step, until they are the operands of the fused op.
-
-    Args:
-        source: what holds the weights, as for `plot_gates`; None takes small examples.
-
-    Raises:
-        TypeError, ValueError, InvalidModelError: as `plot_gates`.
-    """
-    from lstm_toolkit.panels.gates import explore_gates as panel
-
-    return panel(source)
 
 
 def compare_lowerings() -> LoweringPanel:

@@ -159,6 +159,7 @@ class _Arm:
     def timing(self, peak_memory: int | None) -> ModelTiming:
         """The figures of all rounds."""
         timings = {column: Timing.of(blocks) for column, blocks in self.blocks.items() if blocks}
+        runner = self.subject.runner
         return ModelTiming(
             name=self.subject.name,
             kind=self.subject.kind,
@@ -166,8 +167,8 @@ class _Arm:
             invoke=timings.get("invoke"),
             load=float(np.median(self.loads)) if self.loads else None,
             first_call=float(np.median(self.first_calls)),
-            size=self.subject.size,
-            num_threads=self.subject.num_threads,
+            size=len(runner.tflite) if runner else None,
+            num_threads=runner.options["num_threads"] if runner else None,
             peak_memory=peak_memory,
             inputs={name: array.shape for name, array in self.subject.inputs.items()},
         )

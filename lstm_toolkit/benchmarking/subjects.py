@@ -42,8 +42,6 @@ class Subject:
     place: Callable[[], Load]
     inputs: Arrays
     runner: Runner | None = None
-    num_threads: int | None = None
-    size: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -193,16 +191,7 @@ def _file(name: str, model: Any, inputs: Any, random: _RandomInputs, num_threads
         copy = bytes(bytearray(runner.tflite))
         return lambda: Runner(copy, **runner.options).bound(**arrays)
 
-    return Subject(
-        name,
-        "file",
-        place,
-        arrays,
-        runner=runner,
-        num_threads=runner.options["num_threads"],
-        size=len(runner.tflite),
-        notes=notes,
-    )
+    return Subject(name, "file", place, arrays, runner, notes)
 
 
 def _keras_model(name: str, model: Any, inputs: Any, random: _RandomInputs, _: int) -> Subject:

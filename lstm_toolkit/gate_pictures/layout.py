@@ -1,6 +1,7 @@
 """`GateLayout`: for every number of packed LSTM weights, the operand of the fused op in which it stands, and where."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -282,32 +283,23 @@ def gate_layout(
 def _arrays(source: PackedSource, half: Half) -> Iterator[PackedArray]:
     packing = half.packed.packing
     for name, values in half.packed.arrays.items():
-        blocks = packing.blocks(name, values.shape, half.weights.input_size)
-        owned = [(block, half.prefix + block.operand) for block in blocks]
-        yield PackedArray(
-            name=name,
-            values=values,
-            gates=PACKED_KINDS[packing.arrays[name]].gates(packing.gates),
-            gate_axis=packing.gate_axis % values.ndim,
-            blocks=tuple(
-                GateBlock(**vars(block) | {"operand": operand, "index": OPERANDS_OF[source.op].index(operand)})
-                for block, operand in owned
-            ),
-        )
+        blocks = []
+        for block in packing.blocks(name, values.shape, half.weights.input_size):
+            operand = half.prefix + block.operand
+            index = OPERANDS_OF[source.op].index(operand)
+            blocks.append(GateBlock(**vars(block) | {"operand": operand, "index": index}))
+        gates, axis = PACKED_KINDS[packing.arrays[name]].gates(packing.gates), packing.gate_axis % values.ndim
+        yield PackedArray(name=name, values=values, gates=gates, gate_axis=axis, blocks=tuple(blocks))
 
 
 def _slots(source: PackedSource, half: Half) -> Iterator[OperandSlot]:
     there = dict(half.weights.operands())
-    constant = half.packed.packing.forget_gate_bias
     for group in _GROUPS:
         for name, gate in group.items() if there.keys() & group.keys() else ():
-            yield OperandSlot(
-                operand=half.prefix + name,
-                index=OPERANDS_OF[source.op].index(half.prefix + name),
-                gate=gate,
-                values=there.get(name),
-                constant=constant if name == "forget_gate_bias" else 0.0,
-            )
+            operand = half.prefix + name
+            index = OPERANDS_OF[source.op].index(operand)
+            constant = half.packed.packing.forget_gate_bias if name == "forget_gate_bias" else 0.0
+            yield OperandSlot(operand=operand, index=index, gate=gate, values=there.get(name), constant=constant)
 
 
 def _absent(source: PackedSource, half: Half) -> tuple[int, ...]:
@@ -322,10 +314,6 @@ def _range(part: slice, size: int) -> str:
 
 def _runs(indices: Sequence[int]) -> str:
     """Indices as text: "9 to 11, 16"."""
-    runs: list[list[int]] = []
-    for index in indices:
-        if runs and index == runs[-1][-1] + 1:
-            runs[-1].append(index)
-        else:
-            runs.append([index])
+    neighbours = itertools.groupby(enumerate(indices), lambda each: each[1] - each[0])
+    runs = [[index for _, index in run] for _, run in neighbours]
     return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

@@ -101,18 +101,7 @@ def _flat(position: Sequence[int]) -> tuple[int, int]:
 def step_figure(
     layout: GateLayout, array: str, step: str, position: Sequence[int], *, gate: str | None = None
 ) -> GateFigure:
-    """One step as a figure.
-
-    Args:
-        layout: as for `tiles`.
-        array: as for `tiles`.
-        step: as for `tiles`.
-        position: as for `tiles`.
-        gate: the gate to follow; the others fade. None for all.
-
-    Raises:
-        ValueError, IndexError: as `tiles`.
-    """
+    """One step as a figure; all gates but the one to follow fade. Other arguments and errors as for `tiles`."""
     drawn = tiles(layout, array, step, position)
     x, y, row_height, places = 0.0, 0.0, 0.0, []
     for tile in drawn:

@@ -34,12 +34,12 @@ class Work:
     Attributes:
         multiply_adds: of the whole run; None where it is not known.
         turns: of a loop, how often its body runs; None where it is not known, and for other operators.
-        per_turn: of a loop, the multiply-adds of one turn; None where not known, and for other operators.
+        multiply_adds_per_turn: of a loop, the multiply-adds of one turn; None where not known, and for other operators.
     """
 
     multiply_adds: int | None
     turns: int | None = None
-    per_turn: int | None = None
+    multiply_adds_per_turn: int | None = None
 
 
 class Arithmetic:
@@ -66,8 +66,8 @@ class Arithmetic:
             return Work(0 if is_free else None)
         if name in OPERANDS_OF:
             return Work(_recurrent(RecurrentOp(self._model, subgraph, op)))
-        if name in _PRODUCTS:
-            return Work(_PRODUCTS[name](subgraph, op))
+        if name in _SUMMED:
+            return Work(_product(subgraph, op, name))
         known = name in _BUILTINS and name not in _NOT_COUNTED and not name.startswith("STABLEHLO")
         return Work(0 if known else None)
 
@@ -205,34 +205,23 @@ def _recurrent(op: RecurrentOp) -> int | None:
     return math.prod(shape[:-1]) * weights
 
 
-def _fully_connected(subgraph: Subgraph, op: Operator) -> int | None:
-    weights = graph.shape_of(subgraph.tensors[op.inputs[1]])
-    return _per_output(subgraph, op, weights[1:], rank=1)
+def _product(subgraph: Subgraph, op: Operator, name: str) -> int | None:
+    """An output takes as many as there are numbers in what is summed up for it."""
+    operand, summed, rank = _SUMMED[name]
+    if name == "BATCH_MATMUL" and op.builtinOptions.adjX:
+        summed = slice(-2, -1)
+    outputs, sizes = _elements(subgraph, op.outputs[0]), graph.shape_of(subgraph.tensors[op.inputs[operand]])[summed]
+    return None if outputs is None or len(sizes) != rank or -1 in sizes else outputs * math.prod(sizes)
 
 
-def _batch_matmul(subgraph: Subgraph, op: Operator) -> int | None:
-    left = graph.shape_of(subgraph.tensors[op.inputs[0]])
-    return _per_output(subgraph, op, left[-2:-1] if op.builtinOptions.adjX else left[-1:], rank=1)
-
-
-def _convolution(subgraph: Subgraph, op: Operator) -> int | None:
-    """Filters are [output channels, rows, columns, input channels of a group]."""
-    return _per_output(subgraph, op, graph.shape_of(subgraph.tensors[op.inputs[1]])[1:], rank=3)
-
-
-def _depthwise(subgraph: Subgraph, op: Operator) -> int | None:
-    """Filters are [1, rows, columns, output channels]."""
-    return _per_output(subgraph, op, graph.shape_of(subgraph.tensors[op.inputs[1]])[1:3], rank=2)
-
-
-def _per_output(subgraph: Subgraph, op: Operator, summed: tuple[int, ...], *, rank: int) -> int | None:
-    outputs = _elements(subgraph, op.outputs[0])
-    return None if outputs is None or len(summed) != rank or -1 in summed else outputs * math.prod(summed)
-
-
-_PRODUCTS = {
-    "BATCH_MATMUL": _batch_matmul,
-    "CONV_2D": _convolution,
-    "DEPTHWISE_CONV_2D": _depthwise,
-    "FULLY_CONNECTED": _fully_connected,
+_SUMMED = {
+    "BATCH_MATMUL": (0, slice(-1, None), 1),
+    "CONV_2D": (1, slice(1, None), 3),
+    "DEPTHWISE_CONV_2D": (1, slice(1, 3), 2),
+    "FULLY_CONNECTED": (1, slice(1, None), 1),
 }
+"""For each op the operand that tells what is summed up, its axes that are, and their number.
+
+Filters are [output channels, rows, columns, input channels of a group]; of `DEPTHWISE_CONV_2D`, [1, rows, columns,
+output channels].
+"""

@@ -72,19 +72,12 @@ def _subgraphs(model: Model) -> tuple[SubgraphSummary, ...]:
         tensors = tuple(_tensor(model, tensor, index) for index, tensor in enumerate(subgraph.tensors))
         ops = []
         for place, op in enumerate(subgraph.operators):
-            work = arithmetic.operator(subgraph, op)
-            ops.append(
-                OpSummary(
-                    index=place,
-                    name=graph.operator_name(model, op),
-                    inputs=tuple(None if index == ABSENT else tensors[index] for index in op.inputs),
-                    outputs=tuple(None if index == ABSENT else tensors[index] for index in op.outputs),
-                    multiply_adds=work.multiply_adds,
-                    turns=work.turns,
-                    multiply_adds_per_turn=work.per_turn,
-                    subgraphs=tuple(graph.called_subgraphs(op)),
-                )
+            name, called = graph.operator_name(model, op), tuple(graph.called_subgraphs(op))
+            takes, gives = (
+                tuple(None if n == ABSENT else tensors[n] for n in side) for side in (op.inputs, op.outputs)
             )
+            work = vars(arithmetic.operator(subgraph, op))
+            ops.append(OpSummary(place, name, takes, gives, **work, subgraphs=called))
         inputs, outputs = (tuple(tensors[index] for index in each) for each in (subgraph.inputs, subgraph.outputs))
         name, total = graph.text(subgraph.name), arithmetic.subgraph(number)
         summaries.append(SubgraphSummary(name, tensors, inputs, outputs, tuple(ops), total))

@@ -19,23 +19,19 @@ Outputs = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]
 _KINDS = dict(zip(STATES, ("h", "c"), strict=True))
 
 
-def _interpreter(data: bytes, *, num_threads: int, xnnpack: bool) -> Interpreter:
+RUNTIMES = ("interpreter", "compiled")
+"""The runtimes of `Runner`."""
+
+
+def _interpreter(data: bytes, *, num_threads: int, xnnpack: bool, runtime: str) -> Any:
+    if runtime == "compiled":
+        from lstm_toolkit.runtime.compiled import CompiledInterpreter
+
+        return CompiledInterpreter(data, num_threads=num_threads, xnnpack=xnnpack)
     resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = Interpreter(model_content=data, num_threads=num_threads, experimental_op_resolver_type=resolver)
     interpreter.allocate_tensors()
     return interpreter
-
-
-def _compiled(data: bytes, *, num_threads: int, xnnpack: bool) -> Any:
-    from lstm_toolkit.runtime.compiled import CompiledInterpreter
-
-    return CompiledInterpreter(data, num_threads=num_threads, xnnpack=xnnpack)
-
-
-_MAKERS: Mapping[str, Callable[..., Any]] = {"interpreter": _interpreter, "compiled": _compiled}
-
-RUNTIMES = tuple(_MAKERS)
-"""The runtimes of `Runner`."""
 
 
 class Runner:
@@ -73,7 +69,7 @@ class Runner:
         self._data = files.read_bytes(model)
         self._options: dict[str, Any] = {"num_threads": num_threads, "xnnpack": xnnpack, "runtime": runtime}
         try:
-            self._interpreter = _MAKERS[runtime](self._data, num_threads=num_threads, xnnpack=xnnpack)
+            self._interpreter = _interpreter(self._data, **self._options)
         except (ValueError, RuntimeError) as error:
             raise InvalidModelError(f"LiteRT cannot run this model: {error}") from error
         self._inputs, self._outputs = signature(self._interpreter)
@@ -226,11 +222,10 @@ class Runner:
         return named
 
     def _fit(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Allocates anew where the shapes are not those of the call before."""
         shapes = {name: value.shape for name, value in values.items()}
-        if shapes != self._allocated:
-            self._resize(shapes)
-
-    def _resize(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        if shapes == self._allocated:
+            return
         # Allocation sets every variable tensor to zero, which would lose what is carried.
         carried = self.state
         for name, shape in shapes.items():

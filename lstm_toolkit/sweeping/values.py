@@ -159,6 +159,15 @@ class SweepRow:
 
 
 _FIGURES = tuple(field.name for field in dataclasses.fields(SweepRow) if field.name != "config")
+_SHOWN = {
+    "bytes": ("size", ","),
+    "ops": ("op_count", ","),
+    "median µs": ("median", ".0f"),
+    "90 % below µs": ("percentile_90", ".0f"),
+    "largest error": ("max_abs_error", ".1e"),
+    "convert s": ("conversion_seconds", ".1f"),
+}
+"""By column of the table, which figure it shows, and how."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -174,21 +183,12 @@ class SweepResult(Tabular):
     def tables(self) -> tuple[Table, ...]:
         """The rows as a table."""
         failed = sum(row.error is not None for row in self.rows)
-        header = ("configuration", "bytes", "ops", "median µs", "90 % below µs", "largest error", "convert s", "error")
-        rows = [
-            (
-                str(row.config),
-                _text(row.size, ","),
-                _text(row.op_count, ","),
-                _text(row.median, ".0f"),
-                _text(row.percentile_90, ".0f"),
-                _text(row.max_abs_error, ".1e"),
-                _text(row.conversion_seconds, ".1f"),
-                (row.error or "").partition("\n")[0][:100],
-            )
-            for row in self.rows
-        ]
-        return (Table(f"{len(rows)} configurations, {failed} of them with an error", header, rows),)
+        rows = []
+        for row in self.rows:
+            figures = (_text(getattr(row, name), form) for name, form in _SHOWN.values())
+            rows.append((str(row.config), *figures, (row.error or "").partition("\n")[0][:100]))
+        title = f"{len(rows)} configurations, {failed} of them with an error"
+        return (Table(title, ("configuration", *_SHOWN, "error"), rows),)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as values that JSON can hold."""
