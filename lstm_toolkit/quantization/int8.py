@@ -17,49 +17,41 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import coupled_gate, int8_scales
+from lstm_toolkit.quantization import ranges
+from lstm_toolkit.quantization.ranges import QUANTIZED
 from lstm_toolkit.quantization.samples import Samples
 from lstm_toolkit.stock import worker
 from lstm_toolkit.tflite import edit, files, graph, recurrent
 from lstm_toolkit.tflite.recurrent import RecurrentOp, recurrent_ops
-from lstm_toolkit.tflite.types import Model, Tensor
+from lstm_toolkit.tflite.types import Model
 from lstm_toolkit.weights.operands import STATES
 
 INTERMEDIATES = 5
 """Tensors inside the op whose ranges the quantizer needs: the sums of the four gates, and the hidden state."""
 
-QUANTIZED = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "LSTM")
-"""Recurrent ops that have an int8 kernel."""
-
 KEPT_FLOAT = ("UNIDIRECTIONAL_SEQUENCE_RNN",)
-"""Recurrent ops that have none; they stay float between a DEQUANTIZE and a QUANTIZE."""
-
-
-RANGE_MARGIN = 0.22
-"""The share by which a range is widened. With 50 random samples, widening by a quarter takes the largest error on 400
-new ones from 17 to 7 percent for an LSTM, and from 27 to 11 with a dense layer behind it (medians of eight models). On
-the samples that were seen it costs a decibel at most."""
-
-LARGEST_CELL = 64.0
-"""The largest absolute value of a cell state whose tanh the int8 kernel can take."""
+"""Recurrent ops that have no int8 kernel; they stay float between a DEQUANTIZE and a QUANTIZE."""
 
 
 def quantize(
     tflite: bytes,
     calibration: Samples,
     *,
+    held_out: Samples,
     io_dtype: str,
     progress: Callable[[int], Any] = lambda _: None,
-) -> tuple[bytes, list[tuple[str, str]]]:
+) -> tuple[bytes, list[tuple[str, str]], int]:
     """Quantizes a float file to int8.
 
     Args:
         tflite: the file; all shapes fixed, both directions of a layer split.
         calibration: the samples to take ranges on; a file that carries its state sees them in this order.
+        held_out: other samples, to see whether they keep to those ranges; may be empty.
         io_dtype: of inputs and outputs, "float32" or "int8".
         progress: called with the number of samples that are done.
 
     Returns:
-        The file, and the layers that stay float with the reason.
+        The file, the layers that stay float with the reason, and the number of held-out samples that go beyond a range.
 
     Raises:
         ConversionError: if a layer cannot be int8; names the layer and the remedy.
@@ -72,14 +64,15 @@ def quantize(
         _prepare(op)
     samples = [list(sample.values()) for sample in calibration]
     calibrated = files.read_model(worker.calibrate_elsewhere(files.write_model(model), samples, progress=progress))
-    widen_ranges(calibrated)
+    fitted = ranges.fit(calibrated, calibration)
+    cut = ranges.beyond(fitted, ranges.extremes(model, held_out)) if held_out else 0
     quantized = worker.quantize_elsewhere(files.write_model(calibrated), io_dtype=io_dtype, kept_float=KEPT_FLOAT)
     result = files.read_model(quantized)
     int8_scales.equalize(result)
     _reset_from_variables(result)
     _name_states(result, layers)
     files.sign(result)
-    return files.write_model(result), kept
+    return files.write_model(result), kept, cut
 
 
 def _name_states(model: Model, layers: list[tuple[str, npt.NDArray[np.float32]]]) -> None:
@@ -127,65 +120,6 @@ def _input_weights(op: RecurrentOp) -> npt.NDArray[np.float32]:
 
 def _distance(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
     return float(np.abs(one - other).max(initial=0.0)) if one.shape == other.shape else np.inf
-
-
-def widen_ranges(model: Model) -> None:
-    """Widens the calibrated ranges of computed tensors, in place, before the quantizer makes scales of them.
-
-    A result beyond its range becomes the end of the range, and a recurrent op takes that in again. So an input that
-    drives an output a little further than any sample did costs many times the error that a wider range adds everywhere.
-    Inputs, and tensors that only move them, keep their ranges, which are often bounds (pixels from 0 to 1).
-    """
-    for subgraph in model.subgraphs:
-        wide: set[int] = set()
-        for operator in subgraph.operators:
-            moves = graph.operator_name(model, operator) in int8_scales.MOVED_INPUTS
-            if moves and not wide & set(operator.inputs):
-                continue
-            inside = [int(index) for index in operator.intermediates] if operator.intermediates is not None else []
-            wide |= {*map(int, operator.outputs), *inside, *recurrent.state_tensors(model, operator)}
-        for index in wide:
-            low, high = _range(subgraph.tensors[index])
-            slack = RANGE_MARGIN / 2 * (high - low)
-            _set_range(subgraph.tensors[index], low - slack, high + slack)
-        for op in recurrent_ops(model, subgraph):
-            if op.name in QUANTIZED and op.operator.intermediates is not None:
-                _fit_kernel(op)
-
-
-def _fit_kernel(op: RecurrentOp) -> None:
-    """Sets ranges so that the int8 kernel reads the numbers that it stores.
-
-    Its tanh leaves the result unwritten unless the int16 cell state has a range between 1 and 64 (`ApplyTanh` takes
-    0 to 6 integer bits). And it turns the sign of the zero point of the projection's input (`-hidden_zp` in
-    `CalculateLstmOutputInteger8x8_16`), so that a range with one long end is cut to the length of the short one.
-    """
-    cell_state = op.tensor("cell_state")
-    largest = max(1.0, *map(abs, _range(cell_state)))
-    if largest > LARGEST_CELL * (1 + RANGE_MARGIN):
-        raise ConversionError(
-            f"layer {op.layer!r} cannot be int8: its cell state reaches {largest:.0f}, and "
-            f'the tanh of the kernel takes {LARGEST_CELL:.0f} at most; pass quantization="dynamic"'
-        )
-    largest = min(largest, LARGEST_CELL)
-    _set_range(cell_state, -largest, largest)
-    if op.has("projection_weights"):
-        hidden = op.subgraph.tensors[op.operator.intermediates[int8_scales.HIDDEN]]
-        largest = max(map(abs, _range(hidden)))
-        _set_range(hidden, -largest, largest)
-
-
-def _range(tensor: Tensor) -> tuple[float, float]:
-    """The calibrated range; of a tensor without one (0, 0)."""
-    quantization = tensor.quantization
-    if quantization is None or quantization.min is None or not len(quantization.min):
-        return 0.0, 0.0
-    return float(quantization.min[0]), float(quantization.max[0])
-
-
-def _set_range(tensor: Tensor, low: float, high: float) -> None:
-    if tensor.quantization is not None and tensor.quantization.min is not None and len(tensor.quantization.min):
-        tensor.quantization.min, tensor.quantization.max = [low], [high]
 
 
 def _prepare(op: RecurrentOp) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from lstm_toolkit.passes import small_weights
 from lstm_toolkit.quantization import int8
 from lstm_toolkit.quantization.report import QuantizationReport, compare_files
-from lstm_toolkit.quantization.samples import Samples, split, warnings_about
+from lstm_toolkit.quantization.samples import Samples, split, warnings_about, warnings_about_ranges
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.tflite import files
 
@@ -50,7 +50,10 @@ def quantize(
     calibration, held_out = split(samples, in_order=carries) if calibrate else (samples, [])
     doubts = warnings_about(calibration, held_out) if calibrate else []
     if kind == "int8":
-        quantized, kept = int8.quantize(tflite, calibration, io_dtype=io_dtype, progress=progress)
+        quantized, kept, cut = int8.quantize(
+            tflite, calibration, held_out=held_out, io_dtype=io_dtype, progress=progress
+        )
+        doubts += warnings_about_ranges(cut, len(held_out))
     else:
         model = files.read_model(tflite)
         kept = small_weights.to_int8(model) if kind == "dynamic" else []
@@ -66,6 +69,7 @@ def quantize(
         outputs=compare_files(tflite, quantized, compared),
         samples=len(compared),
         held_out=bool(held_out),
+        carries=carries,
         kept_float=tuple(kept),
         warnings=tuple(doubts),
     )

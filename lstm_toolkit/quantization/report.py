@@ -1,4 +1,10 @@
-"""Compares a quantized file with the float file that it was made of, output by output."""
+"""Compares a quantized file with the float file that it was made of, output by output.
+
+The largest error of n samples is no bound for others, however the errors are distributed: one more sample has a chance
+of 1 in n + 1 to be the largest of all. What can be said of new samples that are drawn as the n were is a bound for the
+share whose error is above it. If that share were p, all n samples would be below with a chance of (1 - p)^n; the p that
+makes this 5 percent is the upper end of the interval at 95 percent confidence.
+"""
 
 import dataclasses
 import math
@@ -13,6 +19,9 @@ from lstm_toolkit.errors import ParityError
 from lstm_toolkit.runtime.compare import signal_to_noise
 from lstm_toolkit.runtime.runner import Runner
 
+CONFIDENCE = 0.95
+"""Of the statement about new samples."""
+
 
 @dataclasses.dataclass(frozen=True)
 class OutputError:
@@ -21,6 +30,7 @@ class OutputError:
     Attributes:
         name: of the output.
         max_abs_error, mean_abs_error: largest and mean absolute difference from the float file.
+        median_abs_error: the median over the samples of the largest difference in each.
         largest: largest absolute value that the float file gives.
         signal_to_noise: power of the float output against that of the error, in decibels; infinite without error.
         argmax_agreement: share of the vectors along the last axis whose largest entry is at the same place; None for
@@ -30,6 +40,7 @@ class OutputError:
     name: str
     max_abs_error: float
     mean_abs_error: float
+    median_abs_error: float
     largest: float
     signal_to_noise: float
     argmax_agreement: float | None
@@ -37,7 +48,15 @@ class OutputError:
     @property
     def relative_error(self) -> float:
         """Largest error, relative to the largest output."""
-        return self.max_abs_error / self.largest if self.largest else math.inf if self.max_abs_error else 0.0
+        return self._relative(self.max_abs_error)
+
+    @property
+    def median_relative_error(self) -> float:
+        """The error that half the samples stay below, relative to the largest output."""
+        return self._relative(self.median_abs_error)
+
+    def _relative(self, error: float) -> float:
+        return error / self.largest if self.largest else math.inf if error else 0.0
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -48,9 +67,10 @@ class QuantizationReport(Tabular):
         kind: "dynamic", "float16" or "int8".
         outputs: the error of each output.
         samples: the number of samples that were compared.
-        held_out: whether they were kept from the calibration; else they are random, or the calibration's own.
+        held_out: whether they were kept from the calibration; else they are random, or for int8 the calibration's own.
         kept_float: layers whose weights stay float, each with the reason.
         warnings: doubts about the calibration.
+        carries: whether the file carries its state, so that each sample goes on where the last one ended.
     """
 
     kind: str
@@ -59,11 +79,36 @@ class QuantizationReport(Tabular):
     held_out: bool
     kept_float: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    carries: bool = False
 
     @property
     def relative_error(self) -> float:
-        """Largest error of any output, relative to the largest value of that output."""
+        """Largest error of any output on these samples, relative to the largest value of that output.
+
+        New samples can have larger ones: see `share_above` and `most_above`.
+        """
         return max(output.relative_error for output in self.outputs)
+
+    @property
+    def share_above(self) -> float | None:
+        """The share of new samples, drawn as these were, that is expected to have a larger error in an output.
+
+        None if the samples tell nothing of new ones.
+        """
+        return 1 / (self.samples + 1) if self._tells_of_new else None
+
+    @property
+    def most_above(self) -> float | None:
+        """The upper limit of that share at a confidence of 95 percent; None if the samples tell nothing of new ones."""
+        return 1 - (1 - CONFIDENCE) ** (1 / self.samples) if self._tells_of_new else None
+
+    @property
+    def _is_calibration(self) -> bool:
+        return self.kind == "int8" and not self.held_out
+
+    @property
+    def _tells_of_new(self) -> bool:
+        return not self.carries and not self._is_calibration
 
     def check(
         self,
@@ -105,6 +150,7 @@ class QuantizationReport(Tabular):
             (
                 each.name,
                 f"{each.relative_error:.2%}",
+                f"{each.median_relative_error:.2%}",
                 f"{each.max_abs_error:.2g}",
                 f"{each.mean_abs_error:.2g}",
                 f"{each.signal_to_noise:.0f} dB",
@@ -112,15 +158,27 @@ class QuantizationReport(Tabular):
             )
             for each in self.outputs
         ]
-        which = "held-out" if self.held_out else "random"
-        title = f"Quantization to {self.kind}, against float on {self.samples} {which} samples"
-        header = ("output", "largest error", "absolute", "mean", "signal to noise", "same argmax")
-        tables = [Table(title, header, rows)]
+        which = "held-out samples" if self.held_out else "random samples"
+        if self._is_calibration:
+            which = "samples, those of the calibration"
+        title = f"Quantization to {self.kind}, against float on {self.samples} {which}"
+        header = ("output", "largest error", "half below", "absolute", "mean", "signal to noise", "same argmax")
+        tables = [Table(title, header, rows), Table("New samples", ("what these samples tell",), [(self._of_new(),)])]
         if self.kept_float:
             tables.append(Table("Weights that stay float", ("layer", "reason"), self.kept_float))
         if self.warnings:
             tables.append(Table("Warnings", ("what",), [(each,) for each in self.warnings]))
         return tuple(tables)
+
+    def _of_new(self) -> str:
+        if self.share_above is None or self.most_above is None:
+            why = "the ranges were taken on them" if self._is_calibration else "each goes on where the last one ended"
+            return f"Nothing of new ones, since {why}."
+        like = "like these" if self.held_out else "drawn as these were"
+        return (
+            f"About 1 in {self.samples + 1} new ones {like} is further off than the largest error; at "
+            f"{CONFIDENCE:.0%} confidence, at most {self.most_above:.0%} are."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The report as values that JSON can hold."""
@@ -128,7 +186,8 @@ class QuantizationReport(Tabular):
         for output in fields["outputs"]:
             if math.isinf(output["signal_to_noise"]):
                 output["signal_to_noise"] = None
-        return fields | {"relative_error": self.relative_error}
+        figures = ("relative_error", "share_above", "most_above")
+        return fields | {name: getattr(self, name) for name in figures}
 
 
 def compare_files(
@@ -158,5 +217,6 @@ def _output_error(name: str, wanted: npt.NDArray[np.float64], given: npt.NDArray
         mean_abs_error=float(error.mean()),
         largest=float(np.abs(wanted).max(initial=0.0)),
         signal_to_noise=signal_to_noise(wanted, given),
+        median_abs_error=float(np.median(error.reshape(len(error), -1).max(axis=1, initial=0.0))),
         argmax_agreement=float(np.mean(wanted.argmax(-1) == given.argmax(-1))) if wanted.shape[-1] > 1 else None,
     )

@@ -11,6 +11,9 @@ Samples = list[dict[str, npt.NDArray[Any]]]
 FEWEST_SAMPLES = 20
 """Below this number of samples there is a warning; TensorFlow Lite's guide asks for some hundreds."""
 
+MOST_BEYOND = 0.05
+"""Above this share of held-out samples that go beyond a range there is a warning: it is more than chance brings."""
+
 MOST_SAMPLES = 1_000_000
 """A generator that gives more is taken for one that never ends."""
 
@@ -127,6 +130,13 @@ def warnings_about(calibration: Samples, held_out: Samples) -> list[str]:
     found = []
     if len(calibration) < FEWEST_SAMPLES:
         found.append(f"the ranges were taken on {len(calibration)} samples only; give some hundred")
+    contents = {_content(sample) for sample in calibration}
+    repeated = sum(_content(sample) in contents for sample in held_out)
+    if 2 * repeated > len(held_out):
+        found.append(
+            f"{repeated} of the {len(held_out)} held-out samples are equal to samples that the ranges were taken on, "
+            "and tell nothing of others; give each sample once"
+        )
     for name in calibration[0]:
         if calibration[0][name].dtype.kind != "f" or not held_out:
             continue
@@ -145,6 +155,25 @@ def warnings_about(calibration: Samples, held_out: Samples) -> list[str]:
                 "samples, so that they use only a part of the 256 numbers"
             )
     return found
+
+
+def _content(sample: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    return b"".join(array.tobytes() for array in sample.values())
+
+
+def warnings_about_ranges(beyond: int, held_out: int) -> list[str]:
+    """A doubt about ranges that more than a few of the held-out samples go beyond.
+
+    Args:
+        beyond: the number of those that do.
+        held_out: the number of all.
+    """
+    if beyond < 2 or beyond <= MOST_BEYOND * held_out:
+        return []
+    return [
+        f"{beyond} of the {held_out} held-out samples go beyond the ranges that were taken on the others, and are cut "
+        "there; give more samples, of every kind that is to come, in any order"
+    ]
 
 
 def split(samples: Samples, *, in_order: bool) -> tuple[Samples, Samples]:
