@@ -33,47 +33,6 @@ _TWO = _Columns(packed=(0.2, 2.05), split=(2.45, 2.95), slot=(4.1, 4.9), pitch=0
 _SLOT_HEIGHT = 0.34
 
 
-@dataclasses.dataclass(frozen=True)
-class _Stack:
-    """The heights of an array whose gates stand side by side, and of its transposed array beside it.
-
-    Attributes:
-        packed, bars, split: bottom and top of the array, of the bars of its gates, and of the transposed array.
-        exit: where lines leave the bars.
-        ends, caption: where words are; they hang there from their edge `va`.
-    """
-
-    packed: tuple[float, float]
-    bars: tuple[float, float]
-    split: tuple[float, float]
-    exit: float
-    ends: float
-    caption: float
-    va: str
-
-
-def _stack(low: float, high: float, size: float, *, upside_down: bool) -> _Stack:
-    """An array of a height, below its transposed array, which ends at `high`; or the same upside down."""
-    bottom = low - GROUP_GAP + 0.08
-    start, stop = bottom + 0.3, bottom + 0.3 + size
-
-    def at(y: float) -> float:
-        return bottom + high - y if upside_down else y
-
-    def between(y0: float, y1: float) -> tuple[float, float]:
-        return (at(y1), at(y0)) if upside_down else (y0, y1)
-
-    return _Stack(
-        packed=between(start, stop),
-        bars=between(stop, stop + BAR),
-        split=between(stop + BAR + 0.06, high),
-        exit=at(stop + BAR),
-        ends=at(start - 0.04),
-        caption=at(start - 0.17),
-        va="bottom" if upside_down else "top",
-    )
-
-
 class GateDrawing:
     """One picture in the making.
 
@@ -174,20 +133,32 @@ class GateDrawing:
             self._by_columns(arrays[0], low, high)
 
     def _by_columns(self, array: PackedArray, low: float, high: float) -> None:
-        """Gates side by side: lines go out of their columns to the rows of the transposed array."""
+        """Gates side by side: lines go out of their columns to the rows of the transposed array.
+
+        The array stands below its transposed array, which ends at `high`; on the other side, the same upside down.
+        """
         canvas, columns = self.canvas, self.columns
         vector, joint = array.values.ndim == 1, len(array.blocks) > len(array.gates)
-        stack = _stack(low, high, 0.2 if vector else 0.62 if joint else 0.42, upside_down=canvas.mirrored)
-        box = (*columns.packed, *stack.packed)
+        bottom = low - GROUP_GAP + 0.08
+        start, stop = bottom + 0.3, bottom + 0.3 + (0.2 if vector else 0.62 if joint else 0.42)
+
+        def at(y: float) -> float:
+            return bottom + high - y if canvas.mirrored else y
+
+        def between(y0: float, y1: float) -> tuple[float, float]:
+            return (at(y1), at(y0)) if canvas.mirrored else (y0, y1)
+
+        box, va = (*columns.packed, *between(start, stop)), "bottom" if canvas.mirrored else "top"
         canvas.heat_map(array.values, box, f"packed:{array.name}")
-        canvas.gates(array.gates, box, axis=1, bars=stack.bars)
-        pieces, parts = self._split(array, *stack.split), canvas.parts(box, [1] * len(array.gates), axis=1)
+        canvas.gates(array.gates, box, axis=1, bars=between(stop, stop + BAR))
+        pieces = self._split(array, *between(stop + BAR + 0.06, high))
+        parts = canvas.parts(box, [1] * len(array.gates), axis=1)
         for gate, block, piece, part in zip(array.gates, array.blocks, pieces, parts, strict=False):
             x, lane = (part[0] + part[1]) / 2, (piece[2] + piece[3]) / 2
-            canvas.line([(x, stack.exit), (x, lane), (piece[0] - BAR, lane)], gate)
+            canvas.line([(x, at(stop + BAR)), (x, lane), (piece[0] - BAR, lane)], gate)
             ends = f"{block.start[-1]}:{block.stop[-1]}"
-            canvas.words(x, stack.ends, ends, gate, ha="center", va=stack.va, fontsize=7)
-        self._caption(array, box[0], stack.caption, ", not transposed" if vector else "", va=stack.va)
+            canvas.words(x, at(start - 0.04), ends, gate, ha="center", va=va, fontsize=7)
+        self._caption(array, box[0], at(start - 0.17), ", not transposed" if vector else "", va=va)
         if joint:
             inputs, rows = array.blocks[0].stop[0], len(array.values)
             canvas.border(box, (inputs, rows - inputs), axis=0)

@@ -72,10 +72,9 @@ class Arithmetic:
         return Work(0 if known else None)
 
     def _loop(self, subgraph: Subgraph, op: Operator) -> Work:
-        options = op.builtinOptions
-        per_turn = known_sum(self.subgraph(index) for index in (options.condSubgraphIndex, options.bodySubgraphIndex))
+        condition = self.subgraph(op.builtinOptions.condSubgraphIndex)
+        per_turn = known_sum([condition, self.subgraph(op.builtinOptions.bodySubgraphIndex)])
         turns = turns_of(self._model, subgraph, op)
-        condition = self.subgraph(options.condSubgraphIndex)
         if turns is None or per_turn is None or condition is None:
             return Work(0 if per_turn == 0 else None, turns, per_turn)
         return Work(turns * per_turn + condition, turns, per_turn)
@@ -120,15 +119,13 @@ def turns_of(model: Model, subgraph: Subgraph, loop: Any) -> int | None:
     count = len(loop.inputs)
     if len(condition.outputs) != 1 or {len(condition.inputs), len(body.inputs), len(body.outputs)} != {count}:
         return None
-    made_by, waiting, turns = graph.producers(condition), [condition.outputs[0]], []
-    seen: set[int] = set()
+    made_by, waiting, seen = graph.producers(condition), [condition.outputs[0]], set[int]()
+    turns: list[int | None] = []
     while waiting:
         index = waiting.pop()
-        op = made_by.get(index)
-        if op is None or index in seen:
-            return None
+        op: Any = made_by.get(index)
+        name = "" if op is None or index in seen else graph.operator_name(model, op)
         seen.add(index)
-        name = graph.operator_name(model, op)
         if name == "LOGICAL_AND":
             waiting += op.inputs
         elif name in ("LESS", "LESS_EQUAL"):
@@ -148,8 +145,7 @@ def _turns_of_counter(model: Model, subgraph: Subgraph, loop: Any, less: Any) ->
     if counter not in condition.inputs:
         return None
     place = condition.inputs.index(counter)
-    start = _integer(model, subgraph, loop.inputs[place])
-    limit = _integer(model, condition, bound)
+    start, limit = _integer(model, subgraph, loop.inputs[place]), _integer(model, condition, bound)
     if bound in condition.inputs:
         other = condition.inputs.index(bound)
         if body.outputs[other] == body.inputs[other]:

@@ -213,11 +213,9 @@ def _dequantized(model: Model, tensor: Tensor, operand: str) -> npt.NDArray[np.f
     if not fits or len(quantization.zero_point) not in (1, count):
         counts = f"{count} scales and {len(quantization.zero_point)} zero points"
         raise InvalidModelError(f"operand {operand} of an LSTM op has {counts} for the shape {list(values.shape)}")
-    shape = [1] * values.ndim
-    if axis is not None:
-        shape[axis] = -1
-    scale = np.asarray(quantization.scale, np.float32).reshape(shape)
-    zero_point = np.asarray(quantization.zero_point, np.float32).reshape(
-        -1 if len(quantization.zero_point) == 1 else shape
+    shape = [-1 if each == axis else 1 for each in range(values.ndim)]
+    scale, zero_point = (
+        np.asarray(each, np.float32).reshape(shape if len(each) > 1 else ())
+        for each in (quantization.scale, quantization.zero_point)
     )
     return (values.astype(np.float32) - zero_point) * scale
