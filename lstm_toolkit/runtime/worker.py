@@ -15,11 +15,11 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Any, NoReturn
 
-Answer = Callable[[Any, Callable[[int], Any]], Mapping[str, Any]]
-"""Takes a request, and a function to call with the number of parts that are done, and returns the answer."""
+Answer = Callable[[Any, Callable[[int], Any]], Any]
+"""Takes a request, and a function to call with the number of parts that are done, and returns the answer: no number."""
 
 
 class WorkerEndedError(RuntimeError):
@@ -58,16 +58,16 @@ class WorkerProcess:
 
     def ask(
         self,
-        request: Mapping[str, Any],
+        request: Any,
         progress: Callable[[int], Any] = lambda _: None,
         time_limit: float | None = None,
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Sends a request and waits for its answer.
 
         After any error, also one that `progress` raises, the process cannot be asked again: `kill` it.
 
         Args:
-            request: values that pickle can hold.
+            request: what pickle can hold.
             progress: called with the number of parts of the work that are done.
             time_limit: seconds to wait, which include the start of a new process; None for no limit.
 

@@ -4,14 +4,14 @@ import contextlib
 import dataclasses
 import json
 import logging
-import multiprocessing
 import os
 import queue
+import sys
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from typing import Any, TextIO
 
+from lstm_toolkit.runtime.worker import WorkerProcess
 from lstm_toolkit.sweeping import worker
 from lstm_toolkit.sweeping.values import SweepConfig, SweepResult, SweepRow, grid
 
@@ -46,8 +46,7 @@ def sweep(
     compared.
 
     A process of this machine that crashes is replaced, and the row of the configuration that it was measuring has the
-    error. Rows with an error of the executor are not written to `results`, so that the next sweep measures them. In a
-    script, processes of this machine need `if __name__ == "__main__":` around the call, as all `multiprocessing` does.
+    error. Rows with an error of the executor are not written to `results`, so that the next sweep measures them.
 
     Returns:
         A row for each configuration, in their order.
@@ -116,33 +115,21 @@ class _Processes(ThreadPoolExecutor):
 
     def __init__(self, workers: int) -> None:
         super().__init__(workers)
-        self._to_start = workers
-        self._idle: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        if self._to_start:
-            self._to_start -= 1
-            self._idle.put(_process())
         return super().submit(self._run, function, *args, **kwargs)
 
     def _run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        process = self._idle.get()
         try:
-            return process.submit(function, *args, **kwargs).result()
-        except BrokenProcessPool:
-            process = _process()
-            raise
-        finally:
-            self._idle.put(process)
+            process = self._idle.get_nowait()
+        except queue.Empty:
+            process = WorkerProcess([sys.executable, "-m", worker.__name__])
+        result = process.ask((function, args, kwargs))
+        self._idle.put(process)
+        return result
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001 (the base class)
         super().shutdown(wait, cancel_futures=cancel_futures)
         while not self._idle.empty():
-            self._idle.get().shutdown(wait)
-
-
-def _process() -> ProcessPoolExecutor:
-    process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=worker.prepare)
-    # Starts it here and now, so that multiprocessing can say that a script does not guard its main module.
-    process.submit(os.getpid)
-    return process
+            self._idle.get().kill()

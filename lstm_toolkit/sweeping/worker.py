@@ -1,10 +1,8 @@
 """Converts and times one configuration of a sweep, in the process that an executor has chosen."""
 
-import os
 import platform
 import threading
 import time
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +12,13 @@ import numpy.typing as npt
 from lstm_toolkit.inspection.read import inspect
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.runtime.stopwatch import timed_calls
+from lstm_toolkit.runtime.worker import serve
 from lstm_toolkit.sweeping.values import SweepConfig, SweepRow
 
 _LONGEST_ERROR = 2000
 
 _one_at_a_time = threading.Lock()
 """TensorFlow cannot convert in two threads at once, and two timings would disturb each other."""
-
-
-def prepare() -> None:
-    """Prepares a process of a sweep: TensorFlow is quiet, and the process ends with the one that started it."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def measure(config: SweepConfig) -> SweepRow:
@@ -88,3 +74,7 @@ def _input(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArr
         return np.random.default_rng(0).normal(size=shape).astype(np.float32)
     # 1 is an index of every vocabulary of two and more, and not the one that masks use.
     return np.ones(shape, dtype)
+
+
+if __name__ == "__main__":
+    serve(lambda request, _: request[0](*request[1], **request[2]))
