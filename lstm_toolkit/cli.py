@@ -210,7 +210,7 @@ def in_options(text: str, command: click.Command) -> str:
     return re.sub(bare, lambda match: options[match[1] or match[2]].opts[0], text)
 
 
-def _refusal(error: Exception) -> str:
+def _in_words_of_the_command(error: Exception) -> str:
     """What is wrong, in the words of the command; says at its end what only the Python function takes."""
     text = in_options(str(error), click.get_current_context().command)
     only = dict.fromkeys(re.findall(rf"\b(?:{'|'.join(PYTHON_ONLY)})", text))
@@ -232,9 +232,9 @@ def _reporting_errors(wrong_value: Callable[[str], click.ClickException] = click
     try:
         yield
     except LstmToolkitError as error:
-        raise click.ClickException(_refusal(error)) from error
+        raise click.ClickException(_in_words_of_the_command(error)) from error
     except ValueError as error:
-        raise wrong_value(_refusal(error)) from error
+        raise wrong_value(_in_words_of_the_command(error)) from error
     except OSError as error:
         raise click.ClickException(f"cannot write {error.filename!r}: {error.strerror}") from error
 

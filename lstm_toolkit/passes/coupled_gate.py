@@ -27,7 +27,9 @@ def uncouple(op: RecurrentOp) -> None:
         tensor = op.tensor(forget)
         values = graph.constant(op.model, tensor)
         if values is None:
-            raise ConversionError(f"the operand {forget} of an LSTM op is not a constant")
+            raise ConversionError(
+                f"layer {op.layer!r}: its {forget} is not a constant; convert the source model again, whose weights are"
+            )
         # "input_to_forget_weights" -> "input_to_input_weights", and so on: the gate is the last "forget" in it.
         operand = "input".join(forget.rsplit("forget", 1))
         name = "input".join(graph.text(tensor.name).rsplit("forget", 1))

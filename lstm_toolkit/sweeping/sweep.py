@@ -91,7 +91,9 @@ def _rows_of(file: TextIO) -> dict[SweepConfig, SweepRow]:
             config = SweepConfig(**values["config"])
             rows[config] = SweepRow(**values | {"config": config})
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{file.name!r} is not the results file of a sweep; line {number}: {error}") from error
+            raise ValueError(
+                f"{file.name!r} is not the results file of a sweep; line {number}: {error}; pass another file, or none"
+            ) from error
     return rows
 
 

@@ -35,7 +35,7 @@ class Message:
 
 @functools.cache
 def messages() -> tuple[Message, ...]:
-    """Every message that the package raises, and every reason that a function called `..why..` returns."""
+    """Every message that the package raises, and every reason that a function returns whose name has why or refusal."""
     return tuple(message for path in sorted(PACKAGE.rglob("*.py")) for message in _messages_of(path))
 
 
@@ -46,12 +46,16 @@ def _messages_of(path: Path) -> Iterator[Message]:
     for function, node in _statements(tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             said = node.exc.args
-        elif isinstance(node, ast.Return) and node.value is not None and "why" in getattr(function, "name", ""):
+        elif (
+            isinstance(node, ast.Return)
+            and node.value is not None
+            and re.search("why|refusal", getattr(function, "name", ""))
+        ):
             said = [node.value]
         else:
             continue
         known = {**texts, **_texts(ast.walk(function))}
-        text = "".join(_constants(each, known) for each in said)
+        text = re.sub(r"(\{\})+", "{}", "".join(_constants(each, known) for each in said))
         if text.replace("{}", "").strip(" :;.,"):
             yield Message(f"{module}:{getattr(function, 'name', '')}", node.lineno, text)
 
@@ -81,7 +85,7 @@ def _constants(node: ast.AST, texts: dict[str, list[ast.expr]]) -> str:
     if isinstance(node, ast.Name):
         return "".join(_constants(each, {}) for each in texts.get(node.id, ())) or "{}"
     if isinstance(node, ast.FormattedValue):
-        return _constants(node.value, texts) or "{}"
+        return "{}" if isinstance(node.value, ast.Call) else _constants(node.value, texts) or "{}"
     return "".join(_constants(child, texts) for child in ast.iter_child_nodes(node)) or "{}"
 
 
@@ -90,8 +94,8 @@ class Refusal:
     """A message, how to meet it, and what it advises.
 
     Attributes:
-        words: what the message has of layer or argument, fact and remedy. The first are constant in the source, and no
-            other message has them.
+        words: what the message has of layer or argument, fact and remedy. The first are in the source too, with {} for
+            what is computed, and no other message has them.
         meet: what is refused.
         remedies: each does what the message advises, and fails unless that helps.
         at: the beginning of the message's `place`, where others have the same words.
@@ -120,7 +124,7 @@ class Refusal:
             self.meet()
         message = met.value.args[0]
         for each in self.words:
-            assert each in message, message
+            assert re.search(re.escape(each).replace(r"\{\}", ".*"), message, re.DOTALL), message
         assert "verify=False" not in message
         assert len(message) < LONGEST, message
         assert self.remedies

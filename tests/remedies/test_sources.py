@@ -281,11 +281,16 @@ LINGVO = [
         lambda: exact(rnn(normalized=True), state="explicit"),
     ),
     refused(
-        (", got input_signature with the shapes ", "cell 'cell' takes inputs [None, None, 5]", "[[None, None, 6]]"),
+        (
+            ", got input_signature with the shapes ",
+            "cell 'cell' takes inputs [None, None, 5]",
+            "[[None, None, 6]]",
+        ),
         rnn,
         {"input_signature": [tf.TensorSpec([None, None, 6])]},
         {"input_signature": PADDED},
         {"input_signature": PADDED[:1]},
+        at="sources/lingvo_models.py",
     ),
     Refusal(
         (" must be at least ", "num_hidden_nodes", "0, got -1"),

@@ -54,7 +54,7 @@ REQUESTS = [
         (" must be a positive integer or None, got ", "time_steps", "0"), {"time_steps": 0}, {"time_steps": 7}
     ),
     refused_request(
-        (" or None{}, got ".removesuffix("{}, got "), "target must be one of litert, compiled, micro", "'phone'"),
+        ("{} must be one of {} or None{}, got {}", "target must be one of litert, compiled, micro", "'phone'"),
         {"target": "phone"},
         *({"target": each} for each in ("litert", "compiled", "micro", None)),
     ),
@@ -157,7 +157,7 @@ REPRESENTATIVE = [
         lambda: samples(iter(SAMPLES)),
     ),
     Refusal(
-        (" has the inputs ", "representative_dataset has the inputs ['b']", "the model ['x']"),
+        ("{} has the inputs {}, and the model {}", "representative_dataset has the inputs ['b']", "['x']"),
         lambda: samples({"b": SAMPLES}),
         lambda: samples({"x": SAMPLES}),
         at="quantization/samples.py",
@@ -375,7 +375,7 @@ def timing_of(models: Any, **options: Any) -> Any:
 
 BENCHMARKS = [
     Refusal(
-        (" must be a ", "warmup must be a count, got -1"),
+        ("count, got {}", "warmup must be a count, got -1"),
         lambda: timing_of(list, warmup=-1),
         lambda: timing_of(list, warmup=0),
         at="benchmarking/benchmark.py",
@@ -584,7 +584,7 @@ OTHERS = [
         lambda: config("own.keras", options={"lowering": "loop"}),
     ),
     Refusal(
-        (" must be an integer from ", "runs", "1", "0"),
+        ("{} must be an integer from {}, got {}", "runs", "1", "0"),
         lambda: config(runs=0),
         lambda: config(runs=1),
         at="sweeping",
@@ -609,7 +609,7 @@ OTHERS = [
         lambda: Runner(SUM, runtime="compiled"),
     ),
     Refusal(
-        ("the model has the inputs ", "['x']", "['y']"),
+        ("the model has the inputs {}, got {}", "['x']", "['y']"),
         lambda: Runner(SUM)(y=np.zeros((2, 3))),
         lambda: Runner(SUM)(x=np.zeros((2, 3))),
     ),
@@ -619,7 +619,7 @@ OTHERS = [
         lambda: Runner(SUM)(np.zeros((2, 3))),
     ),
     Refusal(
-        ("input ", "'x' is float32, got complex128"),
+        ("input {} is {}, got {}", "'x' is float32, got complex128"),
         lambda: Runner(SUM)(np.zeros((2, 3), complex)),
         lambda: Runner(SUM)(np.zeros((2, 3))),
         at="runtime/runner.py:_converted",
