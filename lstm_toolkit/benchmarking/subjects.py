@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def subjects(models: Mapping[str, Any], inputs: Any, *, num_threads: int, seed: 
         TypeError: for anything that is not a model.
         ValueError: if the inputs do not fit. All messages name the model.
     """
-    given = _inputs_by_model(inputs, models)
+    by_model = isinstance(inputs, Mapping) and inputs and set(inputs) <= set(models)
     random = _RandomInputs(seed)
     found: dict[str, Subject] = {}
     # Files know their sizes, Keras models may leave them open, and callables know nothing of them.
@@ -80,7 +80,7 @@ def subjects(models: Mapping[str, Any], inputs: Any, *, num_threads: int, seed: 
     for name in sorted(models, key=lambda name: _KINDS.index(kinds[name])):
         make = _MAKERS[kinds[name]]
         try:
-            found[name] = make(name, models[name], given[name], random, num_threads)
+            found[name] = make(name, models[name], inputs.get(name) if by_model else inputs, random, num_threads)
         except InvalidModelError as error:
             raise InvalidModelError(f"model {name!r}: {error}") from error
         except ValueError as error:
@@ -146,12 +146,6 @@ class _RandomInputs:
                 return known
         defaults = (open_batch, *[OPEN_SIZE] * len(shape))
         return tuple(defaults[axis] if size < 0 else size for axis, size in enumerate(shape))
-
-
-def _inputs_by_model(inputs: Any, models: Iterable[str]) -> dict[str, Any]:
-    if isinstance(inputs, Mapping) and inputs and set(inputs) <= set(models):
-        return {name: inputs.get(name) for name in models}
-    return dict.fromkeys(models, inputs)
 
 
 def _by_name(inputs: Any, names: Sequence[str]) -> dict[str, Any]:

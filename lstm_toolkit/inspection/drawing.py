@@ -4,7 +4,7 @@ import dataclasses
 import html
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -113,32 +113,36 @@ def _boxes(
     if len(runs) > MOST_OPERATORS:
         runs = _condensed(graph, nodes)
     shown = runs[:MOST_OPERATORS]
-    inputs = [_Box(("input", *_named(each)), "end", (), (each,)) for each in ends[0][:_MOST_ENDS]]
-    outputs = [_Box(("output", *_named(each)), "end", (each,), ()) for each in ends[1][:_MOST_ENDS]]
+    inputs = [_Box(("input", shown_name(t.name), t.dtype), "end", (), (t,)) for t in ends[0][:_MOST_ENDS]]
+    outputs = [_Box(("output", shown_name(t.name), t.dtype), "end", (t,), ()) for t in ends[1][:_MOST_ENDS]]
     boxes = [*inputs, *(_box(subgraphs, run, nodes) for run in shown), *outputs]
     return boxes, len(graph.ops) - sum(map(len, shown))
 
 
 def _condensed(graph: SubgraphSummary, nodes: dict[int, LstmNode]) -> list[list[OpSummary]]:
     """Runs of operators of which each takes what the one before gives, cut at LSTM ops, loops and states."""
+
+    def is_plain(op: OpSummary) -> bool:
+        return op.index not in nodes and not op.subgraphs and not _sets_state(op)
+
     runs: list[list[OpSummary]] = []
     for op in graph.ops:
-        is_plain = op.index not in nodes and not op.subgraphs and not _sets_state(op)
         before = runs[-1][-1] if runs else None
-        if before is not None and is_plain and before.index not in nodes and not before.subgraphs:
-            given = {tensor.index for tensor in before.outputs if tensor is not None}
-            if not _sets_state(before) and given & {tensor.index for tensor in op.inputs if tensor is not None}:
-                runs[-1].append(op)
-                continue
-        runs.append([op])
+        if before and is_plain(before) and is_plain(op) and _indices(before.outputs) & _indices(op.inputs):
+            runs[-1].append(op)
+        else:
+            runs.append([op])
     return runs
 
 
+def _indices(tensors: Iterable[TensorSummary | None]) -> set[int | None]:
+    return {tensor.index for tensor in tensors if tensor is not None}
+
+
 def _box(subgraphs: Sequence[SubgraphSummary], run: list[OpSummary], nodes: dict[int, LstmNode]) -> _Box:
-    op, given = run[0], {tensor.index for op in run for tensor in op.outputs if tensor is not None}
-    takes = [each for op in run for each in op.inputs if each is not None and each.role != "constant"]
-    takes = [each for each in takes if len(run) == 1 or each.index not in given]
+    op, takes = run[0], [each for op in run for each in op.inputs if each is not None and each.role != "constant"]
     gives = [each for op in run for each in op.outputs if each is not None]
+    takes = [each for each in takes if len(run) == 1 or each.index not in _indices(gives)]
     kind, lines = "op", [shown_name(op.name)]
     node = nodes.get(op.index)
     if len(run) > 1:
@@ -160,10 +164,6 @@ def _box(subgraphs: Sequence[SubgraphSummary], run: list[OpSummary], nodes: dict
 
 def _sets_state(op: OpSummary) -> bool:
     return any(tensor is not None and tensor.role == "variable" for tensor in op.outputs)
-
-
-def _named(tensor: TensorSummary) -> tuple[str, str]:
-    return shown_name(tensor.name), tensor.dtype
 
 
 def _edges(boxes: Sequence[_Box]) -> list[tuple[int, int, TensorSummary]]:

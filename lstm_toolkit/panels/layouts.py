@@ -55,25 +55,17 @@ def memory_orders(sizes: Sizes, *, seed: int = 0) -> tuple[MemoryOrder, MemoryOr
     """One random sequence batch-major, [batch, time, input], and time-major, [time, batch, input]."""
     batch_major = sequence(sizes, seed=seed)
     time_major = np.ascontiguousarray(batch_major.swapaxes(0, 1))
-    return _order("batch-major", ("batch", "time", "input"), batch_major), _order(
-        "time-major", ("time", "batch", "input"), time_major
-    )
+    major = _order("batch-major", ("batch", "time", "input"), batch_major)
+    return major, _order("time-major", ("time", "batch", "input"), time_major)
 
 
 def _order(name: str, axes: tuple[str, ...], array: Any) -> MemoryOrder:
-    cells = []
-    for index in np.ndindex(*array.shape[:2]):
+    cells, size = [], array.shape[2] * array.itemsize
+    for number, index in enumerate(np.ndindex(*array.shape[:2])):
         place = dict(zip(axes, index, strict=False))
-        offset = sum(number * stride for number, stride in zip(index, array.strides, strict=False))
-        cells.append(Cell(place["time"], place["batch"], offset, float(array[index][0])))
-    return MemoryOrder(
-        name,
-        axes,
-        array.shape,
-        array.strides,
-        tuple(stride // array.itemsize for stride in array.strides),
-        tuple(sorted(cells, key=lambda cell: cell.offset)),
-    )
+        cells.append(Cell(place["time"], place["batch"], number * size, float(array[index][0])))
+    elements = tuple(stride // array.itemsize for stride in array.strides)
+    return MemoryOrder(name, axes, array.shape, array.strides, elements, tuple(cells))
 
 
 def strides_table(orders: tuple[MemoryOrder, ...]) -> Table:
@@ -81,7 +73,7 @@ def strides_table(orders: tuple[MemoryOrder, ...]) -> Table:
     header = ("order", "shape", "strides, elements", "strides, bytes", "one time step of all sequences")
     rows = []
     for order in orders:
-        batch, _ = (order.shape[order.axes.index(axis)] for axis in ("batch", "time"))
+        batch = order.shape[order.axes.index("batch")]
         stride, step = order.strides[order.axes.index("batch")], order.shape[2] * order.strides[2]
         pieces = (
             f"one piece of {batch * step:,} bytes"

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.inspection.read import inspect
+from lstm_toolkit.runtime.random_inputs import random_array
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.runtime.stopwatch import timed_calls
 from lstm_toolkit.runtime.worker import serve
@@ -65,15 +66,13 @@ def _time(tflite: bytes, config: SweepConfig, figures: dict[str, Any]) -> None:
     figures["percentile_90"] = float(np.percentile(times, 90))
 
 
-def _input(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+def _input(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if -1 in shape:
         raise ValueError(
             f"input {name!r} has open sizes, {list(shape)}; give input_shapes={{{name!r}: [...]}} to the SweepConfig"
         )
-    if np.issubdtype(dtype, np.floating):
-        return np.random.default_rng(0).normal(size=shape).astype(np.float32)
     # 1 is an index of every vocabulary of two and more, and not the one that masks use.
-    return np.ones(shape, dtype)
+    return random_array(np.random.default_rng(0), shape, dtype, low=1, high=2)
 
 
 if __name__ == "__main__":
