@@ -99,6 +99,7 @@ def trace_for(model: Any, request: Request, plan: Plan) -> TracedModel:
         state=request.state,
         on_unsupported=plan.on_unsupported,
         plain=plan.is_plain,
+        merge=plan.merge and not plan.is_plain,
     )
     return trace(model, options)
 

@@ -176,8 +176,8 @@ def _lstm(
 
 
 def with_mask_channel(weights: GateWeights) -> GateWeights:
-    """Appends an input channel whose 1 shuts the input gate and opens the forget gate, so that c stays as it is."""
-    pushes = {"forget": SHUT_GATE, "cell": 0.0, "output": 0.0} | (
+    """Appends an input channel whose 1 opens the forget gate and shuts the others: c stays as it is, and h is zero."""
+    pushes = {"forget": SHUT_GATE, "cell": 0.0, "output": -SHUT_GATE} | (
         {"input": -SHUT_GATE} if weights.has_input_gate else {}
     )
     columns = {}

@@ -13,8 +13,8 @@ import tensorflow as tf
 from lstm_toolkit.sources import marks
 from lstm_toolkit.weights.operands import CELL_COMPOSITE, GATES, LSTM_COMPOSITE, SHUT_GATE, SIMPLE_RNN_COMPOSITE
 
-PUSHES = {"lstm": (-SHUT_GATE, SHUT_GATE, 0.0, 0.0), "gru": (SHUT_GATE, 0.0, 0.0)}
-"""What a padded step adds to the sum of each gate, so that the states stay exactly as they are."""
+PUSHES = (-SHUT_GATE, SHUT_GATE, 0.0, -SHUT_GATE)
+"""What a padded step adds to the sum of each gate of an LSTM, so that c stays exactly as it is, and h is zero."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class MarkOptions:
         recurrent_activation: name of the activation of the gates, likewise.
         fused: whether a fused op can hold the cell.
         masked: whether the sequence has one more channel, the last, which is 1 at padded steps and 0 elsewhere; there
-            the states stay exactly as they are.
+            c stays exactly as it is, and h is zero. LSTMs only.
         carry: whether a call of the file starts where the last one ended, the first one from zero. Fused ops only.
     """
 
@@ -75,7 +75,7 @@ def marked_cell(cell: Any, sequence: Any, start: Sequence[Any], options: MarkOpt
 
     def body(x: Any, w: Any, r: Any, b: Any, *states: Any) -> tuple[Any, ...]:
         if options.masked:
-            w = tf.concat([w, tf.repeat(tf.constant([PUSHES[options.kind]]), units, axis=1)], axis=0)
+            w = tf.concat([w, tf.repeat(tf.constant([PUSHES]), units, axis=1)], axis=0)
         first = states or (tf.zeros([tf.shape(x)[0], units]),) * (2 if options.kind == "lstm" else 1)
         steps = tf.transpose(x, [1, 0, 2])
         hs, *others = tf.scan(lambda state, now: step(cell, state, now, w, r, b), steps, initializer=tuple(first))

@@ -33,7 +33,7 @@ class RecurrentCalls:
         state: "reset", "carry" or "explicit"; "auto" is what each layer says.
         plain: whether layers are marked for plain ops, which can hold more than the fused ones.
         states: where layers with carried or explicit states find them, by name; absent ones are zeros.
-        paired: ids of the layers that are forward halves of bidirectional ones.
+        paired: ids of the layers that are to become halves of one bidirectional op.
         layers: every call, in order.
         new_states: what the states are after the calls.
         state_shapes: shape of each carried or explicit state.

@@ -72,7 +72,8 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
         len(spec.shape) > 2 or are_tokens or (len(spec.shape) == 2 and spec.dtype.is_bool)
         for spec, are_tokens in zip(specs, tokens, strict=True)
     )
-    paired = frozenset(id(each.forward_layer) for each in layers_of("Bidirectional"))
+    halves = ((each.forward_layer, each.backward_layer) for each in layers_of("Bidirectional") if options.merge)
+    paired = frozenset(id(half) for both in halves for half in both)
 
     def calls_of(*, marking: bool) -> RecurrentCalls:
         return RecurrentCalls(library, marking=marking, state=options.state, plain=options.plain, paired=paired)

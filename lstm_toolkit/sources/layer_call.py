@@ -16,6 +16,7 @@ from lstm_toolkit.passes.plain.activations import SATURATING
 from lstm_toolkit.sources import marks
 from lstm_toolkit.sources.activations import activation_name
 from lstm_toolkit.sources.cells import MarkOptions, marked_cell
+from lstm_toolkit.sources.masks import ValidSteps, is_padded_at_end
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE, SIMPLE_RNN_COMPOSITE
 
@@ -32,7 +33,7 @@ class LayerCall:
         name: of the layer in the file.
         state: "reset", "carry", "explicit", or "given" if the call has an initial state.
         plain: whether the layer is marked for plain ops, which can hold more than the fused ones.
-        paired: whether the layer is the forward half of a bidirectional one.
+        paired: whether the layer is to become half of one bidirectional op.
     """
 
     layer: Any
@@ -125,7 +126,7 @@ class LayerCall:
         reason = next(filter(None, map(self._why_not_cell, self._cells)), None)
         if reason is None and self.plain and self.state == "carry":
             return 'it carries its state from call to call, and plain ops cannot; pass state="explicit"'
-        return reason if reason or mask is None else self._why_not_masked(mask)
+        return reason if reason or mask is None else self._why_not_masked()
 
     def _why_not_cell(self, cell: Any) -> str | None:
         fused = self._fused_activations
@@ -153,45 +154,52 @@ class LayerCall:
     def _activation(self, function: Any) -> str | None:
         return activation_name(function, self.library)
 
-    def _why_not_masked(self, mask: Any) -> str | None:
-        state, backwards = self.state, self.layer.go_backwards
-        if backwards and state != "reset":
-            return (
-                f"it runs backwards over a mask from a {state} state, which the padding would change; drop one of them"
-            )
-        if state == "carry":
+    def _why_not_masked(self) -> str | None:
+        if self.state == "carry":
             return 'it carries its state past the padding of a mask; pass state="reset" or state="explicit"'
-        if backwards and self._is_simple:
-            return "it runs backwards over a mask, and a simple RNN cannot stand still; use an LSTM layer"
-        gates = {self._gate_activation(cell) for cell in self._cells}
-        if not self._is_simple and not gates <= SATURATING:
-            return f"it stands still over a mask, and its gates never shut with {gates.pop()!r}; drop the mask"
-        known = tf.get_static_value(_mask_tensor(mask))
-        if known is not None and (np.diff(known.astype(int), axis=1) > 0).any():
-            return "its mask has padding before a valid step; only padding on the right can be converted"
+        if self._shows_c and not self._shuts:
+            gates = {self._gate_activation(cell) for cell in self._cells} - SATURATING
+            return (
+                f"it shows c after a mask, where c stands still only behind gates that shut, and {gates.pop()!r} never "
+                "shuts; use 'sigmoid', or leave out the mask or the state"
+            )
         return None
+
+    @property
+    def _shows_c(self) -> bool:
+        return self._kind == "lstm" and (self.layer.return_state or self.state == "explicit")
+
+    @property
+    def _shuts(self) -> bool:
+        """Whether a channel can make the gates of the layer hold its state."""
+        return self._kind == "lstm" and {self._gate_activation(cell) for cell in self._cells} <= SATURATING
 
     def marked(self, sequences: Any, start: list[Any], mask: Any) -> tuple[Any, list[Any]]:
         """Marks the layer; returns its output, and the last states of its cells in a flat list."""
         sequence = marks.swapped(sequences) if self._time_major else sequences
-        steps = None if mask is None else _mask_tensor(mask)
-        steps = marks.swapped(steps) if mask is not None and self._time_major else steps
-        valid, padding = steps, self._padding(steps)
-        sequence = _with_channel(sequence, padding)
-        if self.layer.go_backwards:
+        steps, has_channel = None, False
+        if mask is not None:
+            steps, has_channel = self._valid_steps(mask)
+            sequence = steps.gathered(sequence, with_channel=has_channel)
+        elif self.layer.go_backwards:
             sequence = tf.reverse(sequence, axis=[1])
-            valid, padding = None, None if padding is None else tf.reverse(padding, axis=[1])
-        outputs, states = self._marked_cells(sequence, start, valid, padding)
-        return self._shown(outputs, steps, valid), states
+        outputs, states = self._marked_cells(sequence, start, steps, has_channel=has_channel)
+        return self._shown(outputs, steps), states
 
-    def _padding(self, valid: Any) -> Any:
-        """A channel [batch, time, 1] that is 1 at padded steps; None if only outputs need to be replaced there."""
-        shows_states = self.layer.return_state or self.state == "explicit"
-        if valid is None or self._is_simple or not (self.layer.go_backwards or shows_states or self.paired):
-            return None
-        return 1.0 - tf.cast(valid, tf.float32)[:, :, tf.newaxis]
+    def _valid_steps(self, mask: Any) -> tuple[ValidSteps, bool]:
+        """The valid steps, and whether the op has to stand still at the others, which takes a channel."""
+        mask, backwards = _mask_tensor(mask), self.layer.go_backwards
+        mask = marks.swapped(mask) if self._time_major else mask
+        # From zero, a layer whose gates shut can read the padding first, as one op for both directions does.
+        stands_still = self.state == "reset" and self._shuts
+        is_half = stands_still and self.paired
+        padding_first = backwards and (is_half or (stands_still and is_padded_at_end(mask)))
+        steps = ValidSteps(mask, backwards=backwards, padding_first=padding_first)
+        return steps, self._shows_c or is_half or padding_first
 
-    def _marked_cells(self, sequence: Any, start: list[Any], valid: Any, padding: Any) -> tuple[Any, list[Any]]:
+    def _marked_cells(
+        self, sequence: Any, start: list[Any], steps: ValidSteps | None, *, has_channel: bool
+    ) -> tuple[Any, list[Any]]:
         """Marks the cells, each on the outputs of the one before; returns the last outputs, and all last states."""
         # What a carried state starts from is in the file's own memory.
         given = [] if self.state == "carry" else start
@@ -200,10 +208,10 @@ class LayerCall:
         states: list[Any] = []
         for cell, part, first in zip(self._cells, self._part_names, starts, strict=True):
             if outputs is not None:
-                sequence = _with_channel(outputs, padding)
-            outputs, others = marked_cell(cell, sequence, first, self._options(cell, part, masked=padding is not None))
-            otherwise = first[0] if first else tf.zeros_like(outputs[:, 0])
-            states += [outputs[:, -1] if valid is None else marks.last_valid(outputs, valid, otherwise), *others]
+                sequence = steps.with_channel(outputs) if steps and has_channel else outputs
+            outputs, others = marked_cell(cell, sequence, first, self._options(cell, part, masked=has_channel))
+            last = steps.last(outputs, first[0] if first else tf.zeros_like(outputs[:, 0])) if steps else outputs[:, -1]
+            states += [last, *others]
         return outputs, states
 
     def _options(self, cell: Any, part: str, *, masked: bool) -> MarkOptions:
@@ -218,28 +226,23 @@ class LayerCall:
             carry=self.state == "carry",
         )
 
-    def _shown(self, outputs: Any, steps: Any, valid: Any) -> Any:
+    def _shown(self, outputs: Any, steps: ValidSteps | None) -> Any:
         """What Keras shows of the outputs: over the padding the last valid output again, or zeros."""
         layer = self.layer
-        if valid is None:
-            last = outputs[:, -1]
-        else:
-            zeros = tf.zeros_like(outputs[:, 0])
-            last = marks.last_valid(outputs, valid, zeros)
-            filling = tf.zeros_like(last) if layer.zero_output_for_mask else last
-            outputs = tf.where(valid[:, :, tf.newaxis], outputs, filling[:, tf.newaxis, :])
-            last = outputs[:, -1] if layer.zero_output_for_mask else last
-        if steps is not None and layer.go_backwards and layer.unroll and layer.zero_output_for_mask:
-            # Keras's unrolled loop blanks what it has read backwards by the mask in the order of time.
-            outputs = tf.where(steps[:, :, tf.newaxis], outputs, 0.0)
         if not layer.return_sequences:
-            return last
+            if steps is None:
+                return outputs[:, -1]
+            zeros = tf.zeros_like(outputs[:, 0])
+            last = steps.last(outputs, zeros)
+            return tf.where(steps.read[:, -1:], last, zeros) if layer.zero_output_for_mask else last
+        if steps is not None:
+            # Keras's unrolled loop blanks what it has read backwards by the mask in the order of time.
+            is_late = layer.zero_output_for_mask and layer.unroll and layer.go_backwards
+            only_valid = layer.zero_output_for_mask and not is_late
+            outputs = steps.held(outputs, tf.zeros_like(outputs[:, 0]), only_valid=only_valid)
+            outputs = tf.where(tf.expand_dims(steps.mask, 2), outputs, 0.0) if is_late else outputs
         return marks.swapped(outputs) if self._time_major else outputs
 
 
 def _mask_tensor(mask: Any) -> Any:
     return tf.cast(tf.nest.flatten(mask)[0], tf.bool)
-
-
-def _with_channel(sequence: Any, padding: Any) -> Any:
-    return sequence if padding is None else tf.concat([sequence, padding], axis=2)

@@ -11,7 +11,7 @@ from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources import lingvo_modules as lingvo
 from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
-from lstm_toolkit.sources.marks import last_valid
+from lstm_toolkit.sources.masks import ValidSteps
 from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions
 from lstm_toolkit.tflite.recurrent import FUSED_OPS, SINGLE_STEP_OP
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE
@@ -21,8 +21,8 @@ def trace(model: lingvo.RNN | lingvo.LSTMCellSimple, options: TraceOptions) -> T
     """Traces an RNN over sequences, or a cell over one step.
 
     The first input is `inputs`: [batch, time, num_input_nodes], or [batch, num_input_nodes] for a cell. A second
-    `tf.TensorSpec` in `input_signature` is for the input `padding` [batch, time], which is 1 at padded steps, all of
-    them at the end. The state "auto" means "reset" for an RNN, and "carry" for a cell, which is of no use without it.
+    `tf.TensorSpec` in `input_signature` is for the input `padding` [batch, time], which is 1 at padded steps. The
+    state "auto" means "reset" for an RNN, and "carry" for a cell, which is of no use without it.
 
     Raises:
         ConversionError: if the cell does what the fused op cannot, or the signature does not fit.
@@ -44,11 +44,17 @@ def trace(model: lingvo.RNN | lingvo.LSTMCellSimple, options: TraceOptions) -> T
     def run(tensors: Sequence[Any], start: Mapping[str, Any], *, marking: bool) -> Results:
         x, *padding = tensors
         first = [start[name] for name in states] if start else []
-        # In the file the states stand still over the padding only where they are asked for.
-        stops_at = padding[0] if padding and (state == "explicit" or not marking) else None
-        outputs, c = lingvo.marked_run(cell, x, first, stops_at, mark=marking, carry=state == "carry" and marking)
-        if padding and marking:
-            outputs, h = _with_padding(outputs, padding[0], first[0] if first else tf.zeros_like(outputs[:, 0]))
+        steps = ValidSteps(padding[0] < 0.5) if padding and marking else None
+        if steps:
+            # The op holds its c over the padding only where it is asked for.
+            x = steps.gathered(x, with_channel=state == "explicit")
+        elif padding:
+            x = tf.concat([x, padding[0][:, :, tf.newaxis]], axis=2)
+        masked = bool(padding) and (state == "explicit" or not marking)
+        outputs, c = lingvo.marked_run(cell, x, first, masked=masked, mark=marking, carry=state == "carry" and marking)
+        if steps:
+            before = first[0] if first else tf.zeros_like(outputs[:, 0])
+            outputs, h = steps.held(outputs, before), steps.last(outputs, before)
         else:
             h = outputs if is_cell else outputs[:, -1]
         return {"output_0": outputs}, {} if state == "reset" else dict(zip(states, (h, c), strict=True))
@@ -102,10 +108,3 @@ def _specs(cell: Any, options: TraceOptions, *, is_cell: bool) -> tuple[tf.Tenso
     if is_cell:
         options = dataclasses.replace(options, time_steps=None)
     return fixed_specs(("inputs", "padding")[: len(given)], [tf.TensorSpec(spec.shape) for spec in given], options)
-
-
-def _with_padding(outputs: Any, padding: Any, start: Any) -> tuple[Any, Any]:
-    """The outputs, with the last valid one in place of those at padded steps; and that last one."""
-    valid = padding < 0.5
-    last = last_valid(outputs, valid, start)
-    return tf.where(valid[:, :, tf.newaxis], outputs, last[:, tf.newaxis, :]), last

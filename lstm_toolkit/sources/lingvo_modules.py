@@ -257,8 +257,10 @@ class RNN(tf.Module):
             padding = tf.cast(tf.cast(padding, tf.bool), tf.float32)
             _check("padding", padding, inputs.shape[:2])
         start = () if initial_state is None else (m, c)
-        # With padding the function is not marked: what the op does with it is right only for padding at the end.
-        outputs, last_c = marked_run(self.cell, inputs, start, padding, mark=padding is None)
+        # With padding the function is not marked: the body of a marked one does not hold its state over it.
+        masked = padding is not None
+        inputs = tf.concat([inputs, padding[:, :, tf.newaxis]], axis=2) if masked else inputs
+        outputs, last_c = marked_run(self.cell, inputs, start, masked=masked, mark=not masked)
         return (outputs, outputs[:, -1], last_c) if return_state else outputs
 
 
@@ -266,8 +268,8 @@ def marked_run(
     cell: LSTMCellSimple,
     inputs: Any,
     start: Sequence[Any],
-    padding: Any = None,
     *,
+    masked: bool = False,
     mark: bool = True,
     carry: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -275,18 +277,16 @@ def marked_run(
 
     Args:
         cell: the cell.
-        inputs: [batch, time, num_input_nodes], or [batch, num_input_nodes] for one step.
+        inputs: [batch, time, num_input_nodes], or [batch, num_input_nodes] for one step; if `masked`, a sequence with
+            one more channel.
         start: m and c to start from; empty for zeros.
-        padding: [batch, time], float, 1 where a step is padded; only for sequences. None for no padding.
+        masked: whether the inputs have a last channel that is 1 at padded steps, where the state stays as it is.
         mark: whether the function is marked; otherwise it runs op by op.
         carry: whether a call of the file starts where the last one ended.
 
     Returns:
         The outputs [batch, time, num_output_nodes] or [batch, num_output_nodes], and the last c [batch, hidden].
     """
-    masked = padding is not None
-    if padding is not None:
-        inputs = tf.concat([inputs, padding[:, :, tf.newaxis]], axis=2)
     if mark and (masked, carry) not in cell._runs:
         cell._runs[masked, carry] = _marked(cell, masked=masked, carry=carry)
     run = cell._runs[masked, carry] if mark else functools.partial(_run, cell, masked=masked)

@@ -17,19 +17,6 @@ def swapped(tensor: Any) -> Any:
     return tf.transpose(tensor, [1, 0, *range(2, len(tensor.shape))])
 
 
-def last_valid(outputs: Any, valid: Any, otherwise: Any) -> Any:
-    """The output at the last valid step of each row; `otherwise` [batch, units] for a row that has none.
-
-    Args:
-        outputs: [batch, time, units].
-        valid: [batch, time], bool, with padding only at the end.
-        otherwise: [batch, units].
-    """
-    count = tf.reduce_sum(tf.cast(valid, tf.int32), axis=1)
-    picked = tf.gather(outputs, tf.maximum(count - 1, 0), axis=1, batch_dims=1)
-    return tf.where((count > 0)[:, tf.newaxis], picked, otherwise)
-
-
 def mark(body: Callable[..., Any], composite: str, *, layer: str, **attributes: str | bool | int | float) -> Any:
     """Makes a `tf.function` that the converter keeps as one op.
 

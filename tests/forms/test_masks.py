@@ -1,11 +1,13 @@
 """Padded sequences: masks of every origin, over every form of layer."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import lstm_toolkit
@@ -13,7 +15,7 @@ from tests.helpers.calls import assert_agrees
 from tests.helpers.forms import (
     BI,
     DIRECTIONS,
-    LENGTHS,
+    FORBIDDEN,
     MERGES,
     SEQUENCES,
     STATE_KINDS,
@@ -30,8 +32,8 @@ from tests.helpers.forms import (
     functional,
     masked_decoder,
     masked_model,
-    padded,
 )
+from tests.helpers.masks import blanked, mask_of
 from tests.helpers.models import randomized
 from tests.helpers.pairwise import pairwise
 
@@ -85,6 +87,11 @@ MASKED_STACKS: dict[str, tuple[Callable[[], list[Any]], dict[str, int]]] = {
         {UNI: 2},
     ),
     "simple": (lambda: [layers.SimpleRNN(6, return_sequences=True)], {UNI_RNN: 1}),
+    "simple, backwards": (lambda: [layers.SimpleRNN(6, go_backwards=True)], {UNI_RNN: 1}),
+    "simple, both directions": (
+        lambda: [layers.Bidirectional(layers.SimpleRNN(6, return_sequences=True))],
+        {UNI_RNN: 2},
+    ),
     "simple, last step": (lambda: [layers.SimpleRNN(6)], {UNI_RNN: 1}),
     "simple, with its state": (lambda: [layers.SimpleRNN(6, return_state=True)], {UNI_RNN: 1}),
     "unrolled": (lambda: [layers.LSTM(6, unroll=True, return_sequences=True)], {UNI: 1}),
@@ -108,15 +115,17 @@ def test_mask_through_several_layers(stack):
 
 
 @pytest.mark.parametrize("return_sequences", SEQUENCES)
-@pytest.mark.parametrize("kind", ["one", "stacked", "cells"])
+@pytest.mark.parametrize("kind", ["one", "stacked", "cells", "backwards", "both directions", "simple, both directions"])
 def test_mask_with_explicit_state(kind, return_sequences):
     make, recurrent = STATE_KINDS[kind]
+    # Over padding that it reads first, an op cannot hold a state that is not zero: two ops read each its own order.
+    recurrent = {"both directions": {UNI: 2}, "simple, both directions": {UNI_RNN: 2}}.get(kind, recurrent)
     model = functional(layers.Masking(), *make(return_sequences=return_sequences))
     conversion = lstm_toolkit.convert(model, batch_size=3, state="explicit", verify=False)
     assert_ops(conversion.tflite, recurrent)
     twin = explicit_twin(model, kind, return_sequences=return_sequences)
     calls = [
-        draw(model, batch=3, time=7, seed=seed, lengths=LENGTHS[seed]) | draw_states(model, batch=3, seed=seed)
+        draw(model, batch=3, time=7, seed=seed, masked=True) | draw_states(model, batch=3, seed=seed)
         for seed in range(3)
     ]
     expected = [twin(arrays["steps"], arrays, (arrays["steps"] != 0).any(axis=2)) for arrays in calls]
@@ -139,23 +148,67 @@ def test_masked_encoder_and_decoder(both):
     check(randomized(keras.Model([tokens, steps], decoded)), {BI: 1, UNI: 1} if both else {UNI: 2}, masked=True)
 
 
-@pytest.mark.parametrize("return_sequences", SEQUENCES)
+@pytest.mark.parametrize(("return_sequences", "go_backwards"), itertools.product(SEQUENCES, (False, True)))
 @pytest.mark.parametrize(("cell", "recurrent"), [("LSTM", {UNI: 1}), ("SimpleRNN", {UNI_RNN: 1})])
-def test_mask_with_given_states(cell, recurrent, return_sequences):
+def test_mask_with_given_states(cell, recurrent, return_sequences, go_backwards):
     """A row that is padded whole ends where it started, which is not zero here."""
-    layer = getattr(layers, cell)(6, return_sequences=return_sequences, return_state=True)
-    model = masked_decoder(layer, states=2 if cell == "LSTM" else 1)
+    options = {"return_sequences": return_sequences, "go_backwards": go_backwards, "return_state": True}
+    model = masked_decoder(getattr(layers, cell)(6, **options), states=2 if cell == "LSTM" else 1)
     conversion = lstm_toolkit.convert(model, batch_size=3, verify=False)
     assert_ops(conversion.tflite, recurrent)
     calls = [draw(model, batch=3, time=7, seed=seed) for seed in range(3)]
-    for arrays, lengths in zip(calls, LENGTHS, strict=True):
-        padded(arrays["valid"], lengths, False)
+    for seed, arrays in enumerate(calls):
+        arrays["valid"] = mask_of(seed, 3, 7)
     assert_agrees(conversion.tflite, calls, [call(model, arrays) for arrays in calls])
 
 
+def test_padding_of_any_value():
+    """What stands at padded steps is never read, be it large or no number."""
+    model = masked_model("explicit", lambda: bidirectional(6, return_sequences=True))
+    conversion = lstm_toolkit.convert(model, batch_size=3, verify=False)
+    calls = [draw(model, batch=3, time=7, seed=seed) for seed in range(3)]
+    for seed, (arrays, value) in enumerate(zip(calls, (1e6, np.nan, np.inf), strict=True)):
+        arrays["valid"] = mask_of(seed, 3, 7)
+        arrays["steps"] = blanked(arrays["steps"], arrays["valid"], value)
+    assert_agrees(conversion.tflite, calls, [call(model, arrays) for arrays in calls])
+
+
+CONSTANT = np.arange(7)[np.newaxis]
+CONSTANTS = {
+    "right": np.array([[4], [7], [0]]) > CONSTANT,
+    "left": np.array([[2], [0], [6]]) <= CONSTANT,
+    "hole": np.ones((3, 7), bool) & (CONSTANT != 3),
+    "all": np.ones((3, 7), bool),
+}
+
+
+@pytest.mark.parametrize("mask", CONSTANTS)
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_constant_mask_with_padding_on_the_right(direction):
+def test_constant_mask(direction, mask):
     make, recurrent = DIRECTIONS[direction]
     x = keras.Input((7, 5), batch_size=3, name="steps")
-    outputs = make(return_sequences=True)(x, mask=np.arange(7)[np.newaxis] < np.array([[4], [7], [0]]))
-    check(randomized(keras.Model(x, outputs)), recurrent)
+    outputs = make(return_sequences=True)(x, mask=CONSTANTS[mask])
+    check(randomized(keras.Model(x, outputs)), recurrent, absent=FORBIDDEN | {"TOPK_V2", "CUMSUM"})
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_mask_of_lengths_is_as_cheap_as_padding_on_the_right(direction):
+    make, recurrent = DIRECTIONS[direction]
+    steps, lengths = keras.Input((7, 5), name="steps"), keras.Input((1,), dtype="int32", name="lengths")
+    outputs = make(return_sequences=True)(steps, mask=keras.ops.less(np.arange(7)[None], lengths))
+    check(randomized(keras.Model([steps, lengths], outputs)), recurrent, absent=FORBIDDEN | {"TOPK_V2"})
+
+
+def test_marked_export_with_a_mask(tmp_path):
+    """What `fusable_lstms` exports runs in TensorFlow as Keras does, and so does its file."""
+    model = masked_model("embedding", lambda: bidirectional(6, return_sequences=True))
+    with lstm_toolkit.fusable_lstms():
+        model.export(tmp_path, verbose=False)
+    conversion = lstm_toolkit.convert(tmp_path, batch_size=3, verify=False)
+    assert_ops(conversion.tflite, {UNI: 2})
+    exported = tf.saved_model.load(str(tmp_path))
+    calls = [draw(model, batch=3, time=7, seed=seed, masked=True) for seed in range(3)]
+    expected = [call(model, arrays) for arrays in calls]
+    for arrays, wanted in zip(calls, expected, strict=True):
+        np.testing.assert_allclose(exported.serve(arrays["tokens"]), wanted["output_0"], atol=1e-6)
+    assert_agrees(conversion.tflite, calls, expected)

@@ -11,7 +11,8 @@ from keras import layers
 
 import lstm_toolkit
 from tests.helpers.calls import Arrays, assert_agrees
-from tests.helpers.forms import BI, UNI, assert_ops, call, padded
+from tests.helpers.forms import BI, UNI, assert_ops, call
+from tests.helpers.masks import blanked, mask_of
 
 SEED = 20
 
@@ -137,7 +138,7 @@ def two_sentences(seed: int) -> Arrays:
 
 def two_padded_sentences(seed: int) -> Arrays:
     arrays = two_sentences(seed)
-    return arrays | {"source": padded(arrays["source"], [(30, 12, 5)[seed]], 0)}
+    return arrays | {"source": blanked(arrays["source"], np.arange(30)[None] < (30, 12, 5)[seed])}
 
 
 def one_hot(seed: int) -> Arrays:
@@ -155,7 +156,7 @@ EXAMPLES: dict[str, Example] = {
     "entity tagger": (
         entity_tagger,
         {BI: 1},
-        lambda seed: {"words": padded(tokens(seed, 1, 75, bound=10000), [(75, 20, 1)[seed]], 0)},
+        lambda seed: {"words": blanked(tokens(seed, 1, 75, bound=10000), np.arange(75)[None] < (75, 20, 1)[seed])},
     ),
     "weather forecaster": (weather_forecaster, {UNI: 1}, lambda seed: {"weather": floats(seed, 1, 120, 7)}),
     "autoencoder": (autoencoder, {UNI: 4}, lambda seed: {"series": floats(seed, 1, 30, 5)}),
@@ -195,9 +196,7 @@ def test_public_example_split_and_in_a_batch(example):
     conversion = lstm_toolkit.convert(model, batch_size=4, bidirectional="split", verify=False)
     assert_ops(conversion.tflite, {UNI: 2 * recurrent[BI]})
     name = model.inputs[0].name
-    calls = [
-        {name: padded(tokens(seed, 4, length, bound=10000), [length, length // 3, seed, 0], 0)} for seed in range(3)
-    ]
+    calls = [{name: blanked(tokens(seed, 4, length, bound=10000), mask_of(seed, 4, length))} for seed in range(3)]
     assert_agrees(conversion.tflite, calls, outputs(model, calls), relative=True)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
@@ -20,26 +19,8 @@ from tests.helpers.forms import (
     call,
     draw,
     functional,
-    masked_decoder,
     time_of_images,
 )
-
-LEFT_PADDED = np.arange(7)[np.newaxis] >= np.array([[2], [0], [6]])
-HOLE = np.ones((3, 7), bool) & (np.arange(7) != 3)
-
-
-def masked_functional(layer: Any, mask: np.ndarray) -> Any:
-    x = keras.Input((7, 5), batch_size=3, name="steps")
-    return keras.Model(x, layer(x, mask=mask))
-
-
-class ConstantMask(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.inner = layers.LSTM(6, name="inner")
-
-    def call(self, x):
-        return self.inner(x, mask=tf.constant(LEFT_PADDED))
 
 
 def over_padding(*parts: Any) -> Any:
@@ -47,21 +28,6 @@ def over_padding(*parts: Any) -> Any:
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
-    "mask, backwards, given state": (
-        lambda: masked_decoder(layers.LSTM(6, go_backwards=True, name="decoder")),
-        {},
-        r"layer 'decoder' \(LSTM\): it runs backwards over a mask from a given state, which the padding would change",
-    ),
-    "mask, backwards, explicit state": (
-        lambda: over_padding(layers.LSTM(6, go_backwards=True, name="reader")),
-        {"state": "explicit"},
-        r"layer 'reader' \(LSTM\): it runs backwards over a mask from a explicit state",
-    ),
-    "mask, both directions, explicit state": (
-        lambda: over_padding(layers.Bidirectional(layers.LSTM(6, name="reader"))),
-        {"state": "explicit"},
-        r"layer 'backward_reader' \(LSTM\): it runs backwards over a mask from a explicit state",
-    ),
     "mask, carried state": (
         lambda: over_padding(layers.LSTM(6, name="stream")),
         {"state": "carry"},
@@ -76,41 +42,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
         lambda: over_padding(layers.SimpleRNN(6, name="stream")),
         {"state": "carry"},
         r"layer 'stream' \(SimpleRNN\): it carries its state past the padding of a mask",
-    ),
-    "constant mask, padded on the left": (
-        lambda: masked_functional(layers.LSTM(6, name="left"), LEFT_PADDED),
-        {},
-        r"layer 'left' \(LSTM\): its mask has padding before a valid step; only padding on the right",
-    ),
-    "constant mask with a hole": (
-        lambda: masked_functional(layers.LSTM(6, name="hole", return_sequences=True), HOLE),
-        {},
-        r"layer 'hole' \(LSTM\): its mask has padding before a valid step; only padding on the right",
-    ),
-    "constant mask, padded on the left, both directions": (
-        lambda: masked_functional(layers.Bidirectional(layers.LSTM(6, name="both")), LEFT_PADDED),
-        {},
-        r"layer 'forward_both' \(LSTM\): its mask has padding before.*layer 'backward_both' \(LSTM\): its mask has",
-    ),
-    "constant mask in a subclassed model": (
-        ConstantMask,
-        {"input_signature": tf.TensorSpec([3, 7, 5], name="steps")},
-        r"layer 'inner' \(LSTM\): its mask has padding before a valid step; only padding on the right",
-    ),
-    "simple RNN backwards over a mask": (
-        lambda: over_padding(layers.SimpleRNN(6, go_backwards=True, name="simple")),
-        {},
-        r"layer 'simple' \(SimpleRNN\): it runs backwards over a mask, and a simple RNN cannot stand still; use",
-    ),
-    "simple RNN in both directions over a mask": (
-        lambda: over_padding(layers.Bidirectional(layers.SimpleRNN(6, name="simple"))),
-        {},
-        r"layer 'backward_simple' \(SimpleRNN\): it runs backwards over a mask, and a simple RNN cannot stand still",
-    ),
-    "simple RNN backwards over a mask from a given state": (
-        lambda: masked_decoder(layers.SimpleRNN(6, go_backwards=True, name="simple"), states=1),
-        {},
-        r"layer 'simple' \(SimpleRNN\): it runs backwards over a mask from a given state",
     ),
     "GRU": (
         lambda: functional(layers.GRU(6, name="gated")),

@@ -15,7 +15,6 @@ from tests.helpers.calls import assert_agrees, by_output
 from tests.helpers.forms import (
     BI,
     BI_RNN,
-    LENGTHS,
     SEQUENCES,
     UNI,
     UNI_RNN,
@@ -26,8 +25,8 @@ from tests.helpers.forms import (
     check,
     copied_weights,
     functional,
-    padded,
 )
+from tests.helpers.masks import blanked, mask_of
 from tests.helpers.models import randomized
 from tests.helpers.pairwise import ALL, pairwise
 
@@ -237,7 +236,8 @@ def test_subclassed_model_with_a_mask():
     conversion = lstm_toolkit.convert(model, input_signature=signature, verify=False)
     assert_ops(conversion.tflite, {BI: 1, UNI: 1})
     random = np.random.default_rng(1)
-    calls = [{"tokens": padded(random.integers(1, 11, (3, 7)).astype(np.int32), lengths, 0)} for lengths in LENGTHS]
+    tokens = [random.integers(1, 11, (3, 7)).astype(np.int32) for _ in range(3)]
+    calls = [{"tokens": blanked(each, mask_of(seed, 3, 7))} for seed, each in enumerate(tokens)]
     assert_agrees(conversion.tflite, calls, [by_output(model(arrays["tokens"])) for arrays in calls])
 
 

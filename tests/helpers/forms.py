@@ -11,6 +11,7 @@ from keras import layers
 import lstm_toolkit
 from tests.helpers.calls import Arrays, assert_agrees, by_output
 from tests.helpers.files import op_counts
+from tests.helpers.masks import blanked, mask_of
 from tests.helpers.models import randomized
 
 UNI, BI = "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM"
@@ -27,18 +28,8 @@ def assert_ops(tflite: bytes, recurrent: Mapping[str, int], *, absent: set[str] 
     assert not absent & set(counts)
 
 
-def padded(array: np.ndarray, lengths: Sequence[int], value: float) -> np.ndarray:
-    for row, length in zip(array, lengths, strict=True):
-        row[length:] = value
-    return array
-
-
-LENGTHS = ((0, 4, 7), (7, 3, 1), (2, 0, 5))
-"""Valid steps of each row, call by call; rows of nothing among them."""
-
-
-def draw(model: Any, *, batch: int, time: int, seed: int, lengths: Sequence[int] | None = None) -> Arrays:
-    """One array per input of a model, by name: tokens from 1 on, floats, masks; padded to the right on request."""
+def draw(model: Any, *, batch: int, time: int, seed: int, masked: bool = False) -> Arrays:
+    """One array per input of a model, by name: tokens from 1 on, floats, masks; on request with masks of every kind."""
     random, arrays = np.random.default_rng(seed), {}
     for tensor in model.inputs:
         shape = (batch, *(time if size is None else size for size in tensor.shape[1:]))
@@ -48,7 +39,7 @@ def draw(model: Any, *, batch: int, time: int, seed: int, lengths: Sequence[int]
             array = random.integers(1, 11, shape).astype(np.int32)
         else:
             array = random.normal(0.0, 1.0, shape).astype(np.float32)
-        arrays[tensor.name] = array if lengths is None else padded(array, lengths, 0)
+        arrays[tensor.name] = blanked(array, mask_of(seed, batch, shape[1])) if masked else array
     return arrays
 
 
@@ -71,10 +62,7 @@ def check(
     """Converts a stateless model and compares it with Keras, or with another Keras model that stands for it."""
     conversion = lstm_toolkit.convert(model, batch_size=batch, verify=False, **options)
     assert_ops(conversion.tflite, recurrent, absent=absent)
-    calls = [
-        draw(model, batch=batch, time=time, seed=seed, lengths=LENGTHS[seed] if masked else None)
-        for seed, time in enumerate(times)
-    ]
+    calls = [draw(model, batch=batch, time=time, seed=seed, masked=masked) for seed, time in enumerate(times)]
     assert_agrees(conversion.tflite, calls, [call(oracle or model, arrays) for arrays in calls])
 
 

@@ -13,6 +13,7 @@ from lstm_toolkit.errors import ConversionError
 from tests.helpers.calls import run_in_a_row
 from tests.helpers.files import fused_lstm
 from tests.helpers.lingvo_cells import GOLDEN, TOLERANCE, golden, loop, random_cell
+from tests.helpers.masks import mask_of
 
 FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 EXACT = {"atol": 1e-6, "rtol": 0}
@@ -369,10 +370,9 @@ def test_one_step_has_no_time_to_put_first(random):
     assert files[0] == files[1]
 
 
-# Padding at the end
+# Padding
 
 WITH_PADDING = (tf.TensorSpec([None, None, INPUTS]), tf.TensorSpec([None, None]))
-LENGTHS = ([TIME, 4, 0], [1, TIME - 1, TIME], [0, 0, 0], [TIME] * 3)
 
 
 def check_padding(random, cell, state, *, time_steps=None):
@@ -383,9 +383,9 @@ def check_padding(random, cell, state, *, time_steps=None):
     assert conversion.report.ops[FUSED] == 1
     assert not LOOPS_AND_CUSTOM & set(conversion.report.ops)
     calls = []
-    for lengths in LENGTHS:
+    for seed in range(3):
         x = random.normal(size=(BATCH, TIME, INPUTS)).astype(np.float32)
-        call = {"inputs": x, "padding": trailing_padding(lengths, TIME)}
+        call = {"inputs": x, "padding": 1.0 - mask_of(seed, BATCH, TIME).astype(np.float32)}
         if state == "explicit":
             h, c = (random.normal(0, 0.4, (BATCH, size)).astype("f") for size in (cell.output_size, cell.hidden_size))
             call |= states_of(cell, h, c)
@@ -412,7 +412,7 @@ PADDED = [
 
 @pytest.mark.parametrize(("normalized", "coupled", "state"), PADDED)
 @pytest.mark.parametrize("hidden", [0, 6])
-def test_padding_at_the_end(random, hidden, normalized, coupled, state):
+def test_padding_of_every_kind(random, hidden, normalized, coupled, state):
     cell = full_cell(
         random,
         normalized=normalized,

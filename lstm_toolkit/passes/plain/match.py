@@ -20,7 +20,7 @@ from lstm_toolkit.tflite.recurrent import ACTIVATIONS, RNN_ACTIVATIONS, Recurren
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.frameworks import KERAS
 from lstm_toolkit.weights.gate_weights import GateWeights
-from lstm_toolkit.weights.operands import CELL_COMPOSITE, SHUT_GATE, STATES, WEIGHT_OPERANDS
+from lstm_toolkit.weights.operands import CELL_COMPOSITE, STATES, WEIGHT_OPERANDS
 
 _LSTM_NAMES = {code: name for name, code in ACTIVATIONS.items()}
 _RNN_NAMES = {code: name for name, code in RNN_ACTIVATIONS.items()}
@@ -112,10 +112,6 @@ def _cell(packed: Mapping[str, Array], attributes: Mapping[str, Any]) -> Cell:
     if attributes["kind"] == "simple_rnn":
         return SimpleRnnCell(kernel.T, recurrent_kernel.T, bias, activation)
     biases = bias.reshape(-1, recurrent_kernel.shape[1])
-    if attributes["masked"]:
-        # An update gate of 1 keeps the state as it is.
-        units = len(recurrent_kernel)
-        kernel = np.concatenate([kernel, np.repeat(np.array([[SHUT_GATE, 0.0, 0.0]], np.float32), units, axis=1)])
     return GruCell(
         kernel=kernel.T,
         recurrent_kernel=recurrent_kernel.T,

@@ -410,9 +410,12 @@ def test_unrolling_open_time_is_refused():
         lstm_toolkit.convert(sequences(L.LSTM(UNITS), time=None), lowering="unrolled")
 
 
-def test_a_mask_over_gates_that_never_shut_is_refused():
-    with pytest.raises(ConversionError, match=r"its gates never shut with 'relu'; drop the mask"):
-        lstm_toolkit.convert(tokens(L.LSTM(UNITS, recurrent_activation="relu")), lowering="unrolled")
+def test_a_c_behind_gates_that_never_shut_is_refused_after_a_mask():
+    layer = L.LSTM(UNITS, recurrent_activation="relu")
+    with pytest.raises(ConversionError, match=r"c stands still only behind gates that shut, and 'relu' never shuts"):
+        lstm_toolkit.convert(tokens(layer), lowering="unrolled", state="explicit")
+    # The remedy: without its state, nothing has to stand still.
+    lstm_toolkit.convert(tokens(layer), lowering="unrolled")
 
 
 def test_the_fused_op_refuses_a_gru_and_names_the_remedy():
