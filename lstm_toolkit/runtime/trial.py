@@ -113,15 +113,18 @@ def _tried(process: WorkerProcess, request: dict[str, Any], time_limit: float) -
 
 def signature_names(model: Model) -> dict[str, list[str]]:
     """Names of the inputs and outputs of a `ModelT` in the order of its main subgraph, as `Runner` has them."""
-    main = model.subgraphs[0]
-    named: dict[str, dict[int, str]] = {"inputs": {}, "outputs": {}}
-    for signature in (model.signatureDefs or [])[:1]:
-        for kind, known in named.items():
-            known |= {entry.tensorIndex: text(entry.name) for entry in getattr(signature, kind) or ()}
-    return {
-        kind: [known.get(int(index), text(main.tensors[index].name)) for index in getattr(main, kind)]
-        for kind, known in named.items()
-    }
+    main, named = model.subgraphs[0], {}
+    for kind in ("inputs", "outputs"):
+        known: dict[int, list[str]] = {}
+        for signature in (model.signatureDefs or [])[:1]:
+            for entry in getattr(signature, kind) or ():
+                known.setdefault(entry.tensorIndex, []).append(text(entry.name))
+        # One tensor can be several outputs, each with a name of its own.
+        named[kind] = [
+            known[index].pop(0) if known.get(index) else text(main.tensors[index].name)
+            for index in map(int, getattr(main, kind))
+        ]
+    return named
 
 
 def random_calls(tflite: bytes, *, count: int = 3, seed: int = 0) -> tuple[Call, ...]:

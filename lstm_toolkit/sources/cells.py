@@ -54,37 +54,42 @@ class MarkOptions:
 
 
 def marked_cell(cell: Any, sequence: Any, start: Sequence[Any], options: MarkOptions) -> tuple[Any, list[Any]]:
-    """Calls a cell over a sequence, as a function that the converter keeps as one op.
+    """Calls a cell over a sequence, or on one step, as a function that the converter keeps as one op.
 
     Args:
         cell: a Keras `LSTMCell` (4 gates), `GRUCell` (3) or `SimpleRNNCell` (1), with kernel [input_size, gates *
             units], recurrent_kernel [units, gates * units] and bias [gates * units]; of a GRU with `reset_after` the
             bias is [2, gates * units].
-        sequence: [batch, time, input_size], float32; with `options.masked`, one more channel.
+        sequence: [batch, time, input_size], float32; with `options.masked`, one more channel. Or one step,
+            [batch, input_size].
         start: the states to start from, [batch, units] each: h, and c of an LSTM. Empty for zeros.
         options: what the passes are told.
 
     Returns:
-        The outputs [batch, time, units], and a list with the last c [batch, units] of an LSTM, else empty.
+        The outputs [batch, time, units], or [batch, units] of one step, and a list with the last c [batch, units] of an
+        LSTM, else empty.
     """
     kernel, recurrent_kernel = tf.convert_to_tensor(cell.kernel), tf.convert_to_tensor(cell.recurrent_kernel)
     reset_after = bool(getattr(cell, "reset_after", False))
     bias_shape = [2, kernel.shape[-1]] if reset_after else kernel.shape[-1:]
     bias = tf.convert_to_tensor(cell.bias) if cell.use_bias else tf.zeros(bias_shape)
-    units, step = recurrent_kernel.shape[0], _STEPS[options.kind]
+    units, step, is_step = recurrent_kernel.shape[0], _STEPS[options.kind], sequence.shape.rank == 2
 
     def body(x: Any, w: Any, r: Any, b: Any, *states: Any) -> tuple[Any, ...]:
         if options.masked:
             w = tf.concat([w, tf.repeat(tf.constant([PUSHES]), units, axis=1)], axis=0)
         first = states or (tf.zeros([tf.shape(x)[0], units]),) * (2 if options.kind == "lstm" else 1)
+        if is_step:
+            return step(cell, first, x, w, r, b)
         steps = tf.transpose(x, [1, 0, 2])
         hs, *others = tf.scan(lambda state, now: step(cell, state, now, w, r, b), steps, initializer=tuple(first))
         return tf.transpose(hs, [1, 0, 2]), *(each[-1] for each in others)
 
     function = options.mark(body, reset_after=reset_after)
     outputs, *others = function(sequence, kernel, recurrent_kernel, bias, *start)
-    batch, time = sequence.shape[:2]
-    return tf.ensure_shape(outputs, [batch, time, units]), [tf.ensure_shape(each, [batch, units]) for each in others]
+    batch = sequence.shape[0]
+    shape = [*sequence.shape[:-1], units]
+    return tf.ensure_shape(outputs, shape), [tf.ensure_shape(each, [batch, units]) for each in others]
 
 
 def _lstm(cell: Any, state: Any, now: Any, w: Any, r: Any, b: Any) -> tuple[Any, ...]:

@@ -9,12 +9,15 @@ It works for Keras 3 and for tf_keras (Keras 2), whose layers have the same attr
 
 import contextlib
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
+from lstm_toolkit.sources import cell_calls
+from lstm_toolkit.sources.known_cells import KnownCell
 from lstm_toolkit.sources.layer_call import LayerCall
 from lstm_toolkit.sources.traced import LayerReport
 from lstm_toolkit.tflite.recurrent import numbered
@@ -39,6 +42,7 @@ class RecurrentCalls:
         state_shapes: shape of each carried or explicit state.
         has_mask: whether any layer got a mask.
         numbering: whether the calls of one layer are numbered; not where a model is traced more than once.
+        depth: how many recurrent layers are being computed by Keras, one in the other.
     """
 
     library: Any
@@ -52,6 +56,11 @@ class RecurrentCalls:
     state_shapes: dict[str, list[int | None]] = dataclasses.field(default_factory=dict)
     has_mask: bool = False
     numbering: bool = True
+    depth: int = 0
+
+    def name_of(self, layer: Any) -> str:
+        """The name of this call of a layer."""
+        return numbered(layer.name, {each.name for each in self.layers} if self.numbering else ())
 
 
 _lock = threading.RLock()
@@ -65,7 +74,10 @@ def recurrent_calls(calls: RecurrentCalls) -> Iterator[RecurrentCalls]:
         for cls in (layers.RNN, layers.LSTM, layers.GRU):
             # In Keras 3 they all call their base class, in Keras 2 these do not.
             if "inner_loop" not in vars(cls) or cls is layers.RNN:
-                _replace_attribute(undo, cls, "call", _wrapped_call(vars(cls)["call"], calls))
+                original = _counted(vars(cls)["call"], calls)
+                _replace_attribute(undo, cls, "call", _wrapped_call(original, calls))
+        for cls in (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell):
+            _replace_attribute(undo, cls, "call", _wrapped_cell_call(vars(cls)["call"], calls))
         if hasattr(layers.RNN, "_maybe_config_dropout_masks"):
             _replace_attribute(undo, layers.TimeDistributed, "call", _wrapped_time_distributed(layers))
             # A dropout mask draws on a seed variable, even when the layer is not training.
@@ -82,10 +94,13 @@ def _wrapped_call(original: Callable[..., Any], calls: RecurrentCalls) -> Callab
     def call(
         layer: Any, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = False, **others: Any
     ) -> Any:
-        name = numbered(layer.name, {each.name for each in calls.layers} if calls.numbering else ())
+        name = calls.name_of(layer)
         state = "carry" if layer.stateful else "reset"
         state = "given" if initial_state is not None else state if calls.state == "auto" else calls.state
         one = LayerCall(layer, calls.library, name, state, plain=calls.plain, paired=id(layer) in calls.paired)
+        if initial_state is not None:
+            rows = cell_calls.in_every_row(tf.nest.flatten(initial_state), sequences, axis=one.batch_axis)
+            initial_state = tf.nest.pack_sequence_as(initial_state, rows)
         reason = one.why_not(mask)
         calls.has_mask |= mask is not None
         calls.layers.append(LayerReport(name, type(layer).__name__, "stock lowering" if reason else one.op, reason))
@@ -103,6 +118,36 @@ def _wrapped_call(original: Callable[..., Any], calls: RecurrentCalls) -> Callab
         if kept:
             calls.new_states |= zip(kept, states, strict=True)
         return [output, *one.nested(states)] if layer.return_state else output
+
+    return call
+
+
+def _counted(original: Callable[..., Any], calls: RecurrentCalls) -> Callable[..., Any]:
+    """The original call of a layer, in which the calls of its cells are known not to be the model's own."""
+
+    @functools.wraps(original)
+    def call(*arguments: Any, **options: Any) -> Any:
+        calls.depth += 1
+        try:
+            return original(*arguments, **options)
+        finally:
+            calls.depth -= 1
+
+    return call
+
+
+def _wrapped_cell_call(original: Callable[..., Any], calls: RecurrentCalls) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call(cell: Any, inputs: Any, states: Any, training: Any = False, **others: Any) -> Any:
+        if calls.depth or not calls.marking:
+            return original(cell, inputs, states, training=training, **others)
+        known, flat = KnownCell(cell, calls.library, calls.plain), tf.nest.flatten(states)
+        name, reason = calls.name_of(cell), cell_calls.why_not(known, inputs, flat, training)
+        calls.layers.append(LayerReport(name, type(cell).__name__, "plain ops" if reason else known.op, reason))
+        if reason:
+            return original(cell, inputs, states, training=training, **others)
+        new = cell_calls.marked(known, inputs, flat, name)
+        return new[0], new if tf.nest.is_nested(states) else new[0]
 
     return call
 

@@ -183,7 +183,8 @@ def _in_float32(layers: Sequence[Any]) -> Iterator[None]:
 
 def refuse_unfused(layers: Sequence[LayerReport], on_unsupported: str) -> None:
     """Raises for every layer at once that cannot be fused, unless these are to be kept."""
-    refused = [f"layer {each.name!r} ({each.layer_class}): {each.reason}" for each in layers if each.reason]
+    left = [each for each in layers if each.reason and each.op == "stock lowering"]
+    refused = [f"layer {each.name!r} ({each.layer_class}): {each.reason}" for each in left]
     if refused and on_unsupported == "raise":
         remedy = 'or pass on_unsupported="keep" for the stock lowering of what cannot be fused'
         raise ConversionError(f"{'; '.join(refused)}; {remedy}")

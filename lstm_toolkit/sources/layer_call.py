@@ -11,16 +11,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lstm_toolkit.passes.plain.activations import ACTIVATIONS as PLAIN_ACTIVATIONS
 from lstm_toolkit.passes.plain.activations import SATURATING
 from lstm_toolkit.sources import marks
 from lstm_toolkit.sources.activations import activation_name
 from lstm_toolkit.sources.cells import MarkOptions, marked_cell
+from lstm_toolkit.sources.known_cells import KnownCell
 from lstm_toolkit.sources.masks import ValidSteps, is_padded_at_end
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE, SIMPLE_RNN_COMPOSITE
-
-_NAMED = ", ".join(sorted(PLAIN_ACTIVATIONS - {"hard_sigmoid_of_keras_2"}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +70,11 @@ class LayerCall:
         return [f"{self.name}_cell{number}" for number in range(len(self._cells))] if self._is_stacked else [self.name]
 
     @property
+    def batch_axis(self) -> int:
+        """The axis of the batch in its sequences."""
+        return 1 if self._time_major else 0
+
+    @property
     def _time_major(self) -> bool:
         return getattr(self.layer, "time_major", False)
 
@@ -82,7 +85,7 @@ class LayerCall:
     def zeros(self, sequences: Any) -> dict[str, Any]:
         """The states before the first step, [batch, units] each, by name: `NAME_h`, and of an LSTM `NAME_c`."""
         names = [f"{part}_{kind}" for part in self._part_names for kind in ("hc" if self._kind == "lstm" else "h")]
-        batch = sequences.shape[1 if self._time_major else 0]
+        batch = sequences.shape[self.batch_axis]
         sizes = [size for cell in self._cells for size in tf.nest.flatten(cell.state_size)]
         zeros = [tf.zeros([tf.shape(sequences)[0] if batch is None else batch, int(size)]) for size in sizes]
         return dict(zip(names, zeros, strict=True))
@@ -129,24 +132,7 @@ class LayerCall:
         return reason if reason or mask is None else self._why_not_masked()
 
     def _why_not_cell(self, cell: Any) -> str | None:
-        fused = self._fused_activations
-        for what, allowed, fact in (
-            ("recurrent_activation", ("sigmoid",), "the gates of the fused op are sigmoid; use 'sigmoid'"),
-            ("activation", fused, f"the fused op has only {', '.join(fused)}; use one of them"),
-        ):
-            function = getattr(cell, what, None)
-            name = None if function is None else self._activation(function)
-            if function is None or name in allowed or (self.plain and name is not None):
-                continue
-            own_name = getattr(function, "__name__", type(function).__name__)
-            found = f"its {what.replace('_', ' ')} is {own_name!r},"
-            if self.plain:
-                return f"{found} which is not among {_NAMED}; use one of them"
-            return f"{found} and {fact}" + (', or lowering="unrolled" or "loop"' if name is not None else "")
-        if cell.variable_dtype != "float32" or cell.compute_dtype != "float32":
-            dtype = cell.compute_dtype if cell.variable_dtype == "float32" else cell.variable_dtype
-            return f"its weights are {dtype}, and the fused op's float32; use float32"
-        return None
+        return KnownCell(cell, self.library, self.plain).why_not()
 
     def _gate_activation(self, cell: Any) -> str | None:
         return "sigmoid" if self._is_simple else self._activation(cell.recurrent_activation)
