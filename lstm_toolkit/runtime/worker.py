@@ -81,9 +81,8 @@ class WorkerProcess:
         end = None if time_limit is None else time.monotonic() + time_limit
         # The process writes at the place that a seek leaves, so it must be the end of the file.
         self._last_request = self._errors.seek(0, os.SEEK_END)
-        with contextlib.suppress(BrokenPipeError):
-            pickle.dump(request, self._requests)
-            self._requests.flush()
+        # What is too large for the pipe waits until the process reads, which may be never.
+        threading.Thread(target=_send, args=(self._requests, pickle.dumps(request)), daemon=True).start()
         while True:
             try:
                 answer = self._answers.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
@@ -148,6 +147,12 @@ def _pass_on(pickles: IO[bytes], read: queue.Queue[Any]) -> None:
         while True:
             read.put(pickle.load(pickles))
     read.put(None)
+
+
+def _send(requests: IO[bytes], pickled: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        requests.write(pickled)
+        requests.flush()
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

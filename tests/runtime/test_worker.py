@@ -53,3 +53,9 @@ def test_a_time_limit_ends_the_process(process):
     with pytest.raises(TimeoutError, match=r"did not answer in 0\.3 seconds"):
         process.ask({"sleep": 60}, time_limit=0.3)
     assert process.ending() == "SIGKILL"
+
+
+def test_a_time_limit_holds_for_a_process_that_does_not_even_read():
+    process = WorkerProcess([sys.executable, "-c", "import time; time.sleep(5)"])
+    with pytest.raises(TimeoutError, match=r"did not answer in 0\.3 seconds"):
+        process.ask({"more than a pipe takes": bytes(1 << 20)}, time_limit=0.3)
