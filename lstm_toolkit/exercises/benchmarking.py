@@ -66,10 +66,8 @@ def check_verdict(verdict: Callable[[float, float], Any]) -> None:
     for low, high, wanted in _INTERVALS:
         answer = verdict(low, high)
         require_answer(answer)
-        require(
-            isinstance(answer, str) and answer in _VERDICTS,
-            f"return one of {', '.join(map(repr, _VERDICTS))}, not {answer!r}",
-        )
+        hint = f"return one of {', '.join(map(repr, _VERDICTS))}, not {answer!r}"
+        require(isinstance(answer, str) and answer in _VERDICTS, hint)
         if {answer, wanted} == {"faster", "slower"}:
             reason = "the ratio says how many times as long the model takes, so a faster one has less than 1"
         elif answer == "no difference":

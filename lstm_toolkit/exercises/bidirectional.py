@@ -68,10 +68,8 @@ def check_last(last_of_both: Callable[[Float64, npt.NDArray[np.int64]], Any]) ->
         outputs[row, :length, UNITS:] = _from_the_end(second, x)[0]
         wanted[row] = np.concatenate([last, outputs[row, 0, UNITS:]])
     given = as_numbers(last_of_both(outputs.copy(), lengths.copy()))
-    require(
-        given.shape == wanted.shape,
-        f"of outputs {list(outputs.shape)} comes {list(wanted.shape)}, a row of each, not {list(given.shape)}",
-    )
+    hint = f"of outputs {list(outputs.shape)} comes {list(wanted.shape)}, a row of each, not {list(given.shape)}"
+    require(given.shape == wanted.shape, hint)
     halves = (("forward", slice(None, UNITS)), ("backward", slice(UNITS, None)))
     for row, length in enumerate(LENGTHS):
         for half, numbers in halves:
@@ -120,10 +118,8 @@ def _one_way(name: str, weights: GateWeights) -> OneWay:
 
     def run(x: npt.ArrayLike) -> Float64:
         shape = np.shape(x)
-        require(
-            len(shape) == 3 and shape[-1] == INPUT_SIZE,
-            f"{name} takes [batch, time, {INPUT_SIZE}], and was given {list(shape)}",
-        )
+        hint = f"{name} takes [batch, time, {INPUT_SIZE}], and was given {list(shape)}"
+        require(len(shape) == 3 and shape[-1] == INPUT_SIZE, hint)
         return reference.lstm(weights, x)[0]
 
     return run

@@ -114,10 +114,8 @@ def bracket_counter(cell_clip: float) -> Run:
 
     def run(text: npt.ArrayLike) -> Array:
         x = np.asarray(text, np.float64)
-        require(
-            x.ndim == 3 and x.shape[0] == x.shape[2] == 1,
-            f"a counter takes brackets [1, any number of them, 1], not {list(x.shape)}",
-        )
+        hint = f"a counter takes brackets [1, any number of them, 1], not {list(x.shape)}"
+        require(x.ndim == 3 and x.shape[0] == x.shape[2] == 1, hint)
         news = (np.tanh(20 * x[0, :, 0]), np.ones(x.shape[1]))
         counts = [list(itertools.accumulate(each.tolist(), clipped, initial=0.0))[1:] for each in news]
         return np.tanh(np.array(counts).T[np.newaxis]).astype(np.float32)

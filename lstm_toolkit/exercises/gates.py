@@ -38,12 +38,9 @@ def check_split(split: Callable[[Array], Any]) -> None:
     for number, (gate, given) in enumerate(zip(GATES, arrays, strict=True)):
         require_shape(given, (UNITS, INPUT_SIZE), f"of a kernel {list(kernel.shape)} the {gate} gate is")
         for unit, row in np.ndindex(given.shape):
-            wanted = kernel[row, number * UNITS + unit]
-            require(
-                given[unit, row] == wanted,
-                f"array {number} must be the {gate} gate: its [{unit}, {row}] is not "
-                f"kernel[{row}, {number * UNITS + unit}]",
-            )
+            column = number * UNITS + unit
+            hint = f"array {number} must be the {gate} gate: its [{unit}, {row}] is not kernel[{row}, {column}]"
+            require(given[unit, row] == kernel[row, column], hint)
 
 
 def check_pack_lingvo(pack: Callable[[GateWeights], Any]) -> None:

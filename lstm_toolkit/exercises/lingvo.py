@@ -44,16 +44,13 @@ def check_options(options_of: Callable[[Theta], Any]) -> None:
         given = options_of(dict(theta))
         require_answer(given)
         require(isinstance(given, Mapping), f"return a dict of the options, not {type(given).__name__}")
-        require(
-            set(given) == set(wanted), f"the options are {', '.join(wanted)}; yours are {', '.join(map(str, given))}"
-        )
+        hint = f"the options are {', '.join(wanted)}; yours are {', '.join(map(str, given))}"
+        require(set(given) == set(wanted), hint)
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in theta.items())
         for option, value in wanted.items():
             answer = given[option]
-            require(
-                np.ndim(answer) == 0 and answer == value,
-                f"for {shapes}: {option} is {value}, not {answer}; {_WHERE_TO_LOOK[option]}",
-            )
+            hint = f"for {shapes}: {option} is {value}, not {answer}; {_WHERE_TO_LOOK[option]}"
+            require(np.ndim(answer) == 0 and answer == value, hint)
 
 
 def check_coupled_step(step: Callable[..., Any]) -> None:
@@ -78,10 +75,8 @@ def check_coupled_step(step: Callable[..., Any]) -> None:
     for mistake, wrong_c in _wrong_steps(theta, x, m, c).items():
         require(not _close(given_c, wrong_c), mistake)
     require(_close(given_c, wanted_c), "the new c is f * c + (1 - f) * tanh(cell), bounded; yours is another")
-    require(
-        _close(given_m, wanted_m),
-        "the new c is right. The new m is sigmoid(output) * tanh(new c), times w_proj, and no more",
-    )
+    hint = "the new c is right. The new m is sigmoid(output) * tanh(new c), times w_proj, and no more"
+    require(_close(given_m, wanted_m), hint)
 
 
 def _wrong_steps(theta: Theta, x: Array, m: Array, c: Array) -> dict[str, Float64]:
@@ -137,18 +132,14 @@ def check_normalize(normalize: Callable[..., Any]) -> None:
         for mistake, wrong in _wrong_sums(products, ln_scale, b, gates).items():
             require(not _close(given[:2], wrong[:2]), mistake)
         wanted = plain * ln_scale + b
-        require(
-            _close(given[:2], wanted[:2], 1e-2),
-            f"with {gates} gates: less the gate's mean, over the root of its variance, times ln_scale, plus b",
-        )
+        hint = f"with {gates} gates: less the gate's mean, over the root of its variance, times ln_scale, plus b"
+        require(_close(given[:2], wanted[:2], 1e-2), hint)
         require(
             _close(given[3], wanted[3]),
             "where all products of a gate are equal, their variance is 0 and the sums are b: add 1e-8 before the root",
         )
-        require(
-            _close(given, wanted),
-            "where the products are almost equal, you are off: 1e-8 is added to the variance, inside the root",
-        )
+        hint = "where the products are almost equal, you are off: 1e-8 is added to the variance, inside the root"
+        require(_close(given, wanted), hint)
 
 
 def _wrong_sums(products: Array, ln_scale: Array, b: Array, gates: int) -> dict[str, Float64]:

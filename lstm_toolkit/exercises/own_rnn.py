@@ -84,10 +84,8 @@ def check_marked(marked: Any) -> None:
     require(len(nodes) == 1, f"the file must have one fused op, and has {len(nodes)}")
     _check_gates(own, nodes[0].weights)
     clip = nodes[0].cell_clip
-    require(
-        abs(clip - COLLEAGUES_CLIP) < 1e-6,
-        f"the function bounds c at {COLLEAGUES_CLIP}, the op at {clip:.3g}, where 0 is none: composite has an option",
-    )
+    hint = f"the function bounds c at {COLLEAGUES_CLIP}, the op at {clip:.3g}, where 0 is none: composite has an option"
+    require(abs(clip - COLLEAGUES_CLIP) < 1e-6, hint)
     steps = np.random.default_rng(63).normal(scale=2.0, size=(_BATCH, _TIME, _INPUTS)).astype(np.float32)
     biased = {"forget_gate_bias": own["forget_gate_bias"] + np.float32(COLLEAGUES_BIAS)}
     wanted, _, _ = reference.lstm(GateWeights.from_operands(own | biased), steps, cell_clip=COLLEAGUES_CLIP)

@@ -26,20 +26,14 @@ def check_scale(scale_and_zero_point: Callable[[float, float], Any]) -> None:
         where = f"for a range of {low} to {high} "
         low, high = min(low, 0.0), max(high, 0.0)
         require(zero_point % 1 == 0, f"{where}the zero point is {zero_point}, and must be an integer")
-        require(
-            LOWEST <= zero_point <= HIGHEST,
-            f"{where}the zero point is {zero_point}, and int8 has -128 to 127. 0 must be in the range: padding is 0",
-        )
+        hint = f"{where}the zero point is {zero_point}, and int8 has -128 to 127. 0 must be in the range: padding is 0"
+        require(LOWEST <= zero_point <= HIGHEST, hint)
         ends = [scale * (q - zero_point) for q in (LOWEST, HIGHEST)]
         slack = 0.51 * (high - low) / 255
-        require(
-            ends[0] <= low + slack and ends[1] >= high - slack,
-            f"{where}-128 and 127 stand for {ends[0]:.4g} and {ends[1]:.4g}, which leaves a part of it out",
-        )
-        require(
-            ends[1] - ends[0] < 1.01 * (high - low),
-            f"{where}the 256 numbers reach from {ends[0]:.4g} to {ends[1]:.4g}, which is more than they need to",
-        )
+        hint = f"{where}-128 and 127 stand for {ends[0]:.4g} and {ends[1]:.4g}, which leaves a part of it out"
+        require(ends[0] <= low + slack and ends[1] >= high - slack, hint)
+        hint = f"{where}the 256 numbers reach from {ends[0]:.4g} to {ends[1]:.4g}, which is more than they need to"
+        require(ends[1] - ends[0] < 1.01 * (high - low), hint)
 
 
 def check_to_int8(to_int8: ToInt8) -> None:

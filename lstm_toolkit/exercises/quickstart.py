@@ -60,18 +60,15 @@ def check_largest_error(largest_error: Callable[[Any, Array, Array], Any]) -> No
     require(runner.calls, "the function does not call the runner")
     require(exact == 0, f"of a runner that gives what Keras gives the function says {exact:.3g}, and not 0")
     too_small, _ = answer(errors - 0.25)
-    require(
-        too_small > 0, f"all outputs of a runner are 0.25 too small, and the function says {too_small:.3g}: the sign"
-    )
+    hint = f"all outputs of a runner are 0.25 too small, and the function says {too_small:.3g}: the sign"
+    require(too_small > 0, hint)
     require(abs(too_small - 0.25) < 1e-5, f"all outputs of a runner are off by 0.25, not by {too_small:.3g}")
     errors[2, 1] = 0.125
     third, runner = answer(errors)
     require(not runner.resets, "do not reset the runner: that hides what it remembers, and who uses the file does not")
     remedy = "compare every call" if third == 0 else "take the largest, over all calls and all numbers"
-    require(
-        abs(third - 0.125) < 1e-5,
-        f"a runner is off by 0.125, in one number of the third call, and the function says {third:.3g}: {remedy}",
-    )
+    hint = f"a runner is off by 0.125, in one number of the third call, and the function says {third:.3g}: {remedy}"
+    require(abs(third - 0.125) < 1e-5, hint)
     errors[-1] = np.nan
     broken, _ = answer(errors)
     require(

@@ -55,9 +55,8 @@ def check_serve(serve: Callable[[Step, int, Sequence[Request]], Any]) -> None:
         ):
             given = as_numbers(answer, nothing="one of the answers is None")
             where = f"{again}request {number}, by {user}: "
-            require(
-                given.shape == wanted.shape, f"{where}the answer is {list(given.shape)}, and not {list(wanted.shape)}"
-            )
+            hint = f"{where}the answer is {list(given.shape)}, and not {list(wanted.shape)}"
+            require(given.shape == wanted.shape, hint)
             if not np.allclose(given, wanted, atol=1e-6):
                 is_new = user not in [each for each, _ in requests[:number]]
                 raise AssertionError(where + _reason(calls, x, h, c, is_new=is_new))
@@ -85,10 +84,8 @@ def check_which_state(which_state: Callable[[Call], Any]) -> None:
                 calls.clear()
             answer = which_state(run)
             require_answer(answer)
-            require(
-                isinstance(answer, str) and answer in ("reset", "carry"),
-                f'return "reset" or "carry", not {answer!r}',
-            )
+            hint = f'return "reset" or "carry", not {answer!r}'
+            require(isinstance(answer, str) and answer in ("reset", "carry"), hint)
             used = "has been called before, and " if called_before else ""
             does = "starts every call from zero" if mode == "reset" else "starts a call where the last one ended"
             require(answer == mode, f"a file {used}{does}, and the function says {answer!r}: {_evidence(calls, mode)}")
@@ -185,10 +182,8 @@ def _file(weights: GateWeights, mode: str, calls: list[tuple[Float64, Float64]])
 
 
 def _require_input(x: Float64) -> None:
-    require(
-        x.ndim == 3 and x.shape[0] == 1 and x.shape[1] and x.shape[2] == INPUT_SIZE,
-        f"x is [1, time, {INPUT_SIZE}], and not {list(x.shape)}",
-    )
+    hint = f"x is [1, time, {INPUT_SIZE}], and not {list(x.shape)}"
+    require(x.ndim == 3 and x.shape[0] == 1 and x.shape[1] and x.shape[2] == INPUT_SIZE, hint)
 
 
 def _forgetful(weights: GateWeights) -> GateWeights:
