@@ -101,7 +101,7 @@ def diagnose(model: Path, target: str | None, *, run: bool, as_json: bool) -> No
 
     with _reporting_errors(), _silent_stderr():
         found = diagnose_model(model, target=target, run=run)
-    _show(found.to_dict(), in_options(str(found), main.commands["convert"]), as_json=as_json)
+    _show(found.to_dict(), _in_commands(str(found)), as_json=as_json)
     if any(finding.severity != "note" for finding in found):
         raise SystemExit(3)
 
@@ -110,16 +110,18 @@ def diagnose(model: Path, target: str | None, *, run: bool, as_json: bool) -> No
 @model_argument
 @output_option
 @click.option("--code", "codes", multiple=True, help="Mend only this fault; may be given more than once.")
+@click.option(
+    "--keep", multiple=True, help="Leave this fault, or the op at this place, alone; may be given repeatedly."
+)
 @json_option
-def repair(model: Path, output: Path, codes: tuple[str, ...], *, as_json: bool) -> None:
+def repair(model: Path, output: Path, codes: tuple[str, ...], keep: tuple[str, ...], *, as_json: bool) -> None:
     """Mends the faults of the .tflite file MODEL that can be mended without its source."""
     from lstm_toolkit.doctor.repair import repair as repair_model
 
-    with _reporting_errors(functools.partial(click.BadParameter, param_hint="--code")):
-        repaired = repair_model(model, codes=codes or None)
+    with _reporting_errors():
+        repaired = repair_model(model, codes=codes or None, keep=keep)
         repaired.save(output)
-    text = in_options(f"{output}: {repaired}", main.commands["convert"])
-    _show({"output": str(output)} | repaired.to_dict(), text, as_json=as_json)
+    _show({"output": str(output)} | repaired.to_dict(), _in_commands(f"{output}: {repaired}"), as_json=as_json)
 
 
 @main.command()
@@ -195,7 +197,7 @@ def in_options(text: str, command: click.Command) -> str:
     options = {str(each.name): each for each in command.params if isinstance(each, click.Option)}
 
     def valued(match: re.Match[str]) -> str:
-        option, values = options[match[1]], re.findall(r"\w[\w.]*", match[2].replace('" or "', " "))
+        option, values = options[match[1]], re.findall(r"\w[\w.-]*", match[2].replace('" or "', " "))
         if isinstance(option.type, click.Choice) and not set(values) <= set(option.type.choices):
             return match[0]
         if not option.is_flag:
@@ -203,11 +205,16 @@ def in_options(text: str, command: click.Command) -> str:
         return (option.opts if values == ["True"] else option.secondary_opts or [match[0]])[0]
 
     names = "|".join(options)
-    text = re.sub(rf'\b({names})=("\w+"(?: or "\w+")*|\w[\w.]*)', valued, text)
+    text = re.sub(rf'\b({names})=("[\w-]+"(?: or "[\w-]+")*|\w[\w.]*)', valued, text)
     # A name of one word is a word of its own too, but for where a message is about its value.
     compound = "|".join(name for name in options if "_" in name) or "(?!)"
     bare = rf"(?<![\w'\"-])({compound})(?![\w'\"])|^({names})(?= must be )"
     return re.sub(bare, lambda match: options[match[1] or match[2]].opts[0], text)
+
+
+def _in_commands(text: str) -> str:
+    """What findings advise, in the words of the commands that do it."""
+    return in_options(in_options(text, main.commands["convert"]), main.commands["repair"])
 
 
 def _in_words_of_the_command(error: Exception) -> str:

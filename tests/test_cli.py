@@ -182,6 +182,11 @@ def test_repair(folder, leaking):
     assert done.returncode == 2
     assert "can be mended, got rust" in done.stderr.replace("\n", " ").replace("│", "")
     assert not (folder / "not.tflite").exists()
+    done = run("repair", leaking, "-o", folder / "kept.tflite", "--keep", "state-leak")
+    assert done.returncode == 0
+    assert "pass --keep state-leak if the file is to continue a sequence" in done.stdout
+    assert (folder / "kept.tflite").read_bytes() == leaking.read_bytes()
+    assert run("repair", leaking, "-o", folder / "not.tflite", "--keep", "op 99 LSTM").returncode == 2
 
 
 def test_plot(folder, leaking):

@@ -28,7 +28,7 @@ class Finding:
         message: the fact.
         remedy: what to do about it.
         location: the op, or the layer of a Keras model.
-        repairable: whether `repair` can mend it in the file.
+        repairable: whether `repair` mends it in the file, unless it is told to leave it alone.
     """
 
     code: str
@@ -105,7 +105,8 @@ def of_file(model: Model, target: str | None = None) -> Iterator[Finding]:
         if fault.target not in (None, target) or (fault.unless_asked_for and asked_for):
             continue
         for location, message in fault.find(model):
-            yield Finding(fault.code, fault.severity, message, fault.remedy, location, fault.mend is not None)
+            repairable = fault.mend is not None and not fault.only_if_named
+            yield Finding(fault.code, fault.severity, message, fault.remedy, location, repairable)
 
 
 def _of_trial(data: bytes, target: str) -> Iterator[Finding]:

@@ -117,7 +117,7 @@ def _reverses_time(half: RecurrentOp, operator: Operator) -> bool:
         return False
     axis = graph.constant(half.model, half.subgraph.tensors[operator.inputs[1]])
     rank = len(graph.shape_of(half.subgraph.tensors[operator.inputs[0]]))
-    return axis is not None and [int(each) % rank for each in axis.reshape(-1)] == [half.time_axis]
+    return axis is not None and rank > 0 and [int(each) % rank for each in axis.reshape(-1)] == [half.time_axis]
 
 
 def _merge(model: Model, subgraph: Subgraph, halves: Halves) -> None:
@@ -249,7 +249,8 @@ def _concatenation(half: RecurrentOp, outputs: list[int]) -> Operator | None:
     """
     subgraph, shape = half.subgraph, graph.shape_of(half.subgraph.tensors[outputs[0]])
     users = [op for op in subgraph.operators if set(outputs) & set(op.inputs)]
-    if (not half.is_time_major and shape[0] != 1) or len(users) != 1 or set(outputs) & set(subgraph.outputs):
+    is_joined_wrongly = not half.is_time_major and half.batch != 1
+    if not shape or is_joined_wrongly or len(users) != 1 or set(outputs) & set(subgraph.outputs):
         return None
     (op,) = users
     if graph.operator_name(half.model, op) != "CONCATENATION" or list(op.inputs) != outputs:

@@ -40,10 +40,10 @@ def unshare_states(model: Model) -> int:
 
 
 def shared_states(model: Model, subgraph: Subgraph) -> list[int]:
-    """Indices of the states that have another use and are not set at each call."""
+    """Indices of the states that have another use and are not set by an op."""
     states = dict.fromkeys(index for op in recurrent_ops(model, subgraph) for index in op.states)
     uses = Counter(int(index) for op in subgraph.operators for index in op.inputs)
-    settled = recurrent.set_states(model, subgraph)
+    settled = recurrent.set_states(model, subgraph).keys() | recurrent.set_once(model, subgraph).keys()
     return [index for index in states if uses[index] > 1 and index not in settled]
 
 
@@ -60,6 +60,7 @@ def _separate(model: Model, subgraph: Subgraph, shared: int) -> None:
     tensor = subgraph.tensors[shared]
     name, shape = graph.text(tensor.name), graph.shape_of(tensor)
     zeros = edit.add_constant(model, subgraph, f"{name}/zeros", np.zeros(shape, np.float32))
+    subgraph.operators = [op for op in subgraph.operators if shared not in op.outputs]
     for number, op in enumerate(subgraph.operators):
         own = recurrent.state_places(model, op)
         for place in [place for place, index in enumerate(op.inputs) if index == shared]:

@@ -59,9 +59,9 @@ def quantize(
     model = files.read_model(tflite)
     found = list(recurrent_ops(model))
     kept = [(op.layer, f"there is no int8 kernel of {op.name}") for op in found if op.name in KEPT_FLOAT]
-    layers = [(op.layer, _input_weights(op)) for op in found]
     for op in found:
         _prepare(op)
+    layers = [(op.layer, _input_weights(op)) for op in found]
     samples = [list(sample.values()) for sample in calibration]
     calibrated = files.read_model(worker.calibrate_elsewhere(files.write_model(model), samples, progress=progress))
     fitted = ranges.fit(calibrated, calibration)

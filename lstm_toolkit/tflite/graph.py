@@ -55,8 +55,11 @@ DTYPES: dict[int, npt.DTypeLike] = {
 """NumPy's dtype for each of the schema's tensor types that has one."""
 
 
-OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-"""Names of the builtin operators."""
+OPERATOR_CODES = {name: code for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+"""Codes of the builtin operators by name."""
+
+OPERATOR_NAMES = {code: name for name, code in OPERATOR_CODES.items()}
+"""Names of the builtin operators by code."""
 
 _OPTIONS = [name.removesuffix("Options") for name in vars(schema.BuiltinOptions) if name.endswith("Options")]
 _OPTIONS_BY_NAME = {name.lower(): name for name in _OPTIONS}
@@ -78,11 +81,12 @@ _TYPE_NAMES = {code: name.lower() for name, code in vars(schema.TensorType).item
 
 
 def operator_name(model: Model, operator: Operator) -> str:
-    """Name of an operator: the builtin's, or the custom code of a CUSTOM one."""
+    """Name of an operator: the builtin's, or the custom code of a CUSTOM one, which is never that of a builtin."""
     code = model.operatorCodes[operator.opcodeIndex]
     builtin = flatbuffer_utils.get_builtin_code_from_operator_code(code)
     if builtin == schema.BuiltinOperator.CUSTOM:
-        return text(code.customCode) or "CUSTOM"
+        name = text(code.customCode) or "CUSTOM"
+        return name if name == "CUSTOM" or name not in OPERATOR_CODES else f"CUSTOM {name}"
     return OPERATOR_NAMES.get(builtin, f"UNKNOWN_{builtin}")
 
 

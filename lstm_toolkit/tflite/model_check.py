@@ -9,6 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.tflite.graph import OPERATOR_NAMES, OPTIONS_OF, REDUCERS, called_subgraphs, listed, text
+from lstm_toolkit.tflite.shapes import fill_in_shapes
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph, Tensor
 from lstm_toolkit.weights.operands import ABSENT, OPERANDS_OF, RNN_OPERANDS, STATES
 
@@ -113,6 +114,8 @@ def _check_operator(model: Model, subgraph: Subgraph, op: Operator, place: str) 
         reason = why_not(name, op, subgraph)
         if reason:
             raise InvalidModelError(f"{place}, {name}, {reason}")
+    if not _is_basic(name, op):
+        fill_in_shapes(name, op, subgraph)
 
 
 def _options(name: str, op: Operator, _subgraph: Subgraph) -> str | None:
@@ -142,8 +145,8 @@ def _operands(name: str, op: Operator, _subgraph: Subgraph) -> str | None:
 def _recurrent(name: str, op: Operator, subgraph: Subgraph) -> str | None:
     if name not in OPERANDS_OF or _is_basic(name, op):
         return None
-    ranks = [len(listed(subgraph.tensors[index].shape)) for index in (op.inputs[0], op.outputs[0])]
-    if not {*ranks} <= {2, 3}:
+    ranks = [len(listed(subgraph.tensors[index].shape)) for index in (op.inputs[0], *op.outputs)]
+    if not {*ranks} <= {0, 2, 3}:  # 0 stands for a shape that the file leaves to the runtime
         return f"has an input and an output of {ranks} axes, not of 2 or 3"
     for tensor in [subgraph.tensors[index] for index in op.inputs[1:] if index != ABSENT]:
         if not listed(tensor.shape):

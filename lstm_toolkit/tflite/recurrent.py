@@ -1,7 +1,7 @@
 """Recurrent ops in a model file: their names, operands, activations, states and layers. It only reads."""
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -108,12 +108,16 @@ class RecurrentOp:
     def batch(self) -> int:
         """Number of sequences, -1 where it is open."""
         shape = graph.shape_of(self.tensor("input"))
+        if not shape:  # the file leaves it to the runtime
+            return graph.shape_of(self.subgraph.tensors[self.states[0]])[0]
         return shape[1 - self.time_axis if len(shape) > 2 else 0]
 
     @property
     def steps(self) -> int:
         """Length of the sequences, -1 where it is open; 1 for an op over one step."""
         shape = graph.shape_of(self.tensor("input"))
+        if not shape:
+            return -1
         return shape[self.time_axis] if len(shape) > 2 else 1
 
     @property
@@ -177,8 +181,9 @@ def set_states(model: Model, subgraph: Subgraph) -> dict[int, str]:
     """How states are set at each call before their op reads them: "reset" to zero, or "explicit", from an input."""
     found: dict[int, str] = {}
     read: set[int] = set()
+    once = {id(op) for _, op, _ in _from_constants(model, subgraph)}
     for op in subgraph.operators:
-        for index in set(op.outputs) - read:
+        for index in set(op.outputs) - read if id(op) not in once else ():
             if subgraph.tensors[index].isVariable:
                 is_zero = (
                     graph.operator_name(model, op) == "ZEROS_LIKE"
@@ -187,6 +192,67 @@ def set_states(model: Model, subgraph: Subgraph) -> dict[int, str]:
                 found[index] = "reset" if is_zero else "explicit"
         read |= set(state_tensors(model, op))
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class SetOnce:
+    """An op that sets a state from constants, and runs only once.
+
+    Attributes:
+        operator: the op.
+        is_zero: whether it surely sets the state to zero.
+    """
+
+    operator: Operator
+    is_zero: bool
+
+
+def set_once(
+    model: Model, subgraph: Subgraph, is_wanted: Callable[[RecurrentOp], bool] = lambda _: True
+) -> dict[int, SetOnce]:
+    """The states of wanted recurrent ops that an op sets from constants only once, and nothing at each call.
+
+    Where the converter stores a state of zeros in fewer bits, a DEQUANTIZE at the first call is all that sets it; such
+    a state is like one that nothing sets, and is left out.
+    """
+    states = {index for op in recurrent_ops(model, subgraph) if is_wanted(op) for index in op.states}
+    states -= set_states(model, subgraph).keys()
+    return {
+        index: SetOnce(op, is_zero)
+        for index, op, is_zero in _from_constants(model, subgraph)
+        if index in states and not (is_zero and graph.operator_name(model, op) == "DEQUANTIZE")
+    }
+
+
+_EVALUATED_ONCE = ("CONCATENATION", "DEQUANTIZE", "GATHER", "MUL", "RESHAPE", "STRIDED_SLICE", "TILE")
+"""Ops whose kernels compute a result of constants once: DEQUANTIZE at the first call, the others at allocation."""
+
+
+def _from_constants(model: Model, subgraph: Subgraph) -> Iterator[tuple[int, Operator, bool]]:
+    """Yields each state that such an op computes from constants, the op, and whether the result is surely zero."""
+    states = {index for op in recurrent_ops(model, subgraph) for index in op.states}
+    folded: set[int] = set()
+    for op in subgraph.operators if states else ():
+        name, inputs = graph.operator_name(model, op), [index for index in op.inputs if index != ABSENT]
+        if name not in _EVALUATED_ONCE:
+            continue
+        arrays = {index: graph.constant(model, subgraph.tensors[index]) for index in inputs}
+        if any(array is None and index not in folded for index, array in arrays.items()):
+            continue
+        for index in states & {*op.outputs}:
+            yield index, op, _gives_zeros(name, [_is_zero(subgraph.tensors[each], arrays[each]) for each in inputs])
+        # What DEQUANTIZE computes is no constant to the ops behind it.
+        folded |= {*op.outputs} if name != "DEQUANTIZE" else set()
+
+
+def _gives_zeros(name: str, are_zero: list[bool]) -> bool:
+    """Whether an op of constants gives zeros; the inputs after the first are mostly shapes and indices."""
+    return {"CONCATENATION": all, "MUL": any}.get(name, lambda each: each[0])(are_zero)
+
+
+def _is_zero(tensor: Tensor, array: Any) -> bool:
+    """Whether a constant stands for zeros: an integer with a scale does where it is the zero point."""
+    return array is not None and bool((array == graph.scale_of(tensor)[1]).all())
 
 
 def layer_of(tensor: Tensor) -> str:

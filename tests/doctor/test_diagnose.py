@@ -17,11 +17,6 @@ from lstm_toolkit.runtime.targets import MICRO_OPS
 from tests.helpers import fault_corpus
 
 
-@pytest.fixture(scope="module")
-def corpus() -> dict[str, fault_corpus.Case]:
-    return fault_corpus.corpus()
-
-
 def codes(found: tuple[lt.Finding, ...]) -> set[str]:
     return {finding.code for finding in found}
 

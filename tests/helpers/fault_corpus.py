@@ -29,15 +29,16 @@ class Case:
     tolerance: float = 1e-5
 
 
-def stock(model: Any, **settings: Any) -> bytes:
-    """The file that TensorFlow's converter makes of a Keras model."""
+def stock(model: Any, *, holder: Any = None, **settings: Any) -> bytes:
+    """The file that TensorFlow's converter makes of a Keras model, from what holds its variables."""
     import tensorflow as tf
 
     # The same graph as by way of `from_keras_model`, without tracing every layer for a SavedModel, which takes seconds.
     spec = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
     function = tf.function(lambda x: model(x, training=False)).get_concrete_function(spec)
-    holder = tf.Module()
-    holder.held = [each if isinstance(each, tf.Variable) else each.value for each in model.variables]
+    if holder is None:
+        holder = tf.Module()
+        holder.held = [each if isinstance(each, tf.Variable) else each.value for each in model.variables]
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], holder)
     for name, value in settings.items():
         setattr(converter, name, value)
@@ -127,25 +128,54 @@ def constant(model: Any, values: np.ndarray) -> int:
     return len(model.subgraphs[0].tensors) - 1
 
 
-def set_once_by(builtin: int) -> Callable[[Any], None]:
-    """Copies zeros into each state by an op that is evaluated at allocation."""
+SET_ONCE = ("MUL", "RESHAPE", "TILE", "GATHER", "STRIDED_SLICE", "CONCATENATION")
+"""Ops that are evaluated at allocation where all they take is constant."""
+
+
+def set_once_by(name: str, values: Sequence[np.ndarray] = ()) -> Callable[[Any], None]:
+    """Copies given values, or zeros, into each state by an op that is evaluated at allocation."""
 
     def edit(model: Any) -> None:
         graph = model.subgraphs[0]
-        for index in [index for op in lstms(model) for index in op.inputs if graph.tensors[index].isVariable]:
-            zeros = np.zeros(graph.tensors[index].shape, np.float32)
-            second = {
-                B.MUL: zeros,
-                B.RESHAPE: np.array(zeros.shape, np.int32),
-                B.TILE: np.array([1, 1], np.int32),
-            }[builtin]
-            inputs = [constant(model, zeros), constant(model, second)]
-            op = operator(model, builtin, inputs, [index])
-            if builtin == B.MUL:
-                op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
+        taken = [index for op in lstms(model) for index in op.inputs if index >= 0]
+        for number, index in enumerate(index for index in taken if graph.tensors[index].isVariable):
+            given = values[number] if len(values) else np.zeros(graph.tensors[index].shape, np.float32)
+            rows = np.arange(len(given), dtype=np.int32)
+            others = {
+                "MUL": [np.ones_like(given)],
+                "RESHAPE": [np.array(given.shape, np.int32)],
+                "TILE": [np.array([1, 1], np.int32)],
+                "GATHER": [rows],
+                "STRIDED_SLICE": [np.array(each, np.int32) for each in ([0, 0], given.shape, [1, 1])],
+                "CONCATENATION": [given[1:]],
+            }[name]
+            first = given[:1] if name == "CONCATENATION" else given
+            inputs = [constant(model, each) for each in (first, *others)]
+            op = operator(model, getattr(B, name), inputs, [index])
+            options = f"{name.title().replace('_', '')}Options"
+            op.builtinOptionsType, op.builtinOptions = (
+                getattr(schema.BuiltinOptions, options),
+                getattr(schema, options + "T")(),
+            )
             graph.operators.insert(0, op)
 
     return edit
+
+
+def without_shapes(model: Any) -> None:
+    """Leaves the shapes of the LSTMs' outputs to the runtime, as LiteRT's own test files do."""
+    for op in lstms(model):
+        for index in op.outputs:
+            tensor = model.subgraphs[0].tensors[index]
+            tensor.shape, tensor.shapeSignature, tensor.hasRank = [], None, False
+
+
+def as_custom_op(model: Any) -> None:
+    """Makes the LSTMs custom ops that have the name of the builtin."""
+    for code in model.operatorCodes:
+        if code.builtinCode == B.UNIDIRECTIONAL_SEQUENCE_LSTM:
+            code.builtinCode = code.deprecatedBuiltinCode = B.CUSTOM
+            code.customCode = b"UNIDIRECTIONAL_SEQUENCE_LSTM"
 
 
 def open_batch(model: Any) -> None:
@@ -172,10 +202,19 @@ KERAS_2 = ("sequence", "last", "few units", "stacked", "backwards", "both ways",
 VARIANTS = ("as it is", "leaks", "clips", "mended by hand")
 NAMES = (
     *(f"keras 2, {form}, {variant}" for form in KERAS_2 for variant in VARIANTS),
-    *(f"set once by {op}" for op in ("MUL", "RESHAPE", "TILE")),
-    *("open batch", "no activation", "shared", "shared, no clip"),
+    *(f"set once by {op}" for op in SET_ONCE),
+    *("open batch", "no activation", "no stored shapes", "custom op", "shared", "shared, no clip"),
+    *(f"float16, {form}" for form in ("stacked", "both ways", "shared", "given states")),
+    *("one step", "one step, float16"),
     *(f"keras 3, {form}" for form in ("loop", "loop, last", "two loops", "unrolled", "loop of a GRU", "no recurrence")),
-    *("keras 3, flex", "toolkit", "toolkit, carried and split", "toolkit, clipped", "joint outputs"),
+    *(
+        "keras 3, flex",
+        "keras 3, unset variables",
+        "toolkit",
+        "toolkit, carried and split",
+        "toolkit, clipped",
+        "joint outputs",
+    ),
     *(f"int8, {form}" for form in ("one way", "both ways", "sum")),
 )
 """Names of all cases, known before TensorFlow is loaded."""
@@ -183,11 +222,11 @@ NAMES = (
 
 def corpus() -> dict[str, Case]:
     """All cases by name. Batch, time, input size and units differ, and differ between the cases."""
-    cases = [*_of_keras_2(), *_shared(), *_of_keras_3(), *_of_the_toolkit(), *_int8()]
+    cases = [*_of_keras_2(), *_shared(), *_float16(), *_one_step(), *_of_keras_3(), *_of_the_toolkit(), *_int8()]
     return {case.name: case for case in cases}
 
 
-def _keras_2_models() -> dict[str, tuple[Any, tuple[int, ...]]]:
+def keras_2_models(names: Sequence[str] = KERAS_2) -> dict[str, tuple[Any, tuple[int, ...]]]:
     import tf_keras
 
     layers = tf_keras.layers
@@ -206,6 +245,7 @@ def _keras_2_models() -> dict[str, tuple[Any, tuple[int, ...]]]:
             shape,
         )
         for seed, (name, (shape, stack)) in enumerate(forms.items())
+        if name in names
     }
 
 
@@ -215,31 +255,38 @@ def _numpy(model: Any) -> Callable[[np.ndarray], np.ndarray]:
 
 def _of_keras_2() -> list[Case]:
     cases = []
-    for name, (model, shape) in _keras_2_models().items():
+    for name, (model, shape) in keras_2_models().items():
         file, halves = stock(model), {"split-halves"} if name in ("both ways", "sum") else set()
         edits = (lambda _: None, without_clip, with_reset, both(without_clip, with_reset))
         faults: tuple[set[str], ...] = ({"cell-clip", "state-leak"}, {"state-leak"}, {"cell-clip"}, set())
         for suffix, edit, codes in zip(VARIANTS, edits, faults, strict=True):
             found = frozenset(codes | halves)
             cases.append(Case(f"keras 2, {name}, {suffix}", edited(file, edit), found, _numpy(model), shape))
-    model, shape = _keras_2_models()["sequence"]
+    model, shape = keras_2_models()["sequence"]
     file = edited(stock(model), without_clip)
-    for builtin, name in ((B.MUL, "MUL"), (B.RESHAPE, "RESHAPE"), (B.TILE, "TILE")):
-        once = edited(file, set_once_by(builtin))
+    for name in SET_ONCE:
+        once = edited(file, set_once_by(name))
         cases.append(Case(f"set once by {name}", once, frozenset({"state-set-once"}), _numpy(model), shape))
+    bare = edited(file, without_shapes)
     file = edited(file, with_reset)
     cases.append(Case("open batch", edited(file, open_batch), frozenset({"open-batch"}), None, shape))
     cases.append(Case("no activation", edited(file, without_activation), frozenset({"no-activation"}), None, shape))
-    return cases
+    cases.append(Case("no stored shapes", bare, frozenset({"state-leak"}), _numpy(model), shape))
+    return [*cases, Case("custom op", edited(file, as_custom_op), frozenset(), None, shape)]
 
 
-def _shared() -> list[Case]:
+def sharing_model() -> Any:
     """One unit and a recurrent kernel of zeros, which the converter merges with the state of zeros."""
     import tf_keras
 
     model = tf_keras.Sequential([tf_keras.Input((5, 3), batch_size=1), tf_keras.layers.LSTM(1, return_sequences=True)])
     kernel, recurrent, bias = randomized(model, 8, 0.5).get_weights()
     model.set_weights([kernel, np.zeros_like(recurrent), bias])
+    return model
+
+
+def _shared() -> list[Case]:
+    model = sharing_model()
     file = stock(model)
     as_it_is = Case(
         "shared",
@@ -255,6 +302,55 @@ def _shared() -> list[Case]:
         codes=frozenset({"shared-state", "state-leak"}),
     )
     return [as_it_is, leaking]
+
+
+def stock_float16(model: Any) -> bytes:
+    import tensorflow as tf
+
+    specification = tf.lite.TargetSpec(supported_types=[tf.float16])
+    return stock(model, optimizations=[tf.lite.Optimize.DEFAULT], target_spec=specification)
+
+
+def with_given_states() -> Any:
+    """A tf_keras model whose LSTM starts from states that are constants other than zero."""
+    import tensorflow as tf
+    import tf_keras
+
+    random = np.random.default_rng(31)
+    states = [tf.constant(random.standard_normal((2, 4)), tf.float32) for _ in range(2)]
+    x = tf_keras.Input((6, 3), batch_size=2)
+    return randomized(tf_keras.Model(x, tf_keras.layers.LSTM(4)(x, initial_state=states)), 32, 0.5)
+
+
+def _float16() -> list[Case]:
+    """Stored as float16, a state is what a DEQUANTIZE makes of a constant, at the first call alone."""
+    keras_2 = keras_2_models()
+    forms = {
+        "stacked": (*keras_2["stacked"], {"state-leak"}),
+        "both ways": (*keras_2["both ways"], {"state-leak", "split-halves"}),
+        "shared": (sharing_model(), (1, 5, 3), {"state-leak", "shared-state"}),
+        "given states": (with_given_states(), (2, 6, 3), {"state-set-once"}),
+    }
+    return [
+        Case(f"float16, {name}", stock_float16(model), frozenset({"cell-clip", *codes}), _numpy(model), shape, 2e-3)
+        for name, (model, shape, codes) in forms.items()
+    ]
+
+
+def one_step_model() -> Any:
+    """A tf_keras model that takes one step a call, without a clip that could matter."""
+    import tf_keras
+
+    layers = [tf_keras.layers.LSTM(4, return_sequences=True), tf_keras.layers.LSTM(5)]
+    return randomized(tf_keras.Sequential([tf_keras.Input((1, 3), batch_size=2), *layers]), 33, 0.5)
+
+
+def _one_step() -> list[Case]:
+    model = one_step_model()
+    files = {"one step": stock(model), "one step, float16": stock_float16(model)}
+    return [
+        Case(name, edited(file, without_clip), frozenset({"stream"}), None, (2, 1, 3)) for name, file in files.items()
+    ]
 
 
 def _of_keras_3() -> list[Case]:
@@ -278,7 +374,18 @@ def _of_keras_3() -> list[Case]:
     flexible = randomized(keras.Sequential([keras.Input((5, 3)), layers.LSTM(4)]), 30, 0.5)
     ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
     file = stock(flexible, target_spec=tf.lite.TargetSpec(supported_ops=ops))
-    return [*cases, Case("keras 3, flex", file, frozenset({"flex-op", "loop-lstm"}), None, (1, 5, 3))]
+    cases.append(Case("keras 3, flex", file, frozenset({"flex-op", "loop-lstm"}), None, (1, 5, 3)))
+    model = unset_model()
+    unset = stock(model, holder=model)
+    return [*cases, Case("keras 3, unset variables", unset, frozenset({"unset-variable"}), None, (2, 5, 3))]
+
+
+def unset_model() -> Any:
+    """A Keras 3 model; given as what holds the variables, it makes TensorFlow's converter leave them unset."""
+    import keras
+
+    layers = [keras.Input((5, 3), batch_size=2), keras.layers.LSTM(4), keras.layers.Dense(3)]
+    return randomized(keras.Sequential(layers), 34, 0.5)
 
 
 def _of_the_toolkit() -> list[Case]:

@@ -1,5 +1,7 @@
 """The facts about the released wheels that the code relies on: a new release that changes one turns these red."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from lstm_toolkit.sources.cells import MarkOptions, marked_cell
 from lstm_toolkit.stock.converter import run_converter
 from lstm_toolkit.tflite import edit, files, graph
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE
+from tests.helpers import fault_corpus
 from tests.helpers.calls import by_input, run_in_a_row
 from tests.helpers.models import randomized
 
@@ -80,13 +83,19 @@ def test_the_op_has_no_linear_activation():
     assert np.abs(lstm_toolkit.Runner(files.write_model(parsed))(x) - np.asarray(model(x))).max() > 0.01
 
 
+@functools.cache
+def converted():
+    model = model_of(batch=2)
+    return model, lstm_toolkit.convert(model).tflite
+
+
 def with_state_cleared_by(change):
     """Two calls of a fused LSTM whose states are cleared in another way; True if the second call starts from zero."""
-    model = model_of()
-    parsed = files.read_model(lstm_toolkit.convert(model).tflite)
+    model, tflite = converted()
+    parsed = files.read_model(tflite)
     change(parsed, parsed.subgraphs[0])
     tflite = files.write_model(parsed)
-    x = np.ones((1, 7, 5), np.float32)
+    x = np.ones((2, 7, 5), np.float32)
     results = [each["output_0"] for each in run_in_a_row(tflite, [by_input(tflite, [x])] * 2)]
     for first in results[::2]:
         np.testing.assert_allclose(first, model(x), atol=1e-6)
@@ -104,16 +113,54 @@ def test_without_a_reset_the_state_leaks_into_the_next_call():
     assert with_state_cleared_by(drop_resets) == [False, False]
 
 
-def test_a_constant_copied_into_the_state_clears_it_only_once():
-    def multiply_zeros(model, subgraph):
-        code = edit.operator_code(model, schema.BuiltinOperator.MUL)
-        for op in subgraph.operators[:2]:
-            shape = subgraph.tensors[op.outputs[0]].shape
-            zero = edit.add_constant(model, subgraph, "zero", np.zeros(shape, np.float32))
-            op.opcodeIndex, op.inputs = code, [zero, zero]
-            op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
+@pytest.mark.parametrize("op", fault_corpus.SET_ONCE)
+def test_a_constant_copied_into_the_state_clears_it_only_once(op):
+    def change(model, subgraph):
+        del subgraph.operators[:2]
+        fault_corpus.set_once_by(op)(model)
 
-    assert with_state_cleared_by(multiply_zeros)[1] is False
+    assert with_state_cleared_by(change)[1] is False
+
+
+def computed(*steps):
+    """A change that computes zeros for each state from a constant by some ops: name, dtype taken, other operands."""
+
+    def change(model, subgraph):
+        resets, subgraph.operators = subgraph.operators[:2], subgraph.operators[2:]
+        for reset in resets:
+            (state,), new = reset.outputs, []
+            source = edit.add_constant(model, subgraph, "zeros", np.zeros((2, 6), steps[0][1]))
+            for number, (name, _, *others) in enumerate(steps):
+                target = edit.like(subgraph, state, "step") if number < len(steps) - 1 else state
+                operands = [edit.add_constant(model, subgraph, "operand", np.array(each, np.int32)) for each in others]
+                new.append(edit.new_operator(model, name, [source, *operands], [target]))
+                source = target
+            subgraph.operators = new + subgraph.operators
+
+    return change
+
+
+DEQUANTIZE, TRANSPOSE, RESHAPE = (
+    ("DEQUANTIZE", np.float16),
+    ("TRANSPOSE", np.float32, [0, 1]),
+    ("RESHAPE", "f4", [2, 6]),
+)
+GATHER, NEGATE = ("GATHER", np.float32, [0, 1]), ("NEG", np.float32)
+
+
+@pytest.mark.parametrize(
+    ("steps", "at_each_call"),
+    [
+        ([DEQUANTIZE], False),
+        ([TRANSPOSE], True),
+        ([NEGATE], True),
+        ([RESHAPE, GATHER], False),
+        ([DEQUANTIZE, GATHER], True),
+        ([RESHAPE, NEGATE], True),
+    ],
+)
+def test_what_is_computed_from_constants_clears_the_state_once_or_at_each_call(steps, at_each_call):
+    assert with_state_cleared_by(computed(*steps))[1] is at_each_call
 
 
 def test_what_reads_a_state_may_run_before_the_op_that_writes_it():

@@ -297,6 +297,15 @@ def test_what_cannot_be_int8_is_refused_before_the_calibration(name, monkeypatch
         quantize.quantize(tflite, "int8", drawn(tflite, 20, seed=1), calibrate=True)
 
 
+def test_a_bidirectional_op_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(worker, "calibrate_elsewhere", lambda *_, **__: pytest.fail("calibrates"))
+    tflite = float_file("concat")
+    with pytest.raises(
+        ConversionError, match=r"layer '.*' is a BIDIRECTIONAL_SEQUENCE_LSTM, .*bidirectional=\"split\""
+    ):
+        quantize.quantize(tflite, "int8", drawn(tflite, 20, seed=1), calibrate=True)
+
+
 def test_a_clipped_projection_is_refused(monkeypatch):
     monkeypatch.setattr(worker, "calibrate_elsewhere", lambda *_, **__: pytest.fail("calibrates"))
 

@@ -16,7 +16,14 @@ from lstm_toolkit.passes.graft import with_mask_channel
 from lstm_toolkit.passes.plain.cells import Array, Cell, GruCell, LstmCell, SimpleRnnCell
 from lstm_toolkit.passes.plain.recurrence import Recurrence
 from lstm_toolkit.tflite import edit, graph
-from lstm_toolkit.tflite.recurrent import ACTIVATIONS, RNN_ACTIVATIONS, RecurrentOp, numbered, state_tensors
+from lstm_toolkit.tflite.recurrent import (
+    ACTIVATIONS,
+    RNN_ACTIVATIONS,
+    RecurrentOp,
+    numbered,
+    set_once,
+    state_tensors,
+)
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.frameworks import KERAS
 from lstm_toolkit.weights.gate_weights import GateWeights
@@ -130,6 +137,11 @@ def _fused(op: RecurrentOp) -> Lowering:
         raise ConversionError(
             f"layer {layer!r}: its op has auxiliary inputs, which plain ops are not written for; convert the source "
             "model with lstm_toolkit.convert, which writes none"
+        )
+    if not graph.shape_of(op.tensor("input")):
+        raise ConversionError(
+            f"layer {layer!r}: the file does not store the shape of its input, which plain ops are made for; convert "
+            "the source model with lstm_toolkit.convert"
         )
     prefixes = ("forward_", "backward_") if op.name.startswith("BIDIRECTIONAL") else ("",)
     directions = [_direction(op, layer, prefix) for prefix in prefixes]
@@ -261,12 +273,13 @@ def _check_state(
     op: RecurrentOp, state: int, layer: str, setters: Sequence[Operator], readers: Sequence[Operator]
 ) -> None:
     """Refuses a state that is not set once before its op, to zeros or a given tensor, and read only behind it."""
-    if not setters:
+    model, subgraph, operators = op.model, op.subgraph, op.subgraph.operators
+    if not setters or state in set_once(model, subgraph):
         raise ConversionError(
             f"layer {layer!r}: it carries its state from call to call in a variable tensor, and plain ops have none; "
-            'convert the model with state="explicit"'
+            'convert the model with state="explicit", or, in a file of another converter, let lstm_toolkit.repair set '
+            "the state at every call"
         )
-    model, subgraph, operators = op.model, op.subgraph, op.subgraph.operators
     place = operators.index(op.operator)
     is_in_order = all((operators.index(each) < place) == (each in setters) for each in (*setters, *readers))
     is_known = graph.operator_name(model, setters[0]) == "ZEROS_LIKE" or _adds_nothing(model, subgraph, setters[0])

@@ -1,0 +1,60 @@
+"""What keeps a file from running on a target."""
+
+from lstm_toolkit.doctor.fault import Fault, Found, each, named_place
+from lstm_toolkit.runtime import targets
+from lstm_toolkit.tflite import graph
+from lstm_toolkit.tflite.recurrent import RecurrentOp
+from lstm_toolkit.tflite.types import Model
+
+
+def _variables(op: RecurrentOp) -> str | None:
+    keeps = any(op.subgraph.tensors[index].isVariable for index in op.states)
+    return "it keeps its state in variable tensors, which CompiledModel refuses" if keeps else None
+
+
+def _not_on_micro(model: Model) -> Found:
+    for name, count in graph.count_operators(model).items():
+        if name not in targets.MICRO_OPS:
+            yield name, f"TensorFlow Lite Micro has no op {name} ({count} in the file)"
+
+
+def _micro_lstms(model: Model) -> Found:
+    for op, reason in targets.micro_lstms(model):
+        where = named_place(model, op.subgraph, op.operator)
+        yield where, f"TensorFlow Lite Micro does not compute this LSTM: {reason}"
+
+
+def _micro_hybrids(model: Model) -> Found:
+    message = "it has int8 weights and a float input, which TensorFlow Lite Micro refuses or computes wrongly"
+    for subgraph, operator in targets.hybrids(model):
+        yield named_place(model, subgraph, operator), message
+
+
+def _micro_float16(model: Model) -> Found:
+    if targets.has_float16(model):
+        yield "the file", "it holds float16, for which TensorFlow Lite Micro has no kernels"
+
+
+def _micro_open(model: Model) -> Found:
+    for name in targets.open_inputs(model):
+        yield name, "this input has an open size, for which TensorFlow Lite Micro takes the number in the file, often 1"
+
+
+_FOR_MICRO = 'convert the source with target="micro", which chooses forms that run there'
+_NOT_HYBRID = 'convert the source without quantization, or with quantization="int8"'
+
+TARGET_FAULTS = (
+    Fault(
+        "variable-tensors",
+        "error",
+        each(_variables),
+        "lstm_toolkit.lower writes it as plain ops, which have no variables",
+        target="compiled",
+    ),
+    Fault("micro-op", "error", _not_on_micro, _FOR_MICRO, target="micro"),
+    Fault("micro-lstm", "error", _micro_lstms, _FOR_MICRO, target="micro"),
+    Fault("micro-hybrid", "error", _micro_hybrids, _NOT_HYBRID, target="micro"),
+    Fault("micro-float16", "error", _micro_float16, _NOT_HYBRID, target="micro"),
+    Fault("micro-open", "error", _micro_open, "convert with time_steps (and batch_size)", target="micro"),
+)
+"""The faults on one of the runtimes."""
