@@ -287,6 +287,12 @@ READING = [
         lambda: repair(SUM, codes=["state-leak"]),
     ),
     Refusal(
+        ("keep takes codes of faults and places of ops in the file, got ", "op 7 ADD"),
+        lambda: repair(SUM, keep="op 7 ADD"),
+        lambda: repair(SUM, keep="op 0 ADD"),
+        lambda: repair(SUM, keep="state-leak"),
+    ),
+    Refusal(
         ("name must be an identifier that C and C++ leave to programs, got ", "'int'"),
         lambda: c_array(SUM, "int"),
         lambda: c_array(SUM, "net"),
