@@ -223,9 +223,7 @@ def stock_file(traced: TracedModel) -> bytes:
         return convert_elsewhere(traced.function, traced.trackable)
     except ConversionError as error:
         if "TensorList" in str(error):
-            raise ConversionError(
-                f"the function holds its recurrent layers as loops over an open batch, {_LOOPS}"
-            ) from error
+            raise ConversionError(f"the function holds its recurrent layers as loops, {_LOOPS}") from error
         raise
 
 
@@ -290,7 +288,9 @@ def _representative_samples(traced: TracedModel, request: Request) -> Samples:
     shapes = [[size or -1 for size in spec.shape] for spec in specs]
     still_open = [name for name, shape in zip(traced.input_names, shapes, strict=True) if -1 in shape]
     if still_open:
-        raise ConversionError(f"inputs {still_open} have open sizes, and int8 needs fixed ones; pass time_steps")
+        raise ConversionError(
+            f"inputs {still_open} have open sizes, and int8 needs fixed ones; pass time_steps, or an input_signature"
+        )
     dtypes = [spec.dtype.as_numpy_dtype for spec in specs]
     return read_samples(request.representative_dataset, traced.input_names, shapes, dtypes)
 

@@ -127,8 +127,8 @@ def _fusion(model: Model, subgraph: Subgraph, operator: Operator, batch: int | N
     own_batch = output_shape[1 if attributes.get("time_major") else 0]
     if own_batch < 1 and batch is None:
         raise ConversionError(
-            f"layer {layer!r}: the batch is open, and a fused op needs a fixed one; pass batch_size, and do not fold "
-            "an open axis into the batch"
+            f"layer {layer!r}: the batch is open, since an open axis is folded into it, and a fused op needs a fixed "
+            "one; pass time_steps, or an input_signature without open sizes"
         )
     read = _simple_rnn if composite == SIMPLE_RNN_COMPOSITE else _lstm
     is_step = len(output_shape) == 2

@@ -90,7 +90,7 @@ def _name_states(model: Model, layers: list[tuple[str, npt.NDArray[np.float32]]]
         weights = _input_weights(op)
         layer, _ = left.pop(min(range(len(left)), key=lambda place: _distance(left[place][1], weights)))
         if op.name in QUANTIZED and op.tensor("input").type == schema.TensorType.FLOAT32:
-            raise ConversionError(f'TensorFlow\'s quantizer leaves layer {layer!r} float; pass "dynamic"')
+            raise ConversionError(f'TensorFlow\'s quantizer leaves layer {layer!r} float; pass quantization="dynamic"')
         for index, state in zip(op.states, STATES, strict=False):
             op.subgraph.tensors[index].name = f"{layer}/{state}".encode()
 
@@ -113,7 +113,9 @@ def _input_weights(op: RecurrentOp) -> npt.NDArray[np.float32]:
     tensor = op.tensor(name)
     values = graph.constant(op.model, tensor)
     if values is None:
-        raise ConversionError(f"the operand {name} of an op is not a constant; quantize a float32 file")
+        raise ConversionError(
+            f"layer {op.layer!r}: its {name} is not a constant; convert the source model again, whose weights are"
+        )
     scale, _ = graph.scale_of(tensor)
     return values.astype(np.float32) * np.float32(scale or 1.0)
 
@@ -165,8 +167,8 @@ def why_not_int8(op: RecurrentOp) -> str | None:
     ways = recurrent.set_states(op.model, op.subgraph)
     if any(ways.get(index) == "explicit" for index in op.states):
         return (
-            "its states are inputs, and the quantizer would store its cell state in 8 bits instead of 16; "
-            'pass state="carry", and set Runner.state'
+            "its states are given from outside, and the quantizer would store its cell state in 8 bits instead of 16; "
+            'pass quantization="dynamic", or state="carry" in place of state="explicit", and set Runner.state'
         )
     cell_state, others = op.states[1], [each for each in op.subgraph.operators if each is not op.operator]
     is_read = any(cell_state in {*each.inputs} - {*each.outputs} for each in others)

@@ -106,12 +106,12 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "open batch behind TimeDistributed": (
         lambda: open_time_distributed(layers.LSTM(6, name="folded")),
         {},
-        r"layer 'folded': the batch is open, and a fused op needs a fixed one; pass batch_size",
+        r"layer 'folded': the batch is open, since .*, and a fused op needs a fixed one; pass time_steps",
     ),
     "open batch behind TimeDistributed, both directions": (
         lambda: open_time_distributed(layers.Bidirectional(layers.LSTM(6, name="folded"))),
         {},
-        r"layer '(forward|backward)_folded': the batch is open, and a fused op needs a fixed one; pass batch_size",
+        r"layer '(forward|backward)_folded': the batch is open, since .*; pass time_steps",
     ),
 }
 

@@ -135,7 +135,7 @@ def gates(
 
 
 STEPS = {"time_steps": 8}
-EXPLICIT = "its states are inputs, and the quantizer would store its cell state in 8 bits"
+EXPLICIT = "its states are given from outside, and the quantizer would store its cell state in 8 bits"
 
 FORMS = {
     "plain": Form(lambda: sequential((9, 4), 2, lstm(7))),
@@ -320,7 +320,8 @@ def test_a_clipped_projection_is_refused(monkeypatch):
 
 def test_gates_that_padding_shuts():
     """Such weights of 1e4 leave nothing for the others in 8 bits: int8 is refused, dynamic leaves the layer float."""
-    model = sequential((8,), 1, layers.Embedding(20, 6, mask_zero=True), both_ways(5))
+    ids = keras.Input((8,), batch_size=1, name="x")
+    model = keras.Model(ids, lstm(5, return_state=True)(layers.Embedding(20, 6, mask_zero=True)(ids)))
     samples = drawn(lt.convert(as_initialized(model, 1), verify=False).tflite, 20, seed=1)
     ids = np.stack([sample["x"] for sample in samples])
     with pytest.raises(ConversionError, match="it shuts its gates at padded steps by weights of 1e4"):

@@ -220,12 +220,6 @@ FUNCTIONS = [
         lambda: lstm_toolkit.convert(function(lstm(), FIXED), state="explicit"),
         lambda: exact(lstm(), state="explicit"),
     ),
-    Refusal(
-        ("the function holds its recurrent layers as loops over an open batch", "fusable_lstms"),
-        lambda: lstm_toolkit.convert(exported(lstm(), "plain", marked=False)),
-        lambda: exact(exported(lstm(), "marked", marked=True)),
-        converted(lstm()),
-    ),
 ]
 
 

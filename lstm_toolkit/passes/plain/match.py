@@ -71,7 +71,8 @@ def matches(model: Model, subgraph: Subgraph, form: str) -> Iterator[Lowering]:
             taken.add(each.layer)
             if each.batch < 1:
                 raise ConversionError(
-                    f"layer {each.layer!r}: the batch is open, and plain ops need a fixed one; pass batch_size"
+                    f"layer {each.layer!r}: the batch is open, since an open axis is folded into it, and plain ops "
+                    "need a fixed one; pass time_steps, or an input_signature without open sizes"
                 )
             if each.steps is None and form == "unrolled":
                 raise ConversionError(

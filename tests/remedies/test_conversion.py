@@ -1,0 +1,421 @@
+"""What is refused on the way from a traced model to its file: by the converter, passes, quantization and targets."""
+
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import lstm_toolkit
+from lstm_toolkit import GateWeights
+from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.quantization import quantize
+from lstm_toolkit.quantization_view import quantization_view
+from lstm_toolkit.sources.composite import composite
+from tests.helpers import fault_corpus
+from tests.helpers.forms import bidirectional, functional
+from tests.helpers.models import randomized
+from tests.helpers.refusals import LEAVE_OUT, Refusal, exact, refused
+from tests.helpers.weights import random_operands
+
+RANDOM = np.random.default_rng(24)
+FOLDER = Path(tempfile.mkdtemp())
+SAMPLES = RANDOM.normal(size=(20, 7, 5)).astype(np.float32)
+INT8 = {"quantization": "int8", "representative_dataset": SAMPLES, "time_steps": 7}
+VARIANT = dict.fromkeys(("cifg", "peephole", "projection", "layer_norm"), False)
+
+
+def sequence(units: int = 6, **options: Any) -> Any:
+    return layers.LSTM(units, return_sequences=True, **options)
+
+
+@functools.cache
+def lstm(time: int | None = 7, **options: Any) -> Any:
+    return functional(layers.LSTM(6, name="one", **options), time=time)
+
+
+@functools.cache
+def gru(**options: Any) -> Any:
+    return functional(layers.GRU(6, name="gated", **options), batch=2 if options else None)
+
+
+@functools.cache
+def weights(**variant: bool) -> GateWeights:
+    return GateWeights.from_operands(random_operands(np.random.default_rng(4), **VARIANT | variant))
+
+
+def instead(make: Callable[..., Any], **options: Any) -> Callable[[], Any]:
+    """What a remedy gives that says what to convert in place of the model, or all that is to be passed."""
+    return lambda: exact(make(), **options)
+
+
+def hop(make: Callable[..., Any], options: dict[str, Any], **then: Any) -> Callable[[], Any]:
+    """What a remedy gives that leads to another refusal, with the options that this one advises."""
+
+    def run() -> None:
+        with pytest.raises(ConversionError) as met:
+            lstm_toolkit.convert(make(), **options)
+        assert all(f'{name}="{value}"' in str(met.value) for name, value in then.items())
+        exact(make(), **then)
+
+    return run
+
+
+class Svd(layers.Layer):
+    def call(self, x):
+        return tf.linalg.svd(x, compute_uv=False)
+
+
+def fourier(x: Any) -> Any:
+    return tf.math.real(tf.signal.fft(tf.cast(x, tf.complex64)))
+
+
+def behind(*others: Any, **options: Any) -> Any:
+    """A model with an LSTM and other layers behind it."""
+    return functional(sequence(name="one"), *others, **options)
+
+
+def tokens(*first: Any, dtype: str = "int32") -> Any:
+    x = ids = keras.Input((7,), dtype=dtype, name="ids")
+    for layer in (*first, layers.Embedding(11, 5), layers.LSTM(6)):
+        x = layer(x)
+    return randomized(keras.Model(ids, x))
+
+
+def without_lstm() -> Any:
+    return functional(layers.Dense(3), layers.Dense(2))
+
+
+def stock(model: Any) -> bytes:
+    return tf.lite.TFLiteConverter.from_keras_model(model).convert()
+
+
+@tf.function(input_signature=[tf.TensorSpec([2, 7, 5], name="x")])
+def own_loop(x: Any) -> Any:
+    def step(number: Any, h: Any) -> Any:
+        return number + 1, tf.tanh(x[:, number] + h)
+
+    return tf.while_loop(lambda number, _: number < 7, step, (0, tf.zeros([2, 5])))[1]
+
+
+def exported(model: Any, name: str) -> Path:
+    model.export(FOLDER / name, verbose=False)
+    return FOLDER / name
+
+
+def exported_as_fusable(model: Any, name: str) -> Path:
+    with lstm_toolkit.fusable_lstms():
+        return exported(model, name)
+
+
+CONVERTER = [
+    refused(
+        ("TensorFlow Lite has no op {}, which {} needs; take that out of the model", "Svd", "layer 'values'"),
+        lambda: behind(Svd(name="values")),
+        {},
+        instead(behind),
+    ),
+    refused(
+        ("TensorFlow Lite has no op {}, which {} needs; take that out of the model", "Lookup", "layer 'vocabulary'"),
+        lambda: tokens(layers.IntegerLookup(vocabulary=[3, 5, 7], name="vocabulary"), dtype="int64"),
+        {},
+        instead(tokens),
+    ),
+    refused(
+        ("TensorFlow Lite has no op {}, which {} needs; take that out of the model", "Lookup", "layer 'words'"),
+        lambda: tokens(layers.StringLookup(vocabulary=["a", "b"], name="words"), dtype="string"),
+        {},
+        instead(tokens),
+    ),
+    refused(
+        ("LiteRT cannot run {} as {} needs it ({}); take that out of the model", "layer 'waves'", "IsPowerOfTwo"),
+        lambda: behind(layers.Lambda(fourier, name="waves")),
+        {},
+        instead(behind),
+    ),
+    Refusal(
+        (" calls no LSTM, so there is nothing to fuse; convert it with tf.lite.TFLiteConverter", "model 'functional"),
+        lambda: lstm_toolkit.convert(without_lstm()),
+        lambda: lstm_toolkit.Runner(stock(without_lstm())),
+    ),
+    Refusal(
+        ("the function holds its recurrent layers as loops, so that", "fusable_lstms", "the Keras model itself"),
+        lambda: lstm_toolkit.convert(exported(lstm(), "unmarked")),
+        lambda: exact(exported_as_fusable(lstm(), "marked")),
+        instead(lstm),
+        at="conversion/pipeline.py:stock_file",
+    ),
+    refused(
+        ("the function holds its recurrent layers as loops, so that", "marked by lstm_toolkit.composite"),
+        lambda: own_loop,
+        {},
+        instead(lambda: own(lambda _: 0.5)),
+        at="conversion/pipeline.py:_layers_of_function",
+    ),
+]
+
+
+def folded(layer: Any) -> Any:
+    x = keras.Input((None, 7, 5), name="clips")
+    return randomized(keras.Model(x, layers.TimeDistributed(layer)(x)))
+
+
+def folded_by_hand(layer: Any) -> Any:
+    x = keras.Input((None, 7, 5), name="clips")
+    return randomized(keras.Model(x, layer(layers.Lambda(lambda each: tf.reshape(each, [-1, 7, 5]))(x))))
+
+
+def own(scale: Any) -> Any:
+    """A function with an LSTM whose kernel is scaled: by a constant, or by what the model is given."""
+    kernel, recurrent, bias = (RANDOM.normal(0, 0.4, shape).astype("f") for shape in ((5, 24), (6, 24), (24,)))
+    cell = layers.LSTMCell(6)
+    cell.build((1, 5))
+    cell.set_weights([kernel, recurrent, bias])
+
+    @composite(operands={"x": "input", "w": "kernel", "r": "recurrent_kernel", "b": "bias"})
+    def run(x, w, r, b):
+        h = c = tf.zeros([tf.shape(x)[0], 6])
+        outputs = []
+        for now in tf.unstack(x, axis=1):
+            i, f, g, o = tf.split(now @ w + h @ r + b, 4, axis=1)
+            c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
+            h = tf.sigmoid(o) * tf.tanh(c)
+            outputs.append(h)
+        return tf.stack(outputs, axis=1)
+
+    signature = [tf.TensorSpec([1, 7, 5], name="x")]
+    return tf.function(lambda x: run(x, kernel * scale(x), recurrent, bias), input_signature=signature)
+
+
+def decoder() -> Any:
+    x, h, c = keras.Input((7, 5), name="x"), keras.Input((6,), name="h"), keras.Input((6,), name="c")
+    return randomized(keras.Model([x, h, c], sequence(name="decoder")(x, initial_state=[h, c])))
+
+
+PASSES = [
+    refused(
+        ("layer {}: its {} is not a constant, so it cannot go into the fused op", "'run'", "kernel", "variables and"),
+        lambda: own(tf.reduce_mean),
+        {},
+        instead(lambda: own(lambda _: 0.5)),
+    ),
+    refused(
+        ("layer {}: the batch is open, since an open axis is folded into it", "'inner'"),
+        lambda: folded_by_hand(layers.LSTM(6, name="inner")),
+        {},
+        {"time_steps": 3},
+        at="passes/graft.py",
+    ),
+    refused(
+        ("layer {}: the batch is open, since an open axis is folded into it", "'inner'"),
+        lambda: folded_by_hand(layers.GRU(6, name="inner")),
+        {"lowering": "unrolled"},
+        {"time_steps": 3},
+        at="passes/plain/match.py",
+    ),
+    refused(
+        (": the number of time steps is open, and unrolling needs a fixed one", "layer 'one'"),
+        lambda: lstm(time=None),
+        {"lowering": "unrolled"},
+        {"time_steps": 7},
+        {"lowering": "loop"},
+    ),
+    refused(
+        ("{} have open sizes, and int8 needs fixed ones", "['steps']"),
+        lambda: lstm(time=None),
+        {"quantization": "int8", "representative_dataset": SAMPLES},
+        {"time_steps": 7},
+    ),
+]
+
+
+def quantized(tflite: bytes, kind: str = "int8") -> Any:
+    shapes = lstm_toolkit.Runner(tflite).input_shapes
+    samples = [{name: RANDOM.normal(size=shape).astype("f") for name, shape in shapes.items()} for _ in range(12)]
+    return quantize.quantize(tflite, kind, samples, calibrate=kind == "int8")
+
+
+@functools.cache
+def both_ways(form: str) -> bytes:
+    return lstm_toolkit.convert(functional(bidirectional(4)), bidirectional=form, verify=False).tflite
+
+
+@functools.cache
+def projected(clip: float) -> bytes:
+    def clipped(model: Any) -> None:
+        for op in fault_corpus.lstms(model):
+            op.builtinOptions.projClip = clip
+
+    options = {"time_steps": 7, "verify": False}
+    return fault_corpus.edited(lstm_toolkit.convert(weights(projection=True), **options).tflite, clipped)
+
+
+def growing(bias: float = 6.0) -> Any:
+    gates = dict.fromkeys(("cell_gate_bias", "input_gate_bias", "forget_gate_bias"), np.full(7, bias))
+    return dataclasses.replace(weights(), **gates)
+
+
+def read_over_padding(*, masked: bool = True) -> Any:
+    ids = keras.Input((7,), dtype="int32", name="ids")
+    x = layers.Embedding(11, 5, mask_zero=masked)(ids)
+    return randomized(keras.Model(ids, layers.LSTM(6, return_state=True, name="reader")(x)))
+
+
+IDS = RANDOM.integers(1, 11, (20, 7)).astype(np.int32)
+OF_IDS = INT8 | {"representative_dataset": IDS}
+STATES = RANDOM.normal(0, 0.3, (20, 6)).astype("f")
+OF_STATES = {"steps": SAMPLES, "one_h": STATES, "one_c": STATES}
+
+
+def returning(count: int) -> Any:
+    return functional(lambda x: layers.LSTM(6, return_state=True, name="one")(x)[:count])
+
+
+@functools.cache
+def int8_of(number: int) -> tuple[bytes, bytes]:
+    units = functional(sequence(5 + number, name=f"layer{number}"))
+    return tuple(
+        lstm_toolkit.convert(units, bidirectional="split", verify=False, **options).tflite
+        for options in ({"time_steps": 7}, INT8)
+    )
+
+
+def view(one: int, other: int) -> Any:
+    samples = [{"steps": each[np.newaxis]} for each in SAMPLES[:2]]
+    return quantization_view(int8_of(one)[1], int8_of(other)[0], samples)
+
+
+@functools.cache
+def report(kind: str) -> Any:
+    options = INT8 if kind == "int8" else {"quantization": kind}
+    return lstm_toolkit.convert(lstm(), verify=False, **options).report.quantization
+
+
+QUANTIZATION = [
+    Refusal(
+        (", which has no int8 kernel; convert with bidirectional=", "layer '", '"split"'),
+        lambda: quantized(both_ways("fused")),
+        lambda: quantized(both_ways("split")),
+    ),
+    refused(
+        ("layer {} cannot be int8: its cell state reaches ", "'lstm_l0'", 'pass quantization="dynamic"'),
+        growing,
+        INT8 | {"time_steps": 100, "representative_dataset": RANDOM.normal(size=(20, 100, 5)).astype("f")},
+        instead(growing, quantization="dynamic", time_steps=100),
+    ),
+    refused(
+        (
+            "it shuts its gates at padded steps by weights of 1e4",
+            "layer 'reader'",
+            'quantization="float16"',
+            "mask",
+        ),
+        read_over_padding,
+        OF_IDS,
+        instead(read_over_padding, quantization="float16"),
+        hop(lambda: read_over_padding(masked=False), OF_IDS, quantization="dynamic"),
+    ),
+    refused(
+        ("its activation is not tanh, and the int8 kernel computes tanh", "layer 'one'", '"dynamic" or "float16"'),
+        lambda: lstm(activation="relu"),
+        INT8,
+        instead(lambda: lstm(activation="relu"), quantization="dynamic"),
+        instead(lambda: lstm(activation="relu"), quantization="float16"),
+    ),
+    Refusal(
+        ("as if their zero point were 0; drop proj_clip", "layer 'lstm_l0'"),
+        lambda: quantized(projected(0.5)),
+        lambda: quantized(projected(0.0)),
+    ),
+    refused(
+        ("the kernel reads as many peephole weights as there are outputs", "layer 'lstm_l0'", 'quantization="dynamic"'),
+        lambda: weights(peephole=True, projection=True),
+        INT8,
+        instead(lambda: weights(peephole=True, projection=True), quantization="dynamic", time_steps=7),
+    ),
+    refused(
+        ("the kernel reads diagonal recurrent weights as float only", "layer 'lstm_l0'", 'quantization="dynamic"'),
+        lambda: weights(diagonal=True),
+        INT8,
+        instead(lambda: weights(diagonal=True), quantization="dynamic", time_steps=7),
+    ),
+    refused(
+        ("its states are given from outside", "layer 'one'", 'quantization="dynamic"', 'state="carry"'),
+        lstm,
+        INT8 | {"state": "explicit", "representative_dataset": OF_STATES},
+        instead(lstm, quantization="dynamic", state="explicit"),
+        instead(lstm, **INT8, state="carry"),
+    ),
+    refused(
+        ("its states are given from outside", "layer 'decoder'", 'quantization="dynamic"'),
+        decoder,
+        INT8 | {"representative_dataset": {"x": SAMPLES, "h": STATES, "c": STATES}},
+        instead(decoder, quantization="dynamic"),
+    ),
+    refused(
+        ("its last cell state is given on (return_state)", "layer 'one'", 'quantization="dynamic"', "drop that state"),
+        lambda: returning(3),
+        INT8,
+        instead(lambda: returning(3), quantization="dynamic"),
+        instead(lambda: returning(2), **INT8),
+    ),
+    Refusal(
+        (" file has a {} of {}, {}", "output 'output_0' of the int8 file", "above 1e-06", 'quantization="float16"'),
+        lambda: report("int8").check(max_relative_error=1e-6),
+        lambda: report("int8").check(max_relative_error=0.5),
+        lambda: report("float16").check(max_relative_error=1e-2),
+        at="quantization/report.py",
+    ),
+    Refusal(
+        ("the file has the LSTMs {}, got {}", "['layer0']", "'nobody'"),
+        lambda: view(0, 0).picture("nobody"),
+        lambda: view(0, 0).picture("layer0"),
+    ),
+    Refusal(
+        ("the quantized file has no LSTMs {}; it was made of another file", "['layer1']"),
+        lambda: view(0, 1),
+        lambda: view(1, 1),
+    ),
+]
+
+TARGETS = [
+    refused(
+        ("not all layers can be int8 on TensorFlow Lite Micro: ", "'lstm_l0'", "a projection", "without quantization"),
+        lambda: weights(projection=True),
+        INT8 | {"target": "micro"},
+        instead(lambda: weights(projection=True), target="micro", time_steps=7),
+    ),
+    refused(
+        ("{} cannot run the file: {}: {}; take {} out of the model", "TILE", "layer 'again'"),
+        lambda: functional(layers.LSTM(4), layers.RepeatVector(3, name="again"), sequence()),
+        {"target": "micro"},
+        instead(lambda: functional(layers.LSTM(4)), target="micro"),
+    ),
+    refused(
+        ("{} cannot run the file: {}", "an open size"),
+        lambda: lstm(time=None),
+        {"target": "micro"},
+        {"time_steps": 7},
+    ),
+    refused(
+        ("{} cannot run the file: {}", "'output_0' is int64"),
+        lambda: behind(layers.Lambda(lambda x: tf.cast(x, tf.int64))),
+        {"target": "compiled"},
+        {"target": LEAVE_OUT},
+    ),
+]
+
+REFUSALS = [*CONVERTER, *PASSES, *QUANTIZATION, *TARGETS]
+
+
+@pytest.mark.filterwarnings("ignore::lstm_toolkit.quantization.quantize.QuantizationWarning")
+@pytest.mark.parametrize("refusal", REFUSALS, ids=str)
+def test_what_the_message_advises_helps(refusal):
+    refusal.follow()
