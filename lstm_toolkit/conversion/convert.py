@@ -77,11 +77,8 @@ def convert(  # noqa: PLR0913 (public)
             installed, and compared with the LiteRT interpreter. None: any of them may or may not run it.
         verify: whether to compare the file with the source model, on random inputs, several calls in a row.
 
-    Masks (`Embedding(mask_zero=True)`, `Masking`, `mask=`) are converted for padding on the right: the file takes the
-    number of valid steps of a row as its length, for rows of any length, also none. A mask that is known while tracing
-    and has padding elsewhere is refused; where a mask comes out of the data, the file treats a row with holes or with
-    padding on the left as one whose padding is on the right, and so differs from Keras. (Beware that
-    `keras.utils.pad_sequences` pads on the left unless it is told padding="post".)
+    Masks (`Embedding(mask_zero=True)`, `Masking`, `mask=`) may have any form: padding on the right or on the left, holes,
+    and rows without a valid step. What stands at padded steps is never read.
 
     Returns:
         The file and the report. Input and output names are the model's own (outputs without names are `output_0`,

@@ -100,6 +100,7 @@ def trace_for(model: Any, request: Request, plan: Plan) -> TracedModel:
         on_unsupported=plan.on_unsupported,
         plain=plan.is_plain,
         merge=plan.merge and not plan.is_plain,
+        for_micro=request.target == "micro" and request.quantization != "int8",
     )
     return trace(model, options)
 

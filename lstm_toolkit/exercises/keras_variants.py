@@ -1,4 +1,4 @@
-"""Checks of the exercises in codelab 02: layouts in memory, what layers become, and where the padding goes."""
+"""Checks of the exercises in codelab 02: layouts in memory, what layers become, and how a mask is read."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import require, require_answer
+from lstm_toolkit.exercises import Array, require, require_answer
 
 SIZES = (3, 7, 5)
 """Sequences, time steps and numbers a step of the arrays that `check_place` tries."""
@@ -66,29 +66,34 @@ def check_counts(counts: Mapping[str, Any]) -> None:
         require(_index(counts[name]) == wanted, f"{name} does not become {counts[name]}: {hint}")
 
 
-def check_to_right(to_right: Callable[[npt.NDArray[np.int32]], Any]) -> None:
-    """Checks a function that moves the padding of token rows to the right.
+def check_put_back(put_back: Callable[[Array, npt.NDArray[np.bool_]], Any]) -> None:
+    """Checks a function that puts outputs of words that were read first back to the steps of their sentences.
 
     Args:
-        to_right: takes tokens [batch, time], where 0 is padding; returns an array of the same shape with the same
-            words in the same order, and all padding behind them.
+        put_back: takes outputs [batch, time, units] and valid [batch, time], bool; returns an array of the shape of the
+            outputs: at each step the output after the last valid step up to there, and zeros before the first one.
     """
     random = np.random.default_rng(6)
-    tokens, wanted = np.zeros((2, 40, 6), np.int32)
-    for row, wanted_row in zip(tokens, wanted, strict=True):
-        words = random.integers(1, 30, size=random.integers(0, 7))
-        row[np.sort(random.permutation(6)[: len(words)])] = words
-        wanted_row[: len(words)] = words
-    answer = to_right(tokens.copy())
+    outputs = random.normal(size=(40, 6, 3)).astype(np.float32)
+    valid = random.random((40, 6)) < random.random((40, 1))
+    valid[0], valid[1] = False, True
+    wanted = np.zeros_like(outputs)
+    for row, steps, shown in zip(outputs, valid, wanted, strict=True):
+        words = 0
+        for step, is_word in enumerate(steps):
+            words += is_word
+            shown[step] = row[words - 1] if words else 0
+    answer = put_back(outputs.copy(), valid.copy())
     require_answer(answer)
     answer = np.asarray(answer)
-    require(answer.shape == tokens.shape, f"of {list(tokens.shape)} tokens the function makes {list(answer.shape)}")
-    require(answer.dtype.kind in "iu", f"tokens are integers, not {answer.dtype}")
-    for row, wanted_row, given in zip(tokens, wanted, answer, strict=True):
-        before = f"{row.tolist()} became {given.tolist()}: "
-        require(np.array_equal(np.sort(row), np.sort(given)), f"{before}these are other words, or more or fewer")
-        require(given[: np.count_nonzero(given)].all(), f"{before}there is padding before a word")
-        require(np.array_equal(given, wanted_row), f"{before}the words are in another order")
+    require(answer.shape == outputs.shape, f"of {list(outputs.shape)} outputs the function makes {list(answer.shape)}")
+    for steps, shown, given in zip(valid, wanted, answer, strict=True):
+        for step in np.flatnonzero(~np.isclose(given, shown).all(axis=1)):
+            words = np.count_nonzero(steps[: step + 1])
+            place = f"valid {steps.astype(int).tolist()}, step {step}: "
+            require(words, f"{place}there is no word yet, so the output is zero")
+            require(steps[step], f"{place}this is padding, so the output after the last word is shown again")
+            raise AssertionError(f"{place}this is word {words}, whose output the op gives at step {words - 1}")
 
 
 def _index(answer: Any) -> int:

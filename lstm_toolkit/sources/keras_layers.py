@@ -37,6 +37,7 @@ class RecurrentCalls:
         plain: whether layers are marked for plain ops, which can hold more than the fused ones.
         states: where layers with carried or explicit states find them, by name; absent ones are zeros.
         paired: ids of the layers that are to become halves of one bidirectional op.
+        for_micro: whether only ops of TensorFlow Lite Micro may stand around layers.
         layers: every call, in order.
         new_states: what the states are after the calls.
         state_shapes: shape of each carried or explicit state.
@@ -51,6 +52,7 @@ class RecurrentCalls:
     plain: bool = False
     states: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     paired: frozenset[int] = frozenset()
+    for_micro: bool = False
     layers: list[LayerReport] = dataclasses.field(default_factory=list)
     new_states: States = dataclasses.field(default_factory=dict)
     state_shapes: dict[str, list[int | None]] = dataclasses.field(default_factory=dict)
@@ -97,7 +99,8 @@ def _wrapped_call(original: Callable[..., Any], calls: RecurrentCalls) -> Callab
         name = calls.name_of(layer)
         state = "carry" if layer.stateful else "reset"
         state = "given" if initial_state is not None else state if calls.state == "auto" else calls.state
-        one = LayerCall(layer, calls.library, name, state, plain=calls.plain, paired=id(layer) in calls.paired)
+        paired = id(layer) in calls.paired
+        one = LayerCall(layer, calls.library, name, state, plain=calls.plain, paired=paired, for_micro=calls.for_micro)
         if initial_state is not None:
             rows = cell_calls.in_every_row(tf.nest.flatten(initial_state), sequences, axis=one.batch_axis)
             initial_state = tf.nest.pack_sequence_as(initial_state, rows)

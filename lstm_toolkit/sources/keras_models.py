@@ -76,7 +76,14 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
     paired = frozenset(id(half) for both in halves for half in both)
 
     def calls_of(*, marking: bool) -> RecurrentCalls:
-        return RecurrentCalls(library, marking=marking, state=options.state, plain=options.plain, paired=paired)
+        return RecurrentCalls(
+            library,
+            marking=marking,
+            state=options.state,
+            plain=options.plain,
+            paired=paired,
+            for_micro=options.for_micro,
+        )
 
     def run(calls: RecurrentCalls, tensors: Sequence[Any], states: Mapping[str, Any]) -> Results:
         calls.states = states

@@ -32,6 +32,7 @@ class LayerCall:
         state: "reset", "carry", "explicit", or "given" if the call has an initial state.
         plain: whether the layer is marked for plain ops, which can hold more than the fused ones.
         paired: whether the layer is to become half of one bidirectional op.
+        for_micro: whether only ops of TensorFlow Lite Micro may stand around it.
     """
 
     layer: Any
@@ -40,6 +41,7 @@ class LayerCall:
     state: str
     plain: bool
     paired: bool
+    for_micro: bool
 
     @property
     def op(self) -> str:
@@ -180,7 +182,7 @@ class LayerCall:
         stands_still = self.state == "reset" and self._shuts
         is_half = stands_still and self.paired
         padding_first = backwards and (is_half or (stands_still and is_padded_at_end(mask)))
-        steps = ValidSteps(mask, backwards=backwards, padding_first=padding_first)
+        steps = ValidSteps(mask, backwards=backwards, padding_first=padding_first, for_micro=self.for_micro)
         return steps, self._shows_c or is_half or padding_first
 
     def _marked_cells(

@@ -44,7 +44,7 @@ def trace(model: lingvo.RNN | lingvo.LSTMCellSimple, options: TraceOptions) -> T
     def run(tensors: Sequence[Any], start: Mapping[str, Any], *, marking: bool) -> Results:
         x, *padding = tensors
         first = [start[name] for name in states] if start else []
-        steps = ValidSteps(padding[0] < 0.5) if padding and marking else None
+        steps = ValidSteps(padding[0] < 0.5, for_micro=options.for_micro) if padding and marking else None
         if steps:
             # The op holds its c over the padding only where it is asked for.
             x = steps.gathered(x, with_channel=state == "explicit")

@@ -18,23 +18,41 @@ class ValidSteps:
         backwards: whether the layer reads from the last step to the first one.
         padding_first: of a backward layer, whether its op reads what a forward one reads, from the end, and so the
             padding first; it has to stand still there.
+        for_micro: whether only ops of TensorFlow Lite Micro may be used, which sorts nothing and counts in floats.
 
     Attributes:
         mask: as it was given.
         read: the mask in the order in which the layer reads.
     """
 
-    def __init__(self, mask: Any, *, backwards: bool = False, padding_first: bool = False) -> None:
+    def __init__(
+        self, mask: Any, *, backwards: bool = False, padding_first: bool = False, for_micro: bool = False
+    ) -> None:
         self.mask, self.read = mask, tf.reverse(mask, axis=[1]) if backwards else mask
-        self._count = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+        self._number = tf.float32 if for_micro else tf.int32
+        self._count = tf.reduce_sum(tf.cast(mask, self._number), axis=1)
         self._time = tf.shape(mask)[1] if mask.shape[1] is None else mask.shape[1]
         self._reversed = padding_first
         self._in_place = is_padded_at_end(mask) and (padding_first or not backwards)
         if not self._in_place:
-            places = tf.range(self._time)
-            places = places if backwards and not padding_first else -places
-            key = tf.cast(mask, tf.int32) * (2 * self._time) + places
-            self._order = tf.math.top_k(key, k=self._time).indices
+            from_end = backwards and not padding_first
+            self._order = self._counted_order(from_end=from_end) if for_micro else self._sorted_order(from_end=from_end)
+
+    def _sorted_order(self, *, from_end: bool) -> Any:
+        places = tf.range(self._time)
+        key = tf.cast(self.mask, tf.int32) * (2 * self._time) + (places if from_end else -places)
+        return tf.math.top_k(key, k=self._time).indices
+
+    def _counted_order(self, *, from_end: bool) -> Any:
+        """The place of the k-th valid step is the number of steps up to which there are at most k valid ones."""
+        mask = self.read if from_end else self.mask
+        so_far = tf.expand_dims(tf.cumsum(tf.cast(mask, self._number), axis=1), 1)
+        number = tf.reshape(tf.range(self._time, dtype=self._number), [1, -1, 1])
+        places = tf.minimum(
+            tf.reduce_sum(tf.cast(so_far <= number, self._number), axis=2), tf.cast(self._time - 1, self._number)
+        )
+        places = tf.cast(places, tf.int32)
+        return self._time - 1 - places if from_end else places
 
     def gathered(self, sequence: Any, *, with_channel: bool = False) -> Any:
         """The sequence, [batch, time, size], as the op reads it, perhaps with the channel of `with_channel`."""
@@ -51,13 +69,15 @@ class ValidSteps:
         return _with_channel(outputs, tf.reverse(valid, axis=[1]) if self._reversed else valid)
 
     def _at_front(self) -> Any:
-        return self.mask if self._in_place else tf.sequence_mask(self._count, self._time)
+        if self._in_place:
+            return self.mask
+        return tf.range(self._time, dtype=self._number)[tf.newaxis] < tf.expand_dims(self._count, 1)
 
     def last(self, outputs: Any, otherwise: Any) -> Any:
         """The output at the last valid step of each row; `otherwise` [batch, units] for a row that has none."""
         if self._reversed:
             return outputs[:, -1]
-        picked = tf.gather(outputs, tf.maximum(self._count - 1, 0), axis=1, batch_dims=1)
+        picked = _gather(outputs, self._count - 1)
         return tf.where(tf.expand_dims(self._count > 0, 1), picked, otherwise)
 
     def held(self, outputs: Any, before: Any, *, only_valid: bool = False) -> Any:
@@ -70,11 +90,11 @@ class ValidSteps:
         """
         if self._in_place and self._reversed:
             return outputs
-        number = tf.cumsum(tf.cast(self.read, tf.int32), axis=1)
+        number = tf.cumsum(tf.cast(self.read, self._number), axis=1)
         place = number - 1
         if self._reversed:
-            place += tf.expand_dims(self._time - self._count, 1)
-        picked = tf.gather(outputs, tf.maximum(place, 0), axis=1, batch_dims=1)
+            place += tf.expand_dims(tf.cast(self._time, self._number) - self._count, 1)
+        picked = _gather(outputs, place)
         shown = self.read if only_valid else number > 0
         return tf.where(tf.expand_dims(shown, 2), picked, tf.expand_dims(before, 1))
 
@@ -109,3 +129,8 @@ def _counts_up(steps: Any) -> bool:
 def _with_channel(sequence: Any, valid: Any) -> Any:
     valid = tf.expand_dims(valid, 2)
     return tf.concat([tf.where(valid, sequence, 0.0), 1.0 - tf.cast(valid, tf.float32)], axis=2)
+
+
+def _gather(outputs: Any, places: Any) -> Any:
+    """The outputs [batch, time, units] at some places of each row; a place below 0 is taken for 0."""
+    return tf.gather(outputs, tf.cast(tf.maximum(places, 0), tf.int32), axis=1, batch_dims=1)

@@ -12,7 +12,7 @@ from lstm_toolkit.runtime.random_inputs import RandomInputs
 
 @dataclasses.dataclass(frozen=True)
 class TraceOptions:
-    """How a model is traced. All but the last two are options of `convert`, whose docstring says more.
+    """How a model is traced. All but the last three are options of `convert`, whose docstring says more.
 
     Attributes:
         input_signature: a `tf.TensorSpec` an input, in the structure of the model's input; None asks the model.
@@ -23,6 +23,7 @@ class TraceOptions:
         on_unsupported: "raise", or "keep" to leave layers that cannot be marked to the stock lowering.
         plain: layers are marked for plain ops, which can hold more than the fused ones: GRUs and other activations.
         merge: both directions of a layer are to become one op.
+        for_micro: what stands around layers is made of ops of TensorFlow Lite Micro, with floats.
     """
 
     input_signature: Any = None
@@ -33,6 +34,7 @@ class TraceOptions:
     on_unsupported: str = "raise"
     plain: bool = False
     merge: bool = False
+    for_micro: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -212,3 +212,14 @@ def test_marked_export_with_a_mask(tmp_path):
     for arrays, wanted in zip(calls, expected, strict=True):
         np.testing.assert_allclose(exported.serve(arrays["tokens"]), wanted["output_0"], atol=1e-6)
     assert_agrees(conversion.tflite, calls, expected)
+
+
+@pytest.mark.parametrize("lowering", ["fused", "loop"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_mask_on_a_microcontroller(direction, lowering):
+    """TensorFlow Lite Micro sorts nothing and counts in floats; `convert` runs the file there too."""
+    make, recurrent = DIRECTIONS[direction]
+    recurrent = {UNI: sum(recurrent.values()) + (direction == "both")} if lowering == "fused" else {}
+    absent = FORBIDDEN - ({"WHILE"} if lowering == "loop" else set()) | {"TOPK_V2"}
+    model = masked_model("explicit", lambda: make(return_sequences=True))
+    check(model, recurrent, masked=True, absent=absent, target="micro", lowering=lowering)

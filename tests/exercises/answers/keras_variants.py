@@ -72,33 +72,30 @@ COUNTED = [
 ]
 
 
-def to_right(tokens):
-    return np.take_along_axis(tokens, np.argsort(tokens == 0, axis=1, kind="stable"), axis=1)
+def put_back(outputs, valid):
+    words = np.cumsum(valid, axis=1)[:, :, np.newaxis]
+    return np.where(words > 0, np.take_along_axis(outputs, np.maximum(words - 1, 0), axis=1), 0)
 
 
-def rolled(tokens):
-    return np.array([np.roll(row, -np.argmax(row != 0)) for row in tokens])
+def without_zeros(outputs, valid):
+    return np.take_along_axis(outputs, np.maximum(np.cumsum(valid, axis=1) - 1, 0)[:, :, np.newaxis], axis=1)
 
 
 ROWS = [
-    (lambda tokens: None, "returns nothing"),
-    (lambda tokens: tokens[0], r"of \[40, 6\] tokens the function makes \[6\]"),
-    (lambda tokens: to_right(tokens).astype(np.float32), "integers, not float32"),
-    (lambda tokens: tokens, "padding before a word"),
-    (rolled, "padding before a word"),
-    (lambda tokens: -np.sort(-tokens, axis=1), "in another order"),
-    (lambda tokens: tokens[:, ::-1], "padding before a word"),
-    (lambda tokens: to_right(tokens[:, ::-1]), "in another order"),
-    (lambda tokens: to_right(tokens) * 0, "other words, or more or fewer"),
+    (lambda outputs, valid: None, "returns nothing"),
+    (lambda outputs, valid: outputs[0], r"of \[40, 6, 3\] outputs the function makes \[6, 3\]"),
+    (without_zeros, "no word yet, so the output is zero"),
+    (lambda outputs, valid: np.where(valid[:, :, np.newaxis], put_back(outputs, valid), 0), "this is padding, so"),
+    (lambda outputs, valid: np.where(np.cumsum(valid, axis=1)[:, :, np.newaxis] > 0, outputs, 0), "this is"),
 ]
 
 WRONG = {
     "check_place": PLACES,
     "check_counts": COUNTED,
-    "check_to_right": ROWS,
+    "check_put_back": ROWS,
 }
 RIGHT = {
     "check_place": [place],
     "check_counts": [COUNTS],
-    "check_to_right": [to_right],
+    "check_put_back": [put_back],
 }
