@@ -77,8 +77,8 @@ def convert(  # noqa: PLR0913 (public)
             installed, and compared with the LiteRT interpreter. None: any of them may or may not run it.
         verify: whether to compare the file with the source model, on random inputs, several calls in a row.
 
-    Masks (`Embedding(mask_zero=True)`, `Masking`, `mask=`) may have any form: padding on the right or on the left, holes,
-    and rows without a valid step. What stands at padded steps is never read.
+    Masks (`Embedding(mask_zero=True)`, `Masking`, `mask=`) may have any form: padding on the right or on the left,
+    holes, and rows without a valid step. What stands at padded steps is never read.
 
     Returns:
         The file and the report. Input and output names are the model's own (outputs without names are `output_0`,

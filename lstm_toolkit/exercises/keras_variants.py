@@ -81,7 +81,7 @@ def check_put_back(put_back: Callable[[Array, npt.NDArray[np.bool_]], Any]) -> N
     for row, steps, shown in zip(outputs, valid, wanted, strict=True):
         words = 0
         for step, is_word in enumerate(steps):
-            words += is_word
+            words += int(is_word)
             shown[step] = row[words - 1] if words else 0
     answer = put_back(outputs.copy(), valid.copy())
     require_answer(answer)
@@ -89,7 +89,7 @@ def check_put_back(put_back: Callable[[Array, npt.NDArray[np.bool_]], Any]) -> N
     require(answer.shape == outputs.shape, f"of {list(outputs.shape)} outputs the function makes {list(answer.shape)}")
     for steps, shown, given in zip(valid, wanted, answer, strict=True):
         for step in np.flatnonzero(~np.isclose(given, shown).all(axis=1)):
-            words = np.count_nonzero(steps[: step + 1])
+            words = int(np.count_nonzero(steps[: step + 1]))
             place = f"valid {steps.astype(int).tolist()}, step {step}: "
             require(words, f"{place}there is no word yet, so the output is zero")
             require(steps[step], f"{place}this is padding, so the output after the last word is shown again")
