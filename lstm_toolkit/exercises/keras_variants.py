@@ -80,9 +80,9 @@ def check_put_back(put_back: Callable[[Array, npt.NDArray[np.bool_]], Any]) -> N
     wanted = np.zeros_like(outputs)
     for row, steps, shown in zip(outputs, valid, wanted, strict=True):
         words = 0
-        for step, is_word in enumerate(steps):
+        for place, is_word in enumerate(steps):
             words += int(is_word)
-            shown[step] = row[words - 1] if words else 0
+            shown[place] = row[words - 1] if words else 0
     answer = put_back(outputs.copy(), valid.copy())
     require_answer(answer)
     answer = np.asarray(answer)
@@ -90,10 +90,10 @@ def check_put_back(put_back: Callable[[Array, npt.NDArray[np.bool_]], Any]) -> N
     for steps, shown, given in zip(valid, wanted, answer, strict=True):
         for step in np.flatnonzero(~np.isclose(given, shown).all(axis=1)):
             words = int(np.count_nonzero(steps[: step + 1]))
-            place = f"valid {steps.astype(int).tolist()}, step {step}: "
-            require(words, f"{place}there is no word yet, so the output is zero")
-            require(steps[step], f"{place}this is padding, so the output after the last word is shown again")
-            raise AssertionError(f"{place}this is word {words}, whose output the op gives at step {words - 1}")
+            where = f"valid {steps.astype(int).tolist()}, step {step}: "
+            require(words, f"{where}there is no word yet, so the output is zero")
+            require(steps[step], f"{where}this is padding, so the output after the last word is shown again")
+            raise AssertionError(f"{where}this is word {words}, whose output the op gives at step {words - 1}")
 
 
 def _index(answer: Any) -> int:
