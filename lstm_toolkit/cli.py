@@ -28,10 +28,26 @@ output_option = click.option("-o", "--output", type=PATH, required=True, help="T
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The commands, each of which imports what it needs; what is not there is an error of one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command."""
+        try:
+            return super().invoke(ctx)
+        except ImportError as error:
+            raise click.ClickException(
+                f"this command needs a package that cannot be imported ({error}); install lstm_toolkit again, with "
+                "what it depends on"
+            ) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="lstm_toolkit")
 def main() -> None:
     """LSTMs from Keras to TensorFlow Lite's fused ops, exactly."""
+    # A file of Keras is the same for all of its backends, and only this one can be converted.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 def _choice(name: str, help: str, **options: Any) -> Any:
@@ -63,7 +79,8 @@ def _choice(name: str, help: str, **options: Any) -> Any:
 def convert(model: Path, output: Path, *, as_json: bool, **options: Any) -> None:
     """Converts MODEL, every LSTM to one fused op or to plain ops.
 
-    MODEL is a .keras or .h5 file, or the folder of a SavedModel that was exported as fusable.
+    MODEL is a .keras or .h5 file of Keras 3, or of tf_keras if that is installed, or the folder of a SavedModel that
+    was exported as fusable.
     """
     from lstm_toolkit.conversion.convert import convert as convert_model
 

@@ -1,6 +1,7 @@
 """The command line: results, progress, exit codes, and what it refuses."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,9 +17,9 @@ from tests.helpers.models import randomized
 from tests.helpers.refusals import messages
 
 
-def run(*args):
+def run(*args, **environment):
     command = [sys.executable, "-c", "from lstm_toolkit.cli import main; main()", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | environment)
 
 
 @pytest.fixture
@@ -143,6 +144,22 @@ def test_what_only_python_takes_is_said(folder, call):
     done = call("convert", folder / "good.keras", "-o", folder / "never.tflite", *options)
     assert "no kernels for --quantization dynamic" in done.stderr
     assert '(quantization="int8": only in Python, as an argument of lstm_toolkit.convert)' in done.stderr
+
+
+def test_the_backend_of_keras_is_of_no_matter(folder, tmp_path):
+    """Its file is the same for all, and the process is the command's own."""
+    (tmp_path / "keras.json").write_text('{"backend": "torch"}')
+    environment = {"KERAS_BACKEND": "jax", "KERAS_HOME": str(tmp_path)}
+    done = run("convert", folder / "good.keras", "-o", folder / "any.tflite", "--no-verify", **environment)
+    assert (done.returncode, "UNIDIRECTIONAL_SEQUENCE_LSTM" in done.stdout) == (0, True)
+
+
+def test_a_missing_package_is_one_line(call, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lstm_toolkit.inspection.read", None)
+    done = call("inspect", "any.tflite")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: this command needs a package that cannot be imported (")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_wrong_usage_is_exit_code_2(folder):

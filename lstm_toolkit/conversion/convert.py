@@ -35,12 +35,12 @@ def convert(  # noqa: PLR0913 (public)
     """Converts a model to a `.tflite` file in which every LSTM is a fused op, or plain ops.
 
     Args:
-        model: a Keras 3 or tf_keras model or layer; the path of a `.keras` or `.h5` file, which is loaded in Keras's
-            safe mode; an RNN or cell of `lstm_toolkit.lingvo` (a cell gives a file for one step, whose state carries);
-            a function, or a callable `tf.Module`, of TensorFlow ops with Keras layers, a `lingvo.RNN` or functions
-            marked by `composite` in it; bare weights, which are a `GateWeights`, a list of layers (each one of them,
-            or a pair of both directions), or a `torch.nn.LSTM`; the folder of a SavedModel, or a concrete function,
-            that was traced under `fusable_lstms`, by tf_keras, or with such functions.
+        model: a Keras 3 or tf_keras model or layer; the path of a `.keras` or `.h5` file, which is loaded in safe mode,
+            with tf_keras if Keras 2 wrote it; an RNN or cell of `lstm_toolkit.lingvo` (a cell gives a file for one
+            step, whose state carries); a function, or a callable `tf.Module`, of TensorFlow ops with Keras layers, a
+            `lingvo.RNN` or functions marked by `composite` in it; bare weights, which are a `GateWeights`, a list of
+            layers (each one of them, or a pair of both directions), or a `torch.nn.LSTM`; the folder of a SavedModel,
+            or a concrete function, that was traced under `fusable_lstms`, by tf_keras, or with such functions.
         input_signature: a `tf.TensorSpec` an input, in the structure of the model's input, for a model that does not
             know its own (a subclassed model, a layer). Their names become the names of the inputs.
         batch_size: None keeps the model's own, and 1 where that is None; a fused op needs a fixed batch.

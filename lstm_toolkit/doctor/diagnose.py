@@ -120,10 +120,13 @@ def _of_trial(data: bytes, target: str) -> Iterator[Finding]:
 
 def _of_keras(model: Any, *, is_path: bool) -> Iterator[Finding]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from lstm_toolkit.sources import keras_models
+    from lstm_toolkit.sources import keras_files
     from lstm_toolkit.sources.traced import TraceOptions
 
-    source = keras_models.load(Path(model)) if is_path else model
+    keras_files.import_keras()
+    from lstm_toolkit.sources import keras_models
+
+    source = keras_files.load(Path(model)) if is_path else model
     traced = keras_models.trace(source, TraceOptions(on_unsupported="keep"))
     for layer in traced.layers or ():
         if layer.reason:

@@ -42,7 +42,7 @@ def unequal_scales(model: Model) -> Iterator[tuple[str, str]]:
         for place, operator in enumerate(subgraph.operators):
             where, op = f"op {place} {graph.operator_name(model, operator)}", RecurrentOp(model, subgraph, operator)
             if _is_integer_lstm(op):
-                if len({_quantization(tensor) for tensor in _equal_tensors(op)}) > 1:
+                if len({_quantization(tensor) for tensor in equal_tensors(op)}) > 1:
                     yield where, "output, state and hidden have different scales, which the kernel ignores"
             elif _moved_across(model, subgraph, operator):
                 yield where, "it moves int8 data between tensors of different scales without rescaling it"
@@ -76,7 +76,7 @@ def _quantization(tensor: Tensor) -> Scale | None:
     return (tensor.type, scale, zero_point) if scale else None
 
 
-def _equal_tensors(op: RecurrentOp) -> list[Tensor]:
+def equal_tensors(op: RecurrentOp) -> list[Tensor]:
     """State, output and, without a projection, hidden: the kernel computes with the state's scale for all."""
     intermediates = graph.listed(op.operator.intermediates)
     hidden = [] if op.has("projection_weights") else intermediates[HIDDEN : HIDDEN + 1]
@@ -96,7 +96,7 @@ def _moved_across(model: Model, subgraph: Subgraph, operator: Operator) -> list[
 
 def _with_one_scale(op: RecurrentOp) -> bool:
     """Gives state, output and hidden one scale; returns whether they had different ones."""
-    tensors = _equal_tensors(op)
+    tensors = equal_tensors(op)
     found = [quantization for tensor in tensors if (quantization := _quantization(tensor)) is not None]
     if len(found) < len(tensors) or len(set(found)) == 1:
         return False

@@ -59,7 +59,7 @@ def fit(model: Model, samples: Samples) -> dict[int, Range]:
     """Sets the ranges of a calibrated file, in place, before the quantizer makes scales of them.
 
     An end of an input that a sample reaches twice is a bound, as of pixels from 0 to 1, and stays. What only moves data
-    has one range for what it takes and what it gives.
+    has one range for what it takes and what it gives, and an LSTM one for its output, state and hidden tensor.
 
     Args:
         model: the file, whose LSTM ops have intermediates.
@@ -86,6 +86,10 @@ def fit(model: Model, samples: Samples) -> dict[int, Range]:
         _set_range(subgraph.tensors[index], low, high)
     for op in recurrent_ops(model):
         if op.name in QUANTIZED and op.operator.intermediates is not None:
+            output = op.operator.outputs[0]
+            if op.subgraph is subgraph and output in ranges:
+                for tensor in int8_scales.equal_tensors(op):
+                    _set_range(tensor, *ranges[output])
             _check_cell(op, seen)
             _fit_kernel(op)
     return ranges

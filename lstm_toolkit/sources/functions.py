@@ -15,8 +15,8 @@ import tensorflow as tf
 from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
+from lstm_toolkit.sources.keras_files import first_line
 from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
-from lstm_toolkit.sources.keras_models import first_line
 from lstm_toolkit.sources.traced import TracedModel, TraceOptions
 
 

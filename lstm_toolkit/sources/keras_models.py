@@ -3,54 +3,19 @@
 import contextlib
 import dataclasses
 import functools
-import re
 import sys
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from lstm_toolkit.errors import ConversionError, InvalidModelError
+from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
+from lstm_toolkit.sources.keras_files import first_line
 from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
 from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions
-
-
-def load(path: Path) -> Any:
-    """Loads a `.keras` or `.h5` file in Keras's safe mode, which runs no code out of the file.
-
-    Raises:
-        InvalidModelError: if there is no such file, or it is not a Keras model.
-        ConversionError: if it needs code that the file alone cannot give (a Lambda layer or a custom class).
-    """
-    is_archive = path.suffix == ".keras" and zipfile.is_zipfile(path)
-    is_legacy = path.suffix in (".h5", ".hdf5") and path.read_bytes()[:8] == b"\x89HDF\r\n\x1a\n"
-    if not (is_archive or is_legacy):
-        raise InvalidModelError(
-            f"{str(path)!r} is not a Keras model: neither a .keras file (a zip archive), nor a .h5 file (HDF5), nor "
-            "the folder of a SavedModel; load the model yourself and pass it"
-        )
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras passes on what its layers, zipfile, json and h5py raise
-        text = str(error)
-        code = re.search(r"Could not locate class '[^']+'|a `Lambda` layer|Unknown layer: '?\w+", text)
-        if code:
-            raise ConversionError(
-                f"{str(path)!r} needs code that is not in the file, or that would have to be run out of it "
-                f"({code[0]}); load the model yourself, with custom_objects or safe_mode=False if you trust the file, "
-                "and pass the object"
-            ) from error
-        if "time_major" in text:
-            raise ConversionError(
-                f"{str(path)!r} was written by Keras 2, which Keras 3 cannot read; load it with tf_keras (the extra "
-                "`legacy`) and pass the object"
-            ) from error
-        raise InvalidModelError(f"{str(path)!r} is not a model that Keras can load: {first_line(text)}") from error
 
 
 def trace(model: Any, options: TraceOptions) -> TracedModel:
@@ -195,12 +160,3 @@ def refuse_unfused(layers: Sequence[LayerReport], on_unsupported: str) -> None:
     if refused and on_unsupported == "raise":
         remedy = 'or pass on_unsupported="keep" for the stock lowering of what cannot be fused'
         raise ConversionError(f"{'; '.join(refused)}; {remedy}")
-
-
-def first_line(text: str) -> str:
-    """The line of a message of Keras or TensorFlow that says what is wrong, without colors and the lines around it."""
-    lines = [re.sub(r"\x1b\[\d+m", "", line).strip() for line in text.splitlines()]
-    if "in user code:" in lines:
-        lines = [line.partition(": ")[2] for line in lines if re.match(r"\w+(Error|Exception): ", line)]
-    telling = (line for line in lines if line and not line.startswith("Exception encountered when calling"))
-    return next(telling, "no reason given")

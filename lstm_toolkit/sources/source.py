@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lstm_toolkit.errors import ConversionError, InvalidModelError
+from lstm_toolkit.sources.keras_files import import_keras, load
 from lstm_toolkit.sources.traced import TracedModel, TraceOptions
 
 logger = logging.getLogger("lstm_toolkit")
@@ -23,7 +24,7 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
         InvalidModelError: if there is no such file, or it is no model.
         ConversionError: if the model cannot be traced with its recurrent layers marked, or not with these options.
     """
-    import keras
+    keras = import_keras()
     import tensorflow as tf
 
     from lstm_toolkit.sources import bare_weights, functions, keras_models, lingvo_models
@@ -34,7 +35,7 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
         if not path.exists():
             raise InvalidModelError(f"there is no file {str(path)!r}")
         logger.info("loading %s", path)
-        model = functions.load_saved_model(path) if path.is_dir() else keras_models.load(path)
+        model = functions.load_saved_model(path) if path.is_dir() else load(path)
     logger.info("tracing")
     if isinstance(model, (lingvo.RNN, lingvo.LSTMCellSimple)):
         return lingvo_models.trace(model, options)

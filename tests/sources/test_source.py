@@ -119,12 +119,6 @@ def test_a_lambda_in_an_h5_file_is_not_run(tmp_path):
         lstm_toolkit.convert(tmp_path / "lambda.h5")
 
 
-def test_an_h5_file_of_keras_2_names_the_remedy(tmp_path):
-    legacy_model(tf_keras.layers.LSTM(6)).save(tmp_path / "old.h5")
-    with pytest.raises(ConversionError, match=r"written by Keras 2.*load it with tf_keras"):
-        lstm_toolkit.convert(tmp_path / "old.h5")
-
-
 LEGACY = {
     "stacked": (lambda: [tf_keras.layers.LSTM(6, return_sequences=True, dropout=0.3), tf_keras.layers.LSTM(4)], 2, 0),
     "bidirectional": (lambda: [tf_keras.layers.Bidirectional(tf_keras.layers.LSTM(4, return_sequences=True))], 0, 1),

@@ -1,0 +1,141 @@
+"""Loads the files that Keras saves models in, each with the library that wrote it: Keras 3, or tf_keras for Keras 2."""
+
+import contextlib
+import importlib
+import json
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from lstm_toolkit.errors import ConversionError, InvalidModelError
+
+_CODE = re.compile(
+    r"Could not locate class '[^']+'|Cannot deserialize object of type `\w+`|Unknown layer: '?[\w>]+'?|"
+    "a `?Lambda`? layer"
+)
+"""What the libraries say where a file needs code of its own."""
+
+
+def import_keras() -> Any:
+    """The module `keras`.
+
+    Raises:
+        ConversionError: if it cannot be imported, since its backend cannot.
+        ImportError: if it, or TensorFlow, is not installed.
+    """
+    try:
+        return importlib.import_module("keras")
+    except (ImportError, ValueError) as error:
+        if str(getattr(error, "name", "")).partition(".")[0] in ("keras", "tensorflow"):
+            raise
+        backend = os.environ.get("KERAS_BACKEND")
+        where = f"KERAS_BACKEND={backend}" if backend else "the backend of its keras.json"
+        raise ConversionError(
+            f"Keras cannot be imported with {where}: {first_line(str(error))}; set the environment variable "
+            "KERAS_BACKEND=tensorflow, the only backend that can be converted, before Keras is imported"
+        ) from error
+
+
+def load(path: Path) -> Any:
+    """Loads a `.keras` or `.h5` file in safe mode, which runs no code out of the file.
+
+    Files of Keras 2 are loaded with tf_keras, if that is installed, and else with Keras 3 as far as it reads them.
+
+    Raises:
+        InvalidModelError: if there is no such file, or it is not a Keras model.
+        ConversionError: if it needs tf_keras, or code that the file alone cannot give (a Lambda layer, a custom class).
+    """
+    version, config = _read(path)
+    of_keras_2 = version.partition(".")[0] in ("1", "2")
+    tf_keras = _tf_keras() if of_keras_2 else None
+    library = tf_keras or import_keras()
+    needs_tf_keras = (
+        f"{str(path)!r} was written by Keras {version}, which Keras 3 cannot read{{}}; install tf_keras, with which "
+        'such files are loaded (pip install "lstm_toolkit[legacy]")'
+    )
+    if of_keras_2 and tf_keras is None and '"hard_sigmoid"' in config:
+        raise ConversionError(needs_tf_keras.format(" as it was: its hard_sigmoid is another function"))
+    try:
+        with _safe(tf_keras):
+            return library.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras passes on what its layers, zipfile, json and h5py raise
+        text = str(error)
+        code = _CODE.search(text)
+        if of_keras_2 and tf_keras is None:
+            raise ConversionError(needs_tf_keras.format("")) from error
+        if code:
+            raise ConversionError(
+                f"{str(path)!r} needs code that is not in the file, or that would have to be run out of it "
+                f"({code[0]}); load the model yourself, with custom_objects or safe_mode=False if you trust the file, "
+                "and pass the object"
+            ) from error
+        raise InvalidModelError(
+            f"{str(path)!r} is not a model that Keras can load: {first_line(text)}; save it again, or load it yourself "
+            "and pass the object"
+        ) from error
+
+
+def _read(path: Path) -> tuple[str, str]:
+    """The version of the Keras that wrote a file, and the model's configuration as JSON; empty where it has none."""
+    if path.suffix == ".keras" and zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                metadata = json.loads(archive.read("metadata.json"))
+                return str(metadata.get("keras_version", "")), archive.read("config.json").decode()
+        except (KeyError, ValueError, AttributeError, zipfile.BadZipFile):
+            return "", ""
+    if path.suffix in (".h5", ".hdf5") and path.read_bytes()[:8] == b"\x89HDF\r\n\x1a\n":
+        return _read_hdf5(path)
+    raise InvalidModelError(
+        f"{str(path)!r} is not a Keras model: neither a .keras file (a zip archive), nor a .h5 file (HDF5), nor "
+        "the folder of a SavedModel; load the model yourself and pass it"
+    )
+
+
+def _read_hdf5(path: Path) -> tuple[str, str]:
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            version, config = (file.attrs.get(each, "") for each in ("keras_version", "model_config"))
+            has_model = "model_config" in file.attrs
+    except OSError:
+        return "", ""
+    if not has_model:
+        raise InvalidModelError(
+            f"{str(path)!r} has no model in it, but at most the weights of one, as save_weights writes them; build the "
+            "model in Python, call its load_weights on this file, and convert the model, or the file that its "
+            'save("model.keras") writes'
+        )
+    return _text(version), _text(config)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _tf_keras() -> Any:
+    """The module `tf_keras`, or None if it is not installed."""
+    try:
+        return importlib.import_module("tf_keras")
+    except ImportError:
+        return None
+
+
+def _safe(tf_keras: Any) -> contextlib.AbstractContextManager[Any]:
+    """While it is open, tf_keras runs no code out of a file; its own safe_mode is for `.keras` files alone."""
+    if tf_keras is None:
+        return contextlib.nullcontext()
+    scope: Any = importlib.import_module("tf_keras.src.saving.serialization_lib").SafeModeScope(True)
+    return scope
+
+
+def first_line(text: str) -> str:
+    """The line of a message of Keras or TensorFlow that says what is wrong, without colors and the lines around it."""
+    lines = [re.sub(r"\x1b\[\d+m", "", line).strip() for line in text.splitlines()]
+    if "in user code:" in lines:
+        lines = [line.partition(": ")[2] for line in lines if re.match(r"\w+(Error|Exception): ", line)]
+    telling = (line for line in lines if line and not line.startswith("Exception encountered when calling"))
+    return next(telling, "no reason given")
