@@ -37,12 +37,19 @@ def layers_of(model: Any) -> Layers | None:
             `torch.nn.LSTM`, or its `state_dict()`.
 
     Raises:
+        ConversionError: if it is a PyTorch module with a `forward` of its own.
         ValueError: as `GateWeights.from_torch`.
     """
     if isinstance(model, GateWeights):
         model = [model]
     state = model.state_dict() if hasattr(model, "state_dict") else model
     if isinstance(state, Mapping) and "weight_ih_l0" in state:
+        forward = getattr(type(model), "forward", None)
+        if forward is not None and not forward.__module__.startswith("torch."):
+            raise ConversionError(
+                f"{type(model).__name__} has a forward of its own, of which its weights tell nothing; pass its "
+                "state_dict() for the LSTM that has these weights"
+            )
         count = sum(f"weight_ih_l{number}" in state for number in range(len(state)))
         directions = [False, True] if "weight_ih_l0_reverse" in state else [False]
         model = [

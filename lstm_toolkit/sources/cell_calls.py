@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from lstm_toolkit.sources.cells import marked_cell
 from lstm_toolkit.sources.known_cells import KnownCell
+from lstm_toolkit.sources.own_arithmetic import overridden
 
 
 def why_not(known: KnownCell, frame: Any, states: list[Any], training: Any) -> str | None:
@@ -23,9 +24,10 @@ def why_not(known: KnownCell, frame: Any, states: list[Any], training: Any) -> s
     """
     cell = known.cell
     layers = known.library.layers
-    if type(cell) not in (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell):
+    is_own = type(cell) not in (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
+    if is_own or overridden(cell, type(cell), base=layers.Layer) is not None:
         return "it may override the computation of Keras's own cell; use Keras's own"
-    if _is_in_a_loop():
+    if is_in_a_loop():
         return "it is called in a loop, into which no fused op can be put; use an RNN layer"
     batch, sizes = frame.shape[0] if frame.shape.rank == 2 else None, known.states.values()
     fits = [list(each.shape) in ([batch, size], [1, size]) for each, size in zip(states, sizes, strict=False)]
@@ -62,7 +64,8 @@ def in_every_row(states: list[Any], sequences: Any, *, axis: int) -> list[Any]:
     return [tf.broadcast_to(each, [rows, each.shape[1]]) if each.shape[0] == 1 else each for each in states]
 
 
-def _is_in_a_loop() -> bool:
+def is_in_a_loop() -> bool:
+    """Whether what is being traced is the body of a loop, or of one of several cases."""
     graph = tf.compat.v1.get_default_graph()
     while graph is not None:
         if "While" in type(graph).__name__ or "Cond" in type(graph).__name__:

@@ -5,7 +5,7 @@ tf_keras, which leaves an annotation of its own that the stock converter knows.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
 from lstm_toolkit.sources.keras_files import first_line
 from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
+from lstm_toolkit.sources.reference import OwnVariables, random_op
 from lstm_toolkit.sources.traced import TracedModel, TraceOptions
 
 
@@ -62,7 +63,7 @@ def load_saved_model(path: Path) -> Any:
     return function
 
 
-def concrete(function: Any, options: TraceOptions) -> Any:
+def trace(function: Any, options: TraceOptions) -> TracedModel:
     """Traces a function, or a module that can be called, with its recurrent layers marked.
 
     Args:
@@ -70,7 +71,7 @@ def concrete(function: Any, options: TraceOptions) -> Any:
         options: its signature, batch and time, and whether layers are traced for plain ops.
 
     Raises:
-        ConversionError: if it has no signature, or cannot be traced.
+        ConversionError: if it has no signature, cannot be traced, or draws random numbers.
     """
     signature = options.input_signature
     signature = getattr(function, "input_signature", None) if signature is None else signature
@@ -79,14 +80,29 @@ def concrete(function: Any, options: TraceOptions) -> Any:
     given = tf.nest.flatten(signature)
     names = [spec.name or f"input_{number}" for number, spec in enumerate(given)]
     specs = fixed_specs(names, given, options)
-    with recurrent_calls(RecurrentCalls(keras, marking=True, plain=options.plain, numbering=False)):
+    calls = RecurrentCalls(keras, marking=True, plain=options.plain, numbering=False)
+    with recurrent_calls(calls):
         try:
-            return tf.function(lambda *tensors: function(*tensors), autograph=False).get_concrete_function(*specs)
+            traced = tf.function(lambda *tensors: function(*tensors), autograph=False).get_concrete_function(*specs)
         except Exception as error:  # whatever the function raises on its arguments
             raise ConversionError(
                 f"the function cannot be traced: {first_line(str(error))}; call it on such inputs to see the whole "
                 "error, or pass another input_signature"
             ) from error
+    op = random_op(traced)
+    if op is not None:
+        raise ConversionError(
+            f"the function draws random numbers ({op}), so that no file can compute what it does; call "
+            "its layers without training=True, or take the randomness out of it"
+        )
+    own_variables = OwnVariables([each for each in traced.variables if not each.trainable], calls.state_variables)
+
+    def reference(*tensors: Any) -> Any:
+        own_variables.restart()
+        with own_variables.continued():
+            return function(*tensors)
+
+    return trace_concrete(traced, options, reference)
 
 
 @contextlib.contextmanager
@@ -100,13 +116,14 @@ def _without_remapping() -> Iterator[None]:
         tf.config.optimizer.set_experimental_options({"remapping": before.get("remapping", True)})
 
 
-def trace(function: Any, options: TraceOptions) -> TracedModel:
+def trace_concrete(function: Any, options: TraceOptions, reference: Callable[..., Any] | None = None) -> TracedModel:
     """Fixes the batch of a concrete function.
 
     Args:
         function: a `tf.types.experimental.ConcreteFunction`; the first axis of its arguments is the batch, unless their
             shapes are known whole.
         options: its batch and time.
+        reference: computes the same in TensorFlow; None for the function itself.
 
     Raises:
         ConversionError: if an argument is not a tensor, or has another batch or time.
@@ -119,17 +136,17 @@ def trace(function: Any, options: TraceOptions) -> TracedModel:
     specs = fixed_specs(names, own, options)
     frame = Frame(names, specs, (False,) * len(specs), options)
 
-    def run(tensors: Sequence[Any], _: Mapping[str, Any]) -> Results:
+    def run(tensors: Sequence[Any], _: Mapping[str, Any], called: Callable[..., Any] = function) -> Results:
         count = len(tf.nest.flatten(positional))
         arguments = tf.nest.pack_sequence_as(positional, list(tensors[:count]))
-        outputs = function(*arguments, **dict(zip(named, tensors[count:], strict=True)))
+        outputs = called(*arguments, **dict(zip(named, tensors[count:], strict=True)))
         if isinstance(outputs, dict):
             return outputs, {}
         return {f"output_{number}": value for number, value in enumerate(tf.nest.flatten(outputs))}, {}
 
     def source(tensors: Sequence[Any], states: Mapping[str, Any]) -> Results:
         with _without_remapping():
-            return run(tensors, states)
+            return run(tensors, states, reference or function)
 
     try:
         fixed = frame.function(run)

@@ -16,6 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.sources import cell_calls
 from lstm_toolkit.sources.known_cells import KnownCell
 from lstm_toolkit.sources.layer_call import LayerCall
@@ -44,6 +45,9 @@ class RecurrentCalls:
         has_mask: whether any layer got a mask.
         numbering: whether the calls of one layer are numbered; not where a model is traced more than once.
         depth: how many recurrent layers are being computed by Keras, one in the other.
+        called: for every call the layer, its state, and the graph that it was traced in.
+        never: names of the calls that no file can compute, whatever lowering they have.
+        carrying: names of those that carry a state and cannot be marked; the stock lowering carries none.
     """
 
     library: Any
@@ -59,10 +63,31 @@ class RecurrentCalls:
     has_mask: bool = False
     numbering: bool = True
     depth: int = 0
+    called: list[tuple[Any, str, Any]] = dataclasses.field(default_factory=list)
+    never: set[str] = dataclasses.field(default_factory=set)
+    carrying: set[str] = dataclasses.field(default_factory=set)
 
     def name_of(self, layer: Any) -> str:
         """The name of this call of a layer."""
         return numbered(layer.name, {each.name for each in self.layers} if self.numbering else ())
+
+    @property
+    def changed(self) -> bool:
+        """Whether a layer handles its state in another way than it says itself."""
+        return any(state not in ("given", _own_state(layer)) for layer, state, _ in self.called)
+
+    @property
+    def state_variables(self) -> list[Any]:
+        """The variables in which stateful layers keep their states."""
+        states = [layer.states for layer, _, _ in self.called if layer.stateful]
+        return [each for each in tf.nest.flatten(states) if each is not None]
+
+    def is_again(self, layer: Any) -> bool:
+        """Whether a layer, at its latest call, is called more than once in its graph, or in a loop."""
+        *before, (_, _, graph) = self.called
+        if tf.executing_eagerly():
+            return False
+        return cell_calls.is_in_a_loop() or any(each is layer and where is graph for each, _, where in before)
 
 
 _lock = threading.RLock()
@@ -81,7 +106,7 @@ def recurrent_calls(calls: RecurrentCalls) -> Iterator[RecurrentCalls]:
         for cls in (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell):
             _replace_attribute(undo, cls, "call", _wrapped_cell_call(vars(cls)["call"], calls))
         if hasattr(layers.RNN, "_maybe_config_dropout_masks"):
-            _replace_attribute(undo, layers.TimeDistributed, "call", _wrapped_time_distributed(layers))
+            _replace_attribute(undo, layers.TimeDistributed, "call", _wrapped_time_distributed(calls))
             # A dropout mask draws on a seed variable, even when the layer is not training.
             _replace_attribute(undo, layers.RNN, "_maybe_config_dropout_masks", lambda *_: None)
         yield calls
@@ -97,18 +122,27 @@ def _wrapped_call(original: Callable[..., Any], calls: RecurrentCalls) -> Callab
         layer: Any, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = False, **others: Any
     ) -> Any:
         name = calls.name_of(layer)
-        state = "carry" if layer.stateful else "reset"
-        state = "given" if initial_state is not None else state if calls.state == "auto" else calls.state
+        state = _own_state(layer) if calls.state == "auto" else calls.state
+        state = "given" if initial_state is not None else state
         paired = id(layer) in calls.paired
         one = LayerCall(layer, calls.library, name, state, plain=calls.plain, paired=paired, for_micro=calls.for_micro)
         if initial_state is not None:
             rows = cell_calls.in_every_row(tf.nest.flatten(initial_state), sequences, axis=one.batch_axis)
             initial_state = tf.nest.pack_sequence_as(initial_state, rows)
-        reason = one.why_not(mask)
+        calls.called.append((layer, state, tf.compat.v1.get_default_graph()))
+        never = one.why_never(training, again=calls.is_again(layer))
+        if never and not calls.numbering:
+            raise ConversionError(f"layer {name!r} ({type(layer).__name__}): {never}")
+        reason = never or one.why_not(mask)
+        if never:
+            calls.never.add(name)
+        elif reason and state == "carry":
+            calls.carrying.add(name)
         calls.has_mask |= mask is not None
         calls.layers.append(LayerReport(name, type(layer).__name__, "stock lowering" if reason else one.op, reason))
         if reason:
-            return original(layer, sequences, initial_state=initial_state, mask=mask, training=training, **others)
+            with one.attributes(stateful=layer.stateful and state == "carry"):
+                return original(layer, sequences, initial_state=initial_state, mask=mask, training=training, **others)
         kept = one.zeros(sequences) if state in ("carry", "explicit") else {}
         calls.state_shapes |= {key: list(zero.shape) for key, zero in kept.items()}
         start = [calls.states.get(key, zero) for key, zero in kept.items()]
@@ -155,17 +189,25 @@ def _wrapped_cell_call(original: Callable[..., Any], calls: RecurrentCalls) -> C
     return call
 
 
+def _own_state(layer: Any) -> str:
+    return "carry" if layer.stateful else "reset"
+
+
 def _sizes(tensor: Any) -> list[Any]:
     """The size of each axis: a number, or a tensor where it is dynamic."""
     return [tf.shape(tensor)[axis] if size is None else size for axis, size in enumerate(tensor.shape)]
 
 
-def _wrapped_time_distributed(layers: Any) -> Callable[..., Any]:
+def _wrapped_time_distributed(calls: RecurrentCalls) -> Callable[..., Any]:
     """Calls a recurrent layer once, on [batch * steps, ...], where Keras 3 calls it step by step."""
+    layers = calls.library.layers
     original = layers.TimeDistributed.call
 
     def call(wrapper: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-        if not isinstance(wrapper.layer, (layers.RNN, layers.Bidirectional)) or mask is not None:
+        is_recurrent = isinstance(wrapper.layer, (layers.RNN, layers.Bidirectional))
+        # A carried state goes from step to step.
+        carries = is_recurrent and (calls.state == "carry" or (wrapper.layer.stateful and calls.state == "auto"))
+        if not is_recurrent or carries or mask is not None:
             return original(wrapper, inputs, training=training, mask=mask)
         batch, steps, *rest = _sizes(inputs)
         outputs = wrapper.layer.call(tf.reshape(inputs, [batch * steps, *rest]), training=training)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,8 @@ from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
 from lstm_toolkit.sources.keras_files import first_line
 from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
-from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions
+from lstm_toolkit.sources.reference import OwnVariables, inference_arguments, random_op
+from lstm_toolkit.sources.traced import TracedModel, TraceOptions
 
 
 def trace(model: Any, options: TraceOptions) -> TracedModel:
@@ -39,6 +41,7 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
     )
     halves = ((each.forward_layer, each.backward_layer) for each in layers_of("Bidirectional") if options.merge)
     paired = frozenset(id(half) for both in halves for half in both)
+    call = functools.partial(model, **({"training": False} if library is not keras else inference_arguments(model)))
 
     def calls_of(*, marking: bool) -> RecurrentCalls:
         return RecurrentCalls(
@@ -52,14 +55,14 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
 
     def run(calls: RecurrentCalls, tensors: Sequence[Any], states: Mapping[str, Any]) -> Results:
         calls.states = states
-        with recurrent_calls(calls), _in_float32(layers):
-            return named(model(packed(tensors), training=False)), calls.new_states
+        with _called_by_class(layers), recurrent_calls(calls), _in_float32(layers):
+            return named(call(packed(tensors))), calls.new_states
 
     def traced(frame: Frame, calls: RecurrentCalls) -> Any:
         try:
             return frame.function(functools.partial(run, calls))
         except Exception as error:  # whatever the layers of a model raise when they are called
-            refuse_unfused(calls.layers, options.on_unsupported)
+            refuse_unfused(calls, options.on_unsupported)
             raise ConversionError(
                 f"model {model.name!r} cannot be traced: {first_line(str(error))}; call it on such inputs to see the "
                 "whole error, or pass another input_signature"
@@ -73,11 +76,21 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
         frame = dataclasses.replace(frame, states=calls.state_shapes)
     calls = calls_of(marking=True)
     function = traced(frame, calls)
-    refuse_unfused(calls.layers, options.on_unsupported)
+    refuse_unfused(calls, options.on_unsupported)
+    _refuse_random(model, function)
+    own_variables = OwnVariables(model.non_trainable_variables, calls.state_variables)
+
+    def source(tensors: Sequence[Any], states: Mapping[str, Any]) -> Results:
+        with own_variables.continued():
+            if calls.changed:
+                return run(calls_of(marking=False), tensors, states)
+            with _in_float32(layers):
+                return named(call(packed(tensors))), {}
+
     return frame.traced_model(
         model.name,
         function,
-        lambda tensors, states: run(calls_of(marking=False), tensors, states),
+        source,
         variables=(getattr(variable, "_value", variable) for variable in model.variables),
         layers=calls.layers,
         random_inputs=RandomInputs(
@@ -153,10 +166,45 @@ def _in_float32(layers: Sequence[Any]) -> Iterator[None]:
         yield
 
 
-def refuse_unfused(layers: Sequence[LayerReport], on_unsupported: str) -> None:
-    """Raises for every layer at once that cannot be fused, unless these are to be kept."""
-    left = [each for each in layers if each.reason and each.op == "stock lowering"]
-    refused = [f"layer {each.name!r} ({each.layer_class}): {each.reason}" for each in left]
-    if refused and on_unsupported == "raise":
-        remedy = 'or pass on_unsupported="keep" for the stock lowering of what cannot be fused'
-        raise ConversionError(f"{'; '.join(refused)}; {remedy}")
+@contextlib.contextmanager
+def _called_by_class(layers: Sequence[Any]) -> Iterator[None]:
+    """While it is open, layers are called by way of their classes, even if tf_keras left `call` on them."""
+    with contextlib.ExitStack() as undo:
+        for layer in layers:
+            if getattr(vars(layer).get("call"), "__func__", None) is type(layer).call:
+                undo.callback(vars(layer).__setitem__, "call", vars(layer).pop("call"))
+        yield
+
+
+def refuse_unfused(calls: RecurrentCalls, on_unsupported: str) -> None:
+    """Raises for every layer at once that cannot be fused, unless these are to be kept and can be."""
+    stays = calls.never | calls.carrying
+    left = [each for each in calls.layers if each.reason and each.op == "stock lowering"]
+    refused = [each for each in left if on_unsupported == "raise" or each.name in stays]
+    if not refused:
+        return
+    # Calls of one layer are refused once.
+    parts = {(re.sub(r"_call\d+$", "", each.name), each.reason): each for each in reversed(refused)}
+    texts = [f"layer {each.name!r} ({each.layer_class}): {each.reason}" for each in reversed(parts.values())]
+    names = {each.name for each in refused}
+    if names - stays:
+        texts.append('or pass on_unsupported="keep" for the stock lowering of what cannot be fused')
+    elif names - calls.never:
+        texts.append('or pass on_unsupported="keep" and state="reset" for the stock lowering, which carries none')
+    raise ConversionError("; ".join(texts))
+
+
+def _refuse_random(model: Any, function: Any) -> None:
+    op = random_op(function)
+    if op is None:
+        return
+    scopes = op.split("/")
+    if isinstance(model, keras.layers.Layer):
+        # Keras 3 opens the scope of a layer twice, so that the second one has a number.
+        scopes = [re.sub(r"_\d+$", "", each) for each in scopes]
+    by_name = {each.name: each for each in model._flatten_layers()}
+    *_, layer = [model, *(by_name[each] for each in scopes if each in by_name)]
+    raise ConversionError(
+        f"layer {layer.name!r} ({type(layer).__name__}) draws random numbers, so that no file can compute what it "
+        "does; call it without training=True, or take the randomness out of it"
+    )

@@ -3,9 +3,10 @@
 It works for Keras 3 and for tf_keras (Keras 2), whose layers have the same attributes.
 """
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from lstm_toolkit.sources.activations import activation_name
 from lstm_toolkit.sources.cells import MarkOptions, marked_cell
 from lstm_toolkit.sources.known_cells import KnownCell
 from lstm_toolkit.sources.masks import ValidSteps, is_padded_at_end
+from lstm_toolkit.sources.own_arithmetic import overridden
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE, SIMPLE_RNN_COMPOSITE
 
@@ -103,35 +105,86 @@ class LayerCall:
         self, original: Callable[..., Any], sequences: Any, start: list[Any], mask: Any
     ) -> tuple[Any, list[Any]]:
         """Lets Keras compute the layer from given states; the own states of a stateful layer stay as they are."""
-        layer = self.layer
-        before = layer.stateful, layer.return_state
-        layer.stateful, layer.return_state = False, True
-        try:
-            initial_state = self.nested(start) if start else None
-            output, *states = original(layer, sequences, initial_state=initial_state, mask=mask, training=False)
-        finally:
-            layer.stateful, layer.return_state = before
+        initial_state = self.nested(start) if start else None
+        with self.attributes(stateful=False, return_state=True):
+            output, *states = original(self.layer, sequences, initial_state=initial_state, mask=mask)
         return output, tf.nest.flatten(states)
+
+    @contextlib.contextmanager
+    def attributes(self, **values: bool) -> Iterator[None]:
+        """While it is open, attributes of the layer have other values."""
+        before = {name: getattr(self.layer, name) for name in values}
+        try:
+            for name, value in values.items():
+                setattr(self.layer, name, value)
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(self.layer, name, value)
+
+    def why_never(self, training: Any, *, again: bool) -> str | None:
+        """Why no file can do what the call does, not even one that keeps the stock lowering; None if one can.
+
+        Args:
+            training: the argument of the call.
+            again: whether the layer is called more than once.
+        """
+        dropout = any(getattr(cell, what, 0) for cell in self._cells for what in ("dropout", "recurrent_dropout"))
+        if dropout and training is not None and (tf.is_tensor(training) or training):
+            return (
+                "it is called with training=True, so that its dropout differs from call to call; call it without, or "
+                "set its dropout and recurrent_dropout to 0"
+            )
+        if not self.layer.stateful and self.state != "carry":
+            return None
+        if self.state == "given" and hasattr(self.layer, "_process_inputs"):
+            return (
+                "it is stateful and is given an initial_state, which tf_keras takes at the first call only; drop one "
+                "of them"
+            )
+        if again and self.state in ("carry", "given"):
+            return (
+                "it carries its state and is called more than once, so that one call goes on from where another ended; "
+                "make it stateless, pass the states that one call returns (return_state) to the next (initial_state), "
+                "and make the first ones inputs of the model and the last ones outputs"
+            )
+        return None
 
     def why_not(self, mask: Any) -> str | None:
         """Why the layer cannot be marked exactly, and what to use instead; None if it can."""
-        layer, layers = self.layer, self.library.layers
+        layers = self.library.layers
         known = (layers.LSTMCell, layers.SimpleRNNCell, *([layers.GRUCell] if self.plain else []))
         if not isinstance(self._cells[0], known):
             name = type(self._cells[0]).__name__
             remedy = 'use an LSTM layer, or lowering="unrolled" or "loop"' if name == "GRUCell" else "use an LSTM layer"
             return f"it is not an LSTM, and there is no fused op for a {name}; {remedy}"
-        own_cells = [cell for cell in self._cells if type(cell).call not in [cls.call for cls in known]]
-        loops = [getattr(cls, "inner_loop", None) for cls in (layers.RNN, layers.LSTM, layers.GRU)]
-        if own_cells or getattr(type(layer), "inner_loop", None) not in loops:
-            classes = ", ".join(type(each).__name__ for each in (layer, *self._cells))
-            return f"it overrides the computation of Keras's own layer ({classes}); use Keras's own"
+        own = self._why_not_own()
+        if own is not None:
+            return own
         if len({type(cell) for cell in self._cells}) > 1 or (self._is_stacked and self._kind != "lstm"):
             return "it stacks cells other than LSTMCell; stack layers instead"
         reason = next(filter(None, map(self._why_not_cell, self._cells)), None)
         if reason is None and self.plain and self.state == "carry":
             return 'it carries its state from call to call, and plain ops cannot; pass state="explicit"'
         return reason if reason or mask is None else self._why_not_masked()
+
+    def _why_not_own(self) -> str | None:
+        layers = self.library.layers
+        known = [layers.LSTM, layers.GRU, layers.SimpleRNN, layers.RNN]
+        known += [layers.StackedRNNCells, layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell]
+        # A layer's own `call` is run as it is, and comes to Keras's where it calls that.
+        run = frozenset({"call", "__call__"})
+        for each in dict.fromkeys((self.layer, self.layer.cell, *self._cells)):
+            cls = next((cls for cls in known if isinstance(each, cls)), None)
+            harmless = run if each is self.layer else frozenset()
+            method = cls and overridden(each, cls, base=layers.Layer, harmless=harmless)
+            if cls and method:
+                gives_state = method.endswith(".get_initial_state")
+                remedy = (
+                    "give the call its states as initial_state" if gives_state else f"use Keras's own {cls.__name__}"
+                )
+                return f"it overrides the computation of Keras's own layer ({method}); {remedy}"
+        return None
 
     def _why_not_cell(self, cell: Any) -> str | None:
         return KnownCell(cell, self.library, self.plain).why_not()

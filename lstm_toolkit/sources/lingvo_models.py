@@ -12,6 +12,7 @@ from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources import lingvo_modules as lingvo
 from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
 from lstm_toolkit.sources.masks import ValidSteps
+from lstm_toolkit.sources.own_arithmetic import overridden_in
 from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions
 from lstm_toolkit.tflite.recurrent import FUSED_OPS, SINGLE_STEP_OP
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE
@@ -77,6 +78,12 @@ def trace(model: lingvo.RNN | lingvo.LSTMCellSimple, options: TraceOptions) -> T
 
 def _refuse(cell: lingvo.LSTMCellSimple, state: str, *, padded: bool) -> None:
     """Raises ConversionError for what the fused op cannot do."""
+    method = overridden_in(lingvo.__name__, cell, base=tf.Module)
+    if method is not None:
+        known = "LayerNormalizedLSTMCellSimple" if hasattr(cell, "ln_scale") else "LSTMCellSimple"
+        raise ConversionError(
+            f"cell {cell.name!r} overrides the computation of Lingvo's cell ({method}); use {known} as it is"
+        )
     if not cell.output_nonlinearity:
         raise ConversionError(
             f"cell {cell.name!r} has output_nonlinearity=False, and the fused op always takes the activation of c; "

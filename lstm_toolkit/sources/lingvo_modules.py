@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from lstm_toolkit.sources import marks
+from lstm_toolkit.sources.own_arithmetic import overridden_in
 from lstm_toolkit.weights.frameworks import LINGVO
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE
 from lstm_toolkit.weights.packing import Packing
@@ -281,12 +282,13 @@ def marked_run(
             one more channel.
         start: m and c to start from; empty for zeros.
         masked: whether the inputs have a last channel that is 1 at padded steps, where the state stays as it is.
-        mark: whether the function is marked; otherwise it runs op by op.
+        mark: whether the function is marked; otherwise, and if the cell has arithmetic of its own, it runs op by op.
         carry: whether a call of the file starts where the last one ended.
 
     Returns:
         The outputs [batch, time, num_output_nodes] or [batch, num_output_nodes], and the last c [batch, hidden].
     """
+    mark = mark and overridden_in(__name__, cell, base=tf.Module) is None
     if mark and (masked, carry) not in cell._runs:
         cell._runs[masked, carry] = _marked(cell, masked=masked, carry=carry)
     run = cell._runs[masked, carry] if mark else functools.partial(_run, cell, masked=masked)

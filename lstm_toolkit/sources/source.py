@@ -37,7 +37,9 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
         logger.info("loading %s", path)
         model = functions.load_saved_model(path) if path.is_dir() else load(path)
     logger.info("tracing")
-    if isinstance(model, (lingvo.RNN, lingvo.LSTMCellSimple)):
+    # An RNN with a call of its own is a function like any other.
+    is_own = isinstance(model, lingvo.RNN) and type(model).__call__ is not lingvo.RNN.__call__
+    if isinstance(model, (lingvo.RNN, lingvo.LSTMCellSimple)) and not is_own:
         return lingvo_models.trace(model, options)
     layers_of_gates = bare_weights.layers_of(model)
     if layers_of_gates is not None:
@@ -53,6 +55,6 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
             f"{', '.join(changed)} must be settled when a function is traced; convert the Keras model itself, or pass "
             "state to fusable_lstms"
         )
-    if not isinstance(model, tf.types.experimental.ConcreteFunction):
-        model = functions.concrete(model, options)
+    if isinstance(model, tf.types.experimental.ConcreteFunction):
+        return functions.trace_concrete(model, options)
     return functions.trace(model, options)

@@ -11,6 +11,10 @@ from lstm_toolkit.weights import reference
 
 def weights(random, inputs, units, outputs=None):
     """Weights as PyTorch packs them."""
+    return GateWeights.from_torch(state_dict(random, inputs, units, outputs))
+
+
+def state_dict(random, inputs, units, outputs=None):
     width = outputs or units
     state = {
         "weight_ih_l0": (4 * units, inputs),
@@ -19,7 +23,7 @@ def weights(random, inputs, units, outputs=None):
         "bias_hh_l0": (4 * units,),
     }
     state |= {"weight_hr_l0": (outputs, units)} if outputs else {}
-    return GateWeights.from_torch({name: random.normal(0, 0.4, shape) for name, shape in state.items()})
+    return {name: random.normal(0, 0.4, shape) for name, shape in state.items()}
 
 
 def test_one_layer(random):
@@ -55,3 +59,23 @@ def test_what_does_not_fit_together_is_refused(random):
         lstm_toolkit.convert([weights(random, 5, 6), weights(random, 7, 4)])
     with pytest.raises(ConversionError, match="got list"):
         lstm_toolkit.convert([])
+
+
+def test_a_module_with_a_forward_of_its_own_is_refused(random):
+    state = state_dict(random, 5, 6)
+
+    class Doubled:
+        """Stands in for a subclass of `torch.nn.LSTM`."""
+
+        def state_dict(self):
+            return state
+
+        def forward(self, x):
+            return 2.0 * x
+
+    with pytest.raises(ConversionError, match=r"Doubled has a forward of its own.*pass its state_dict\(\)"):
+        lstm_toolkit.convert(Doubled())
+    remedied = lstm_toolkit.convert(Doubled().state_dict(), batch_size=2)
+    x = random.normal(size=(2, 7, 5)).astype(np.float32)
+    expected, _, _ = reference.lstm(GateWeights.from_torch(state), x)
+    np.testing.assert_allclose(remedied.runner()(x), expected, atol=1e-5)

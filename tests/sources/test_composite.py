@@ -119,7 +119,7 @@ def test_each_other_order_is_caught_whatever_the_function(monkeypatch, order):
     from lstm_toolkit.sources.traced import TraceOptions
 
     options = TraceOptions(input_signature=[SPEC])
-    traced = functions.trace(functions.concrete(declared(order, order), options), options)
+    traced = functions.trace(declared(order, order), options)
     stock = pipeline.stock_file(traced)
     for gates in ORDERS:
         with monkeypatch.context() as patch:
