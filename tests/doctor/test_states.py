@@ -161,7 +161,23 @@ def test_a_fault_is_kept_by_its_code(corpus):
 
 
 def test_a_kept_op_has_the_state_that_it_had(corpus):
-    """It shares the state with its own weights, which is not mended then."""
+    """What shares the state with it, here the forward half, gets one of its own."""
+
+    def share(model):
+        one, other = fault_corpus.lstms(model)
+        other.inputs[18] = one.inputs[18]
+
+    case = corpus["keras 2, both ways, leaks"]
+    tflite = fault_corpus.edited(case.tflite, share)
+    place, _ = [each.location for each in lt.diagnose(tflite) if each.code == "shared-state"]
+    repaired = lt.repair(tflite, keep=[place])
+    assert {*codes(repaired.changes)} == {"shared-state", "state-leak"}
+    assert [node.state for node in lt.inspect(repaired.tflite).lstm_nodes] == ["carry", "reset"]
+    calls = draw(case.shape)
+    reset = [case.source(x)[..., :3] for x in calls]
+    assert_equal_calls(repaired.tflite, calls[:1], [case.source(calls[0])])
+    for got, want in zip(outputs(repaired.tflite, calls), reset * 2, strict=True):
+        np.testing.assert_allclose(got[..., :3], want, rtol=0, atol=1e-5)
     tflite = corpus["shared"].tflite
     (place,) = {finding.location for finding in lt.diagnose(tflite)}
     assert lt.repair(tflite, keep=[place]).tflite is tflite
