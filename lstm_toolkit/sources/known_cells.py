@@ -14,6 +14,9 @@ from lstm_toolkit.sources.cells import MarkOptions
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE, SIMPLE_RNN_COMPOSITE
 
+OR_PLAIN = 'or lowering="unrolled" or "loop" (which have no int8)'
+"""The way out for what plain ops hold and fused ones do not."""
+
 _NAMED = ", ".join(sorted(PLAIN_ACTIVATIONS - {"hard_sigmoid_of_keras_2"}))
 _FUSED_ACTIVATIONS = {"lstm": tuple(ACTIVATIONS), "simple_rnn": tuple(RNN_ACTIVATIONS), "gru": ()}
 
@@ -66,7 +69,7 @@ class KnownCell:
         """Why the cell cannot be marked exactly, and what to use instead; None if it can."""
         cell, fused = self.cell, _FUSED_ACTIVATIONS.get(self.kind or "", ())
         if self.kind is None or (self.kind == "gru" and not self.plain):
-            remedy = 'use an LSTM layer, or lowering="unrolled" or "loop"' if self.kind else "use an LSTM layer"
+            remedy = f"use an LSTM layer, {OR_PLAIN}" if self.kind else "use an LSTM layer"
             return f"it is not an LSTM, and there is no fused op for a {type(cell).__name__}; {remedy}"
         for what, name, allowed, fact in (
             (
@@ -82,7 +85,7 @@ class KnownCell:
             found = f"its {what.replace('_', ' ')} is {own_name!r},"
             if self.plain:
                 return f"{found} which is not among {_NAMED}; use one of them"
-            return f"{found} and {fact}" + (', or lowering="unrolled" or "loop"' if name is not None else "")
+            return f"{found} and {fact}" + (f", {OR_PLAIN}" if name is not None else "")
         if cell.variable_dtype != "float32" or cell.compute_dtype != "float32":
             dtype = cell.compute_dtype if cell.variable_dtype == "float32" else cell.variable_dtype
             return f"its weights are {dtype}, and the fused op's float32; use float32"

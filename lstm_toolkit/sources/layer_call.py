@@ -16,7 +16,7 @@ from lstm_toolkit.passes.plain.activations import SATURATING
 from lstm_toolkit.sources import marks
 from lstm_toolkit.sources.activations import activation_name
 from lstm_toolkit.sources.cells import MarkOptions, marked_cell
-from lstm_toolkit.sources.known_cells import KnownCell
+from lstm_toolkit.sources.known_cells import OR_PLAIN, KnownCell
 from lstm_toolkit.sources.masks import ValidSteps, is_padded_at_end
 from lstm_toolkit.sources.own_arithmetic import overridden
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS
@@ -156,7 +156,7 @@ class LayerCall:
         known = (layers.LSTMCell, layers.SimpleRNNCell, *([layers.GRUCell] if self.plain else []))
         if not isinstance(self._cells[0], known):
             name = type(self._cells[0]).__name__
-            remedy = 'use an LSTM layer, or lowering="unrolled" or "loop"' if name == "GRUCell" else "use an LSTM layer"
+            remedy = f"use an LSTM layer, {OR_PLAIN}" if name == "GRUCell" else "use an LSTM layer"
             return f"it is not an LSTM, and there is no fused op for a {name}; {remedy}"
         own = self._why_not_own()
         if own is not None:

@@ -1,0 +1,122 @@
+"""What is refused of recurrent layers and cells: what no fused op, or no plain ops, compute exactly."""
+
+import functools
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import lstm_toolkit
+from tests.helpers.forms import functional
+from tests.helpers.refusals import exact, refused
+
+SAMPLES = np.random.default_rng(25).normal(size=(20, 7, 5)).astype(np.float32)
+INT8 = {"quantization": "int8", "representative_dataset": SAMPLES}
+
+
+@functools.cache
+def one(kind: str = "LSTM", **options: Any) -> Any:
+    return functional(getattr(layers, kind)(6, name="one", **options))
+
+
+def over_padding(kind: str = "LSTM", **options: Any) -> Any:
+    return functional(layers.Masking(), getattr(layers, kind)(6, name="one", **options))
+
+
+def jumping(x: Any) -> Any:
+    """An activation that no op computes."""
+    return tf.where(x > 0.0, x, -tf.ones_like(x))
+
+
+class OwnCell(layers.LSTMCell):
+    def call(self, inputs, states, training=False):
+        output, states = super().call(inputs, states, training=training)
+        return 2.0 * output, states
+
+
+def rnn(*cells: Any) -> Any:
+    return functional(layers.RNN(list(cells) if len(cells) > 1 else cells[0], name="one"))
+
+
+def time_of_images() -> Any:
+    x = keras.Input((4, 7, 5), name="images")
+    return keras.Model(x, layers.ConvLSTM1D(4, 3, name="one")(x))
+
+
+def gru_without_int8() -> None:
+    """The lowering that the message names leads to the one other refusal, which says what to pass then."""
+    with pytest.raises(ValueError, match='or quantization="dynamic" without representative_dataset'):
+        lstm_toolkit.convert(one("GRU"), lowering="unrolled", **INT8)
+    exact(one("GRU"), lowering="unrolled", quantization="dynamic")
+
+
+def instead(make: Any, *arguments: Any, **options: Any) -> Any:
+    return lambda: exact(make(*arguments, **options))
+
+
+PLAIN = {"lowering": "unrolled"}, {"lowering": "loop"}
+KEEP = {"on_unsupported": "keep"}
+NOT_AN_LSTM = "it is not an LSTM, and there is no fused op for a "
+
+REFUSALS = [
+    refused((NOT_AN_LSTM, "layer 'one' (GRU)", "GRUCell"), lambda: one("GRU"), {}, *PLAIN, KEEP, instead(one)),
+    refused(
+        (NOT_AN_LSTM, "layer 'one' (GRU)", "which have no int8"),
+        lambda: one("GRU"),
+        INT8,
+        gru_without_int8,
+        instead(one, **INT8),
+    ),
+    refused((NOT_AN_LSTM, "layer 'one' (ConvLSTM1D)"), time_of_images, {}, KEEP, instead(one)),
+    refused(
+        ("its {} is {}, and {}, or lowering=", "layer 'one' (LSTM)", "activation is 'gelu'", "tanh, relu"),
+        lambda: one(activation="gelu"),
+        {},
+        *PLAIN,
+        KEEP,
+        instead(one, activation="relu"),
+    ),
+    refused(
+        ("its {} is {}, and {}", "recurrent activation is 'relu'", "sigmoid"),
+        lambda: one(recurrent_activation="relu"),
+        {},
+        *PLAIN,
+        KEEP,
+        instead(one, recurrent_activation="sigmoid"),
+    ),
+    refused(
+        ("its {} is {}, which is not among {}; use one of them", "'jumping'", "layer 'one' (LSTM)", "tanh"),
+        lambda: one(activation=jumping),
+        {"lowering": "unrolled"},
+        KEEP,
+        lambda: exact(one(activation="gelu"), lowering="unrolled"),
+    ),
+    refused(
+        ("it overrides the computation of Keras's own layer ({}); use Keras's own", "layer 'one' (RNN)", "OwnCell"),
+        lambda: rnn(OwnCell(6)),
+        {},
+        KEEP,
+        instead(lambda: rnn(layers.LSTMCell(6))),
+    ),
+    refused(
+        ("it carries its state from call to call, and plain ops cannot; pass state=", "layer 'one' (LSTM)"),
+        one,
+        {"lowering": "loop", "state": "carry"},
+        {"state": "explicit"},
+    ),
+    refused(
+        ("it carries its state past the padding of a mask; pass state=", "layer 'one' (LSTM)"),
+        over_padding,
+        {"state": "carry"},
+        {"state": "reset"},
+        {"state": "explicit"},
+    ),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=str)
+def test_what_the_message_advises_helps(refusal):
+    refusal.follow()
