@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -107,8 +106,7 @@ def _tried(process: WorkerProcess, request: dict[str, Any], time_limit: float) -
         trial = Trial(str(error))
     if trial.refused is None:
         return trial
-    said = [line for line in process.said() if not re.match(r"(INFO|WARNING|[IW]\d{4})\b", line)]
-    return Trial("; ".join([*list(dict.fromkeys(said))[:5], trial.refused]))
+    return Trial("; ".join([*list(dict.fromkeys(process.said()))[:5], trial.refused]))
 
 
 def signature_names(model: Model) -> dict[str, list[str]]:

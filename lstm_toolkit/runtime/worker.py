@@ -8,6 +8,7 @@ import contextlib
 import os
 import pickle
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -112,10 +113,10 @@ class WorkerProcess:
         return signal.Signals(-status).name if status < 0 else f"exit code {status}"
 
     def said(self) -> list[str]:
-        """The lines that the process has written since the last request, without those that are empty."""
+        """The lines that the process has written since the last request, but for empty ones and those of a log."""
         self._errors.seek(self._last_request)
         lines = self._errors.read().decode(errors="replace").splitlines()
-        return [line.strip() for line in lines if line.strip()]
+        return [line.strip() for line in lines if line.strip() and not re.match(r"(INFO|WARNING|[IW]\d{4})\b", line)]
 
 
 def serve(answer: Answer) -> NoReturn:

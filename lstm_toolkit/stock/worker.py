@@ -111,6 +111,15 @@ def quantize_elsewhere(calibrated: bytes, *, io_dtype: str, kept_float: Sequence
         return _ask({"task": "quantize", "folder": folder, "io_dtype": io_dtype, "kept_float": list(kept_float)})
 
 
+_NO_INT8 = "quantizer", 'pass quantization="dynamic" or "float16"'
+_REMEDIES = {
+    "convert": ("converter", "convert the model that the function calls, or mark its LSTMs by lstm_toolkit.composite"),
+    "calibrate": _NO_INT8,
+    "quantize": _NO_INT8,
+}
+"""For each task what of TensorFlow does it, and what to do where that fails."""
+
+
 def _ask(request: Request, progress: Callable[[int], Any] = lambda _: None) -> bytes:
     """Lets the worker do a task, and returns the bytes of its result.
 
@@ -128,7 +137,8 @@ def _ask(request: Request, progress: Callable[[int], Any] = lambda _: None) -> b
             _worker.kill()
             _worker = None
             if isinstance(error, WorkerEndedError):
-                raise ConversionError(f"TensorFlow's converter ended its own process: {error}") from error
+                part, remedy = _REMEDIES[request["task"]]
+                raise ConversionError(f"TensorFlow's {part} ended its own process: {error}; {remedy}") from error
             raise
     if answer["error"] is not None:
         raise ConversionError(answer["error"])
@@ -144,7 +154,7 @@ def _answer(request: Request, progress: Callable[[int], Any]) -> Mapping[str, st
     except Exception as error:  # the quantizer's own error types are not public
         if request["task"] == "convert":
             raise
-        return {"error": f"TensorFlow's quantizer refuses the model: {error}"}
+        return {"error": f"TensorFlow's quantizer refuses the model: {error}; {_REMEDIES[request['task']][1]}"}
     Path(request["folder"], "result.tflite").write_bytes(result)
     return {"error": None}
 

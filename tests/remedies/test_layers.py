@@ -2,6 +2,7 @@
 
 import functools
 from typing import Any
+from unittest import mock
 
 import keras
 import numpy as np
@@ -10,8 +11,9 @@ import tensorflow as tf
 from keras import layers
 
 import lstm_toolkit
+from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess
 from tests.helpers.forms import functional
-from tests.helpers.refusals import exact, refused
+from tests.helpers.refusals import Refusal, exact, refused
 
 SAMPLES = np.random.default_rng(25).normal(size=(20, 7, 5)).astype(np.float32)
 INT8 = {"quantization": "int8", "representative_dataset": SAMPLES}
@@ -53,6 +55,12 @@ def gru_without_int8() -> None:
     exact(one("GRU"), lowering="unrolled", quantization="dynamic")
 
 
+def crashing() -> None:
+    """What TensorFlow's quantizer does with the loop of a layer that is kept; only sooner."""
+    with mock.patch.object(WorkerProcess, "ask", side_effect=WorkerEndedError("SIGSEGV")):
+        lstm_toolkit.convert(one("GRU"), verify=False, **INT8 | KEEP)
+
+
 def instead(make: Any, *arguments: Any, **options: Any) -> Any:
     return lambda: exact(make(*arguments, **options))
 
@@ -68,7 +76,13 @@ REFUSALS = [
         lambda: one("GRU"),
         INT8,
         gru_without_int8,
-        instead(one, **INT8),
+        lambda: exact(one(), **INT8),
+    ),
+    Refusal(
+        ("TensorFlow's {} ended its own process: ", "quantizer", "SIGSEGV", 'quantization="dynamic" or "float16"'),
+        crashing,
+        lambda: exact(one("GRU"), quantization="dynamic", **KEEP),
+        lambda: exact(one("GRU"), quantization="float16", **KEEP),
     ),
     refused((NOT_AN_LSTM, "layer 'one' (ConvLSTM1D)"), time_of_images, {}, KEEP, instead(one)),
     refused(

@@ -81,7 +81,7 @@ def test_the_worker_is_killed(float_file, temporary):
     at = random.randrange(1, 1000)
     quantize(float_file, 25)
     killed = worker.process_id()
-    with pytest.raises(ConversionError, match="converter ended its own process: SIGKILL"):
+    with pytest.raises(ConversionError, match="quantizer ended its own process: SIGKILL; pass quantization="):
         quantize(float_file, 20_000, at, lambda: os.kill(killed, signal.SIGKILL))
     assert list(temporary.iterdir()) == []
     quantized, _ = quantize(float_file, 25)
