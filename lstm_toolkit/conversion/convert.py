@@ -59,9 +59,11 @@ def convert(  # noqa: PLR0913 (public)
         quantization: "dynamic": int8 weights, everything else float32, which also suits plain ops; "float16": float16
             weights; "int8": weights, inputs of ops and results are int8, which takes a representative_dataset, fixed
             time, and a fused lowering. The report compares the file with the float32 one.
-        representative_dataset: typical inputs to take int8 ranges on: an array [samples, ...] for a model with one
-            input, a dict of them by input name, or a function that returns an iterable of samples (or the iterable
-            itself), each a list or a dict by input name. Every fifth sample is kept for the comparison.
+        representative_dataset: typical inputs: an array [samples, ...] for a model with one input, a dict of them by
+            input name, or a function that returns an iterable of samples (or the iterable itself), each a list or a
+            dict by input name. int8 ranges are taken on them, and every fifth sample is kept for the comparison. With
+            `verify`, no input is drawn beyond their range, and where random inputs say nothing about the file, it is
+            compared with the model on them.
         io_dtype: "float32", or "int8" with quantization="int8": of the inputs and outputs of the file.
         time_major: the file's sequence inputs and outputs are [time, batch, ...]. Sequences are inputs of rank 3 and
             more, integer or boolean inputs of rank 2, and outputs of rank 3 and more.
@@ -75,7 +77,8 @@ def convert(  # noqa: PLR0913 (public)
             directions are split, a coupled input gate gets weights of its own, and where a layer is none that the
             kernel takes, all are a loop of plain ops. With `verify`, the file is also run on the target, where that is
             installed, and compared with the LiteRT interpreter. None: any of them may or may not run it.
-        verify: whether to compare the file with the source model, on random inputs, several calls in a row.
+        verify: whether to compare the file with the source model: on random inputs, three calls in a row, and then on
+            zeros, on constant, tiny and large inputs. `report.checked` says what was compared.
 
     Masks (`Embedding(mask_zero=True)`, `Masking`, `mask=`) may have any form: padding on the right or on the left,
     holes, and rows without a valid step. What stands at padded steps is never read.

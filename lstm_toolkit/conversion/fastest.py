@@ -9,13 +9,14 @@ from typing import Any
 from lstm_toolkit.conversion.choice import Candidate, Limits, candidates, choose
 from lstm_toolkit.conversion.pipeline import FloatFile, lowered, random_samples, trace_for
 from lstm_toolkit.conversion.plans import Plan
-from lstm_toolkit.conversion.report import Conversion
+from lstm_toolkit.conversion.report import Checked, Conversion
 from lstm_toolkit.conversion.request import Request
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes.plain.lower import lower
 from lstm_toolkit.passes.plain.match import matches
 from lstm_toolkit.quantization.quantize import quantize
 from lstm_toolkit.quantization.report import QuantizationReport
+from lstm_toolkit.quantization.samples import Samples
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.sources.traced import LayerReport
 from lstm_toolkit.tflite import files, graph
@@ -37,18 +38,19 @@ def convert_fastest(model: Any, request: Request, plans: Sequence[Plan]) -> Conv
     Raises:
         ConversionError: if no way is left, or the model cannot be converted at all.
     """
-    base, plan = _base(model, request, plans)
+    base, plan, samples = _base(model, request, plans)
     made = _Files(base, plan)
     ways = candidates(
         quantizations=(request.quantization,) if request.max_error is None else (None, "dynamic"),
         fused=not plan.is_plain,
         steps_per_turn=(None,) if plan.is_plain else (None, 4, 20),
     )
-    errors: dict[Candidate, float] = {}
+    checked: dict[Candidate, Checked] = {}
 
     def confirm(way: Candidate) -> None:
         if request.verify:
-            errors[way] = base.verify(made.float32(way.lowering, way.steps_per_turn), runtime=way.runtime)
+            file = made.float32(way.lowering, way.steps_per_turn)
+            checked[way] = base.verify(samples, tflite=file, runtime=way.runtime)
 
     logger.info("timing")
     choice = choose(
@@ -65,7 +67,7 @@ def convert_fastest(model: Any, request: Request, plans: Sequence[Plan]) -> Conv
         base.report,
         layers=tuple(_as_lowered(each, chosen.lowering) for each in base.report.layers),
         ops=graph.count_operators(files.read_model(tflite)),
-        max_abs_error=errors.get(chosen),
+        checked=checked.get(chosen),
         quantization=quantized,
         automatic=choice,
     )
@@ -76,8 +78,8 @@ def _as_lowered(layer: LayerReport, lowering: str) -> LayerReport:
     return layer if layer.reason or lowering == "fused" else dataclasses.replace(layer, op=lowering)
 
 
-def _base(model: Any, request: Request, plans: Sequence[Plan]) -> tuple[FloatFile, Plan]:
-    """The file of the first plan that the model fits, and that plan.
+def _base(model: Any, request: Request, plans: Sequence[Plan]) -> tuple[FloatFile, Plan, Samples]:
+    """The file of the first plan that the model fits, that plan, and the representative samples.
 
     Raises:
         ConversionError: why the first plan does not fit; with on_unsupported="keep", why the last one does not.
@@ -85,7 +87,8 @@ def _base(model: Any, request: Request, plans: Sequence[Plan]) -> tuple[FloatFil
     refusals = []
     for plan in plans:
         try:
-            return lowered(trace_for(model, request, plan), plan), plan
+            traced, samples = trace_for(model, request, plan)
+            return lowered(traced, plan), plan, samples
         except ConversionError as error:
             refusals.append(error)
     raise refusals[-1 if request.on_unsupported == "keep" else 0]

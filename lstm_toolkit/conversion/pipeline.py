@@ -5,7 +5,7 @@ import functools
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -15,7 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 from lstm_toolkit.conversion import parity
 from lstm_toolkit.conversion.owners import owners_in_file, owners_in_function
 from lstm_toolkit.conversion.plans import UNROLLED_STEPS, Plan
-from lstm_toolkit.conversion.report import Conversion, ConversionReport
+from lstm_toolkit.conversion.report import Checked, Conversion, ConversionReport
 from lstm_toolkit.conversion.request import Request
 from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.passes import bidirectional, graft, reset, stock_lstm, transposes
@@ -23,6 +23,8 @@ from lstm_toolkit.passes.for_micro import suit_micro
 from lstm_toolkit.passes.plain.lower import lower_model
 from lstm_toolkit.quantization.quantize import quantize
 from lstm_toolkit.quantization.samples import Samples, read_samples
+from lstm_toolkit.runtime.compare import finite_share
+from lstm_toolkit.runtime.random_inputs import DOMAINS, Draw
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.sources.source import trace
 from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions
@@ -52,13 +54,15 @@ class FloatFile:
     report: ConversionReport
     carried: frozenset[str]
 
-    def verify(self, tflite: bytes | None = None, runtime: str = "interpreter") -> float:
-        """The largest error of the file, or of another one that was made of it, as `parity.verify` measures it."""
+    def verify(
+        self, samples: Sequence[parity.Inputs] = (), *, tflite: bytes | None = None, runtime: str = "interpreter"
+    ) -> Checked:
+        """Compares the file, or another one that was made of it, with the source, as `parity.verify` does."""
         # A function that is marked to carry its state in the file has none of its own.
         function_carries = self.traced.layers is None and bool(self.carried)
         tflite = tflite or self.tflite
         try:
-            return parity.verify(tflite, self.traced, reset=function_carries, runtime=runtime)
+            return parity.verify(tflite, self.traced, reset=function_carries, runtime=runtime, samples=samples)
         except InvalidModelError as error:
             found = re.search(r"(.*?)\.?Node number \d+ \((\w+)\) failed", str(error.__cause__))
             if found is None:
@@ -75,22 +79,22 @@ def run_plan(model: Any, request: Request, plan: Plan) -> Conversion:
     Raises:
         ConversionError, InvalidModelError, ParityError, ValueError: as `convert`.
     """
-    traced = trace_for(model, request, plan)
-    samples = _representative_samples(traced, request) if request.quantization == "int8" else None
+    traced, samples = trace_for(model, request, plan)
     logger.info("converting")
     file = lowered(traced, plan)
     tflite, report = file.tflite, file.report
     if request.verify:
         logger.info("verifying")
-        report = dataclasses.replace(report, max_abs_error=file.verify())
+        report = dataclasses.replace(report, checked=file.verify(samples))
     if request.quantization is not None:
         logger.info("quantizing")
-        tflite, report = _quantized(tflite, report, request, samples or random_samples(file))
+        compared = samples if request.quantization == "int8" else random_samples(file)
+        tflite, report = _quantized(tflite, report, request, compared)
     return Conversion(tflite, report)
 
 
-def trace_for(model: Any, request: Request, plan: Plan) -> TracedModel:
-    """Traces a model as a plan needs it."""
+def trace_for(model: Any, request: Request, plan: Plan) -> tuple[TracedModel, Samples]:
+    """Traces a model as a plan needs it; reads the representative dataset, beyond whose range no input is drawn."""
     options = TraceOptions(
         input_signature=request.input_signature,
         batch_size=request.batch_size,
@@ -102,7 +106,17 @@ def trace_for(model: Any, request: Request, plan: Plan) -> TracedModel:
         merge=plan.merge and not plan.is_plain,
         for_micro=request.target == "micro" and request.quantization != "int8",
     )
-    return trace(model, options)
+    traced = trace(model, options)
+    if request.representative_dataset is None:
+        return traced, []
+    samples = _representative_samples(traced, request)
+    columns = [[each[name] for each in samples] for name in traced.input_names]
+    limits = tuple(
+        None if arrays[0].dtype.kind not in "fiu" else (min(map(np.min, arrays)), max(map(np.max, arrays)))
+        for arrays in columns
+    )
+    random_inputs = dataclasses.replace(traced.random_inputs, limits=limits)
+    return dataclasses.replace(traced, random_inputs=random_inputs), samples
 
 
 @dataclasses.dataclass
@@ -191,7 +205,7 @@ def lowered(traced: TracedModel, plan: Plan) -> FloatFile:
             f"model {traced.name!r} calls no LSTM, so there is nothing to fuse; convert it with tf.lite.TFLiteConverter"
         )
     files.sign(work.model)
-    return FloatFile(traced, files.write_model(work.model), ConversionReport(layers, ops, None), work.carried)
+    return FloatFile(traced, files.write_model(work.model), ConversionReport(layers, ops), work.carried)
 
 
 def _refuse_foreign(traced: TracedModel, foreign: set[str]) -> None:
@@ -288,7 +302,7 @@ def _representative_samples(traced: TracedModel, request: Request) -> Samples:
     specs = traced.function.inputs[: len(traced.input_names)]
     shapes = [[size or -1 for size in spec.shape] for spec in specs]
     still_open = [name for name, shape in zip(traced.input_names, shapes, strict=True) if -1 in shape]
-    if still_open:
+    if still_open and request.quantization == "int8":
         raise ConversionError(
             f"inputs {still_open} have open sizes, and int8 needs fixed ones; pass time_steps, or an input_signature"
         )
@@ -297,9 +311,17 @@ def _representative_samples(traced: TracedModel, request: Request) -> Samples:
 
 
 def random_samples(file: FloatFile, count: int = 8) -> Samples:
-    """Random inputs to compare other files with a float32 file on."""
-    random, runner = np.random.default_rng(0), Runner(file.tflite)
-    return [parity.draw(file.traced, runner, random) for _ in range(count)]
+    """Random inputs to compare other files with a float32 file on: from a domain where its outputs are finite."""
+    runner, found = Runner(file.tflite), []
+    for domain in DOMAINS:
+        random = np.random.default_rng(0)
+        drawn = [parity.draw(file.traced, runner, random, Draw(domain=domain, turn=turn)) for turn in range(count)]
+        samples = [dict(call.inputs) for call in drawn]
+        found.append((finite_share(*(runner.outputs(**sample) for sample in samples)), samples))
+        if found[-1][0] >= parity.LEAST_FINITE[0]:
+            break
+        runner.reset()
+    return max(found, key=lambda each: each[0])[1]
 
 
 def _quantized(

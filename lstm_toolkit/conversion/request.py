@@ -56,8 +56,11 @@ class Request:
             check_early(self.representative_dataset)
         elif self.io_dtype != "float32":
             raise ValueError('io_dtype="int8" needs quantization="int8"; pass that with a representative_dataset')
-        elif self.representative_dataset is not None:
-            raise ValueError('representative_dataset is for quantization="int8"; pass that too, or leave it out')
+        if self.representative_dataset is not None and self.quantization != "int8" and not self.verify:
+            raise ValueError(
+                'representative_dataset is for quantization="int8" and for verify=True; pass one of these, or leave it '
+                "out"
+            )
 
     def _check_auto(self) -> None:
         if self.max_error is not None:

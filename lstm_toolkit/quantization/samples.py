@@ -31,7 +31,7 @@ def read_samples(
             function without arguments that returns one. A sample is a list of arrays in the order of the inputs, a
             mapping of arrays by input name, or an array for a model with one input.
         names: of the model's inputs.
-        shapes: of the inputs; every size fixed.
+        shapes: of the inputs; -1 for a size that is open.
         dtypes: of the inputs.
 
     Returns:
@@ -91,10 +91,11 @@ def _by_name(raw: Any, names: Sequence[str], what: str) -> dict[str, npt.NDArray
 
 def _checked(array: npt.NDArray[Any], shape: Sequence[int], dtype: np.dtype[Any], what: str) -> npt.NDArray[Any]:
     wanted = tuple(shape)
-    if array.shape != wanted and wanted[:1] == (1,) and array.shape == wanted[1:]:
+    given = array.shape
+    if array.ndim == len(wanted) - 1 and wanted[:1] == (1,):
         array = array[np.newaxis]
-    if array.shape != wanted:
-        raise ValueError(f"{what} of representative_dataset has shape {list(array.shape)}, expected {list(wanted)}")
+    if array.ndim != len(wanted) or any(-1 != size != found for size, found in zip(wanted, array.shape, strict=True)):
+        raise ValueError(f"{what} of representative_dataset has shape {list(given)}, expected {list(wanted)}")
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise ValueError(f"{what} of representative_dataset is {array.dtype}, expected {dtype}")
     _check_finite(array, f"{what} of representative_dataset")

@@ -1,6 +1,7 @@
 """The frame that all sources share: names, layouts and states of the traced function, and of the source itself."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import tensorflow as tf
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources.marks import swapped
-from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions
+from lstm_toolkit.sources.traced import Arrays, LayerReport, TracedModel, TraceOptions
 
 Results = tuple[dict[str, Any], dict[str, Any]]
 """The outputs of a model by name, [batch, ...] each, and the new states that it carries or has explicit, by name."""
@@ -75,7 +76,7 @@ class Frame:
         specs = [*self.specs, *(tf.TensorSpec(shape) for shape in self.states.values())]
         shapes = [
             [*spec.shape[1::-1], *spec.shape[2:]] if turned else spec.shape
-            for spec, turned in zip(specs, self._turned, strict=True)
+            for spec, turned in zip(specs, self.turned, strict=True)
         ]
         named = [
             tf.TensorSpec(shape, spec.dtype, name=f"input_{number:04d}")
@@ -83,19 +84,9 @@ class Frame:
         ]
 
         def function(*tensors: Any) -> dict[str, Any]:
-            return self._run(run, tensors, {})
+            return self.run(run, tensors, {})
 
         return tf.function(function, autograph=False).get_concrete_function(*named)
-
-    def source(self, run: Run) -> Callable[[Sequence[npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]:
-        """Makes of `run` a function of arrays laid out as in the file, which carries states from call to call."""
-        carried: dict[str, Any] = {}
-
-        def source(arrays: Sequence[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-            outputs = self._run(run, [tf.convert_to_tensor(array) for array in arrays], carried)
-            return {name: np.asarray(value) for name, value in outputs.items()}
-
-        return source
 
     def traced_model(
         self,
@@ -126,20 +117,71 @@ class Frame:
             trackable=trackable,
             input_names=(*self.names, *self.states),
             layers=None if layers is None else tuple(layers),
-            source=self.source(run),
+            source=FrameSource(self, run, apart=layers is not None),
             random_inputs=random_inputs,
         )
 
     @property
-    def _turned(self) -> list[bool]:
+    def turned(self) -> list[bool]:
         """For each input of the file, whether time is its first axis there."""
         return [self.options.time_major and each for each in self.sequences] + [False] * len(self.states)
 
-    def _run(self, run: Run, tensors: Sequence[Any], carried: dict[str, Any]) -> dict[str, Any]:
-        given = [swapped(t) if turned else t for t, turned in zip(tensors, self._turned, strict=True)]
+    def run(self, run: Run, tensors: Sequence[Any], carried: dict[str, Any]) -> dict[str, Any]:
+        """Runs a model on tensors laid out as in the file; what it carries is read from `carried` and written there."""
+        given = [swapped(t) if turned else t for t, turned in zip(tensors, self.turned, strict=True)]
         count = len(self.specs)
         outputs, states = run(given[:count], dict(zip(self.states, given[count:], strict=True)) or carried)
         carried.update(states)
         if self.options.time_major:
             outputs = {name: swapped(t) if len(t.shape) > 2 else t for name, t in outputs.items()}
         return outputs | (states if self.options.state == "explicit" else {})
+
+
+class FrameSource:
+    """A `Source` in the layout of a frame.
+
+    Args:
+        frame: says how arrays are laid out.
+        run: runs the model on its inputs.
+        apart: whether rows of a batch are computed apart from each other, by all that is known.
+    """
+
+    def __init__(self, frame: Frame, run: Run, *, apart: bool) -> None:
+        self._frame, self._run, self._apart = frame, run, apart
+        self._carried: dict[str, Any] = {}
+
+    def __call__(self, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """See `Source`."""
+        tensors = [tf.convert_to_tensor(array) for array in arrays]
+        outputs = self._frame.run(self._run, tensors, self._carried)
+        return {name: np.asarray(value) for name, value in outputs.items()}
+
+    @property
+    def carries(self) -> bool:
+        """See `Source`."""
+        return bool(self._carried)
+
+    def reset(self) -> None:
+        """See `Source`."""
+        self._carried.clear()
+
+    def as_rows(self, calls: Sequence[Arrays]) -> list[dict[str, npt.NDArray[Any]]] | None:
+        """See `Source`."""
+        if not self._apart or len(calls) < 2:
+            return None
+        inputs = zip(self._frame.turned, zip(*calls, strict=True), strict=True)
+        self.reset()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                outputs = self([np.concatenate(arrays, axis=int(turned)) for turned, arrays in inputs])
+        except Exception:  # a layer of the model that takes no other batch
+            return None
+        finally:
+            self.reset()
+        axes = {name: int(self._frame.options.time_major and value.ndim > 2) for name, value in outputs.items()}
+        rows = len(calls) * (self._frame.specs[0].shape[0] or 0)
+        if any(value.shape[axes[name] : axes[name] + 1] != (rows,) for name, value in outputs.items()):
+            return None
+        split = {name: np.split(value, len(calls), axis=axes[name]) for name, value in outputs.items()}
+        return [{name: parts[number] for name, parts in split.items()} for number in range(len(calls))]

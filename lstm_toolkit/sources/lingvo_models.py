@@ -60,7 +60,7 @@ def trace(model: lingvo.RNN | lingvo.LSTMCellSimple, options: TraceOptions) -> T
             h = outputs if is_cell else outputs[:, -1]
         return {"output_0": outputs}, {} if state == "reset" else dict(zip(states, (h, c), strict=True))
 
-    op = SINGLE_STEP_OP if is_cell else FUSED_OPS[LSTM_COMPOSITE]
+    op, cap = SINGLE_STEP_OP if is_cell else FUSED_OPS[LSTM_COMPOSITE], cell.cell_value_cap
     return frame.traced_model(
         cell.name,
         frame.function(functools.partial(run, marking=True)),
@@ -71,7 +71,7 @@ def trace(model: lingvo.RNN | lingvo.LSTMCellSimple, options: TraceOptions) -> T
             paddings=tuple(name == "padding" for name in frame.names),
             time_axis=int(not options.time_major),
             # A cell's own c, which comes last, is never beyond its cap.
-            limits=(*[None] * len(specs), None, cell.cell_value_cap),
+            limits=(*[None] * len(specs), None, None if cap is None else (-cap, cap)),
         ),
     )
 

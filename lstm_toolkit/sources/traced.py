@@ -2,12 +2,15 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from lstm_toolkit.runtime.random_inputs import RandomInputs
+
+Arrays = Sequence[npt.NDArray[Any]]
+"""One array for each input of a model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +61,23 @@ class LayerReport:
         return re.fullmatch(re.escape(self.name) + r"(_cell\d+)?", name) is not None
 
 
+class Source(Protocol):
+    """The model as its author made it, on arrays laid out as in the file."""
+
+    def __call__(self, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """The outputs by name. Where state carries, a call starts where the last one ended."""
+
+    @property
+    def carries(self) -> bool:
+        """Whether the last call left a state to the next one."""
+
+    def reset(self) -> None:
+        """Sets every carried state to zero."""
+
+    def as_rows(self, calls: Sequence[Arrays]) -> list[dict[str, npt.NDArray[Any]]] | None:
+        """The outputs of calls of equal shapes, each from zero, computed as the rows of one call; None if it fails."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TracedModel:
     """A model that is ready for the converter.
@@ -70,8 +90,7 @@ class TracedModel:
         trackable: holds the variables that the function reads; the converter freezes only those.
         input_names: the model's own input names, in the order of the function's arguments.
         layers: the recurrent layers, in the order in which they were called; None if only the file can tell.
-        source: calls the model as its author made it, on one array for each input, and returns arrays by output name.
-            Where state carries, a call starts where the last one ended.
+        source: the model as its author made it.
         random_inputs: what to compare file and source on.
     """
 
@@ -81,5 +100,5 @@ class TracedModel:
     trackable: Any
     input_names: tuple[str, ...]
     layers: tuple[LayerReport, ...] | None
-    source: Callable[[Sequence[npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]
+    source: Source
     random_inputs: RandomInputs

@@ -58,7 +58,7 @@ def test_a_size_is_a_positive_integer(name, value):
     [
         ({"quantization": "int8", "lowering": "loop", "representative_dataset": SAMPLES}, 'needs lowering="fused"'),
         ({"io_dtype": "int8"}, 'io_dtype="int8" needs quantization="int8"'),
-        ({"representative_dataset": SAMPLES}, 'is for quantization="int8"'),
+        ({"representative_dataset": SAMPLES, "verify": False}, 'is for quantization="int8"'),
         ({"max_error": 0.1}, 'max_error is for lowering="auto" without quantization'),
         ({"max_error": 0.1, "lowering": "auto", "quantization": "dynamic"}, 'max_error is for lowering="auto"'),
         ({"max_error": 0.0, "lowering": "auto"}, "max_error must be a number above 0"),

@@ -149,7 +149,10 @@ def model():
             {"quantization": "int8", "representative_dataset": A, "io_dtype": "int16"},
             "io_dtype must be one of float32, int8, got 'int16'",
         ),
-        ({"quantization": "dynamic", "representative_dataset": A}, 'representative_dataset is for quantization="int8"'),
+        (
+            {"quantization": "dynamic", "representative_dataset": A, "verify": False},
+            'representative_dataset is for quantization="int8" and for verify=True',
+        ),
         ({"quantization": "float16", "io_dtype": "int8"}, 'io_dtype="int8" needs quantization="int8"'),
         ({"quantization": "int4"}, "quantization must be one of dynamic, float16, int8 or None, got 'int4'"),
     ],

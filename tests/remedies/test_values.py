@@ -74,8 +74,9 @@ REQUESTS = [
     ),
     refused_request(
         ('representative_dataset is for quantization="int8"', "leave it out"),
-        {"representative_dataset": SAMPLES},
+        {"representative_dataset": SAMPLES, "verify": False},
         {"quantization": "int8"},
+        {"verify": True},
         {"representative_dataset": LEAVE_OUT},
     ),
     refused_request(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lstm_toolkit.errors import ParityError
-from lstm_toolkit.runtime.compare import TOLERANCE, compare, difference, signal_to_noise
+from lstm_toolkit.runtime.compare import TOLERANCE, compare, difference, finite_share, signal_to_noise
 
 NAN, INF = math.nan, math.inf
 
@@ -38,6 +38,29 @@ def test_the_tolerance_grows_with_the_largest_finite_output():
         compare(wanted, {"y": np.zeros(2)})
     with pytest.raises(ParityError, match=r"the source has the outputs \['y'\], the file \['z'\]"):
         compare(wanted, {"z": wanted["y"]})
+
+
+def test_the_tolerance_grows_with_the_largest_input():
+    wanted, given = {"y": np.array([0.5])}, {"y": np.array([0.5 + 50 * TOLERANCE])}
+    assert compare(wanted, given, largest_input=100.0) == pytest.approx(50 * TOLERANCE)
+    with pytest.raises(ParityError, match=r"^call 1: output 'y' differs .*, and 0\.0002 is allowed$"):
+        compare(wanted, given, largest_input=20.0)
+
+
+def test_of_some_kinds_only_what_is_finite_is_compared():
+    wanted, given = {"y": np.array([1.0, NAN, INF])}, {"y": np.array([1.0, 2.0, NAN])}
+    assert compare(wanted, given, kind="zeros") == 0.0
+    with pytest.raises(ParityError, match=r"^call 1: output 'y' differs from the source by inf"):
+        compare(wanted, given)
+    with pytest.raises(ParityError, match=r"^call 5 \(zeros\): output 'y' differs from the source by inf"):
+        compare({"y": np.array([0.0])}, {"y": np.array([NAN])}, kind="zeros", call=5)
+
+
+def test_the_finite_share_is_that_of_the_output_with_the_fewest():
+    first, second = {"y": np.array([1.0, NAN]), "z": np.ones(3)}, {"y": np.array([1.0, 2.0]), "z": np.ones(3)}
+    assert finite_share(first, second) == 0.75
+    assert finite_share() == finite_share({"y": np.ones(0)}) == 1.0
+    assert finite_share({"y": np.array([True, False])}) == 1.0
 
 
 def test_signal_to_noise():

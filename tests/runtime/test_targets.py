@@ -226,6 +226,27 @@ def test_a_trial_finds_what_the_runtime_does(files):
     assert "variable tensors" in trial.why_not_on("compiled", files["plain"])
 
 
+def test_a_trial_compares_where_there_are_numbers(monkeypatch):
+    """With NaN on both sides, nothing would differ."""
+
+    def converted(function):
+        layers = [keras.Input((TIME, INPUTS)), L.Lambda(function), L.LSTM(UNITS)]
+        return lstm_toolkit.convert(randomized(keras.Sequential(layers)), verify=False).tflite
+
+    run_on = trial.run_on
+
+    def off_without_xnnpack(runtime, asked, **options):
+        (found,) = run_on("litert", asked, **options)
+        shift = float(runtime != "litert")
+        outputs = ({name: value + shift for name, value in each.items()} for each in found.outputs)
+        return (trial.Trial(found.refused, tuple(outputs)),)
+
+    monkeypatch.setattr(trial, "run_on", off_without_xnnpack)
+    assert "differs from the LiteRT interpreter's by 1" in trial.why_not_on("litert", converted(keras.ops.sqrt))
+    far = converted(lambda x: keras.ops.log(x - 100.0))
+    assert "gives hardly a finite number for random inputs" in trial.why_not_on("litert", far)
+
+
 def test_what_only_a_trial_finds(files, monkeypatch):
     """A fault that no rule knows of yet."""
     monkeypatch.setattr(diagnose, "FAULTS", ())
