@@ -2,18 +2,27 @@
 
 import itertools
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from lstm_toolkit.sources.traced import kept_layers
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.types import Model
 
 
 def owners_in_function(function: Any, kinds: Collection[str]) -> str:
     """The layers whose TensorFlow ops are of some kinds: "layer 'a', layer 'b'", or "a function of the model"."""
+    return _joined(node.name for node in _nodes(function) if node.op in kinds)
+
+
+def kept_in_function(function: Any) -> dict[str, str]:
+    """The recurrent layers, with their classes, that could not be marked when a function was traced."""
+    return kept_layers(node.name for node in _nodes(function))
+
+
+def _nodes(function: Any) -> Iterator[Any]:
     definition = function.graph.as_graph_def()
-    nodes = itertools.chain(definition.node, *(each.node_def for each in definition.library.function))
-    return _joined(node.name for node in nodes if node.op in kinds)
+    return itertools.chain(definition.node, *(each.node_def for each in definition.library.function))
 
 
 def owners_in_file(model: Model, kind: str) -> str:

@@ -6,14 +6,14 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.conversion import parity
-from lstm_toolkit.conversion.owners import owners_in_file, owners_in_function
+from lstm_toolkit.conversion.owners import kept_in_function, owners_in_file, owners_in_function
 from lstm_toolkit.conversion.plans import UNROLLED_STEPS, Plan
 from lstm_toolkit.conversion.report import Checked, Conversion, ConversionReport
 from lstm_toolkit.conversion.request import Request
@@ -238,8 +238,20 @@ def stock_file(traced: TracedModel) -> bytes:
         return convert_elsewhere(traced.function, traced.trackable)
     except ConversionError as error:
         if "TensorList" in str(error):
-            raise ConversionError(f"the function holds its recurrent layers as loops, {_LOOPS}") from error
+            _refuse_loops(traced)
         raise
+
+
+def _refuse_loops(traced: TracedModel) -> NoReturn:
+    """Raises ConversionError for a function in which nothing is marked."""
+    kept = kept_in_function(traced.function)
+    if not kept:
+        raise ConversionError(f"the function holds its recurrent layers as loops, {_LOOPS}")
+    names = ", ".join(f"layer {name!r} ({layer_class})" for name, layer_class in kept.items())
+    raise ConversionError(
+        f"{names} could not be marked when the function was traced, and cannot become a fused op; convert the Keras "
+        "model itself, which says why and what to do"
+    )
 
 
 def _steps(model: Model) -> list[int]:
@@ -283,8 +295,11 @@ def _layers_of_function(work: _Work) -> tuple[LayerReport, ...]:
     found = [(op.layer, op.name) for op in recurrent_ops(work.model)]
     layers = tuple(LayerReport(layer, "LSTM" if "LSTM" in name else "SimpleRNN", name) for layer, name in found)
     if not layers and graph.count_operators(work.model)["WHILE"]:
-        raise ConversionError(f"the function holds its recurrent layers as loops, {_LOOPS}")
-    return layers
+        _refuse_loops(work.traced)
+    return layers + tuple(
+        LayerReport(name, layer_class, "stock lowering", "it could not be marked when the function was traced")
+        for name, layer_class in kept_in_function(work.traced.function).items()
+    )
 
 
 def _name_inputs(model: Model, names: tuple[str, ...]) -> None:

@@ -20,7 +20,7 @@ from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.sources import cell_calls
 from lstm_toolkit.sources.known_cells import KnownCell
 from lstm_toolkit.sources.layer_call import LayerCall
-from lstm_toolkit.sources.traced import LayerReport
+from lstm_toolkit.sources.traced import LayerReport, kept_scope
 from lstm_toolkit.tflite.recurrent import numbered
 
 States = dict[str, Any]
@@ -160,13 +160,17 @@ def _wrapped_call(original: Callable[..., Any], calls: RecurrentCalls) -> Callab
 
 
 def _counted(original: Callable[..., Any], calls: RecurrentCalls) -> Callable[..., Any]:
-    """The original call of a layer, in which the calls of its cells are known not to be the model's own."""
+    """The original call of a layer, in which the calls of its cells are known not to be the model's own.
+
+    Its ops have a scope that says so, by which a function tells later what could not be marked.
+    """
 
     @functools.wraps(original)
-    def call(*arguments: Any, **options: Any) -> Any:
+    def call(layer: Any, *arguments: Any, **options: Any) -> Any:
         calls.depth += 1
         try:
-            return original(*arguments, **options)
+            with tf.name_scope(kept_scope(layer.name, type(layer).__name__)):
+                return original(layer, *arguments, **options)
         finally:
             calls.depth -= 1
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -76,6 +76,20 @@ class Source(Protocol):
 
     def as_rows(self, calls: Sequence[Arrays]) -> list[dict[str, npt.NDArray[Any]]] | None:
         """The outputs of calls of equal shapes, each from zero, computed as the rows of one call; None if it fails."""
+
+
+def kept_scope(name: str, layer_class: str) -> str:
+    """The scope of the ops of a layer that stays as Keras computes it."""
+    return f"{_KEPT}.{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.{layer_class}"
+
+
+def kept_layers(names: Iterable[str]) -> dict[str, str]:
+    """From the names of a function's ops, the class of each layer, by its name, that stayed as Keras computes it."""
+    found = (re.search(rf"{_KEPT}\.([\w.-]+)\.(\w+?)(_\d+)?/", name) for name in names)
+    return {match[1]: match[2] for match in found if match}
+
+
+_KEPT = "kept_by_lstm_toolkit"
 
 
 @dataclasses.dataclass(frozen=True)

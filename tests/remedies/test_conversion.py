@@ -152,6 +152,11 @@ CONVERTER = [
         instead(lstm),
         at="conversion/pipeline.py:stock_file",
     ),
+    Refusal(
+        (" could not be marked when the function was traced", "layer 'gated' (GRU)", "convert the Keras model itself"),
+        lambda: lstm_toolkit.convert(exported_as_fusable(gru(), "kept")),
+        hop(gru, {}, on_unsupported="keep"),
+    ),
     refused(
         ("the function holds its recurrent layers as loops, so that", "marked by lstm_toolkit.composite"),
         lambda: own_loop,

@@ -49,6 +49,22 @@ def test_files(tmp_path, suffix):
     check(model, conversion, batch=3, lstms=1, bidirectional=1)
 
 
+def test_a_layer_that_could_not_be_marked_is_in_the_report(tmp_path):
+    stack = [
+        keras.layers.GRU(6, return_sequences=True, unroll=True, name="gated.1"),
+        keras.layers.LSTM(4, name="one"),
+    ]
+    model = randomized(keras.Sequential([keras.Input((7, 5), name="steps"), *stack]))
+    with lstm_toolkit.fusable_lstms():
+        model.export(tmp_path / "saved", verbose=False)
+    report = lstm_toolkit.convert(tmp_path / "saved").report
+    assert [(layer.name, layer.layer_class, layer.op) for layer in report.layers] == [
+        ("one", "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM"),
+        ("gated.1", "GRU", "stock lowering"),
+    ]
+    assert report.max_abs_error < 1e-5
+
+
 @pytest.mark.parametrize("export", ["export", "saved_model"])
 @pytest.mark.parametrize("time", [7, None])
 def test_a_saved_model_that_was_exported_as_fusable(tmp_path, export, time):
