@@ -154,7 +154,7 @@ def _wrapped_call(original: Callable[..., Any], calls: RecurrentCalls) -> Callab
             output, states = one.computed(original, sequences, start, mask)
         if kept:
             calls.new_states |= zip(kept, states, strict=True)
-        return [output, *one.nested(states)] if layer.return_state else output
+        return [output, *one.nested(states, like=initial_state)] if layer.return_state else output
 
     return call
 

@@ -65,12 +65,19 @@ class KnownCell:
             return "sigmoid"
         return activation_name(self.cell.recurrent_activation, self.library)
 
+    def why_unknown(self) -> str | None:
+        """Why nothing can hold a cell of its class, and what to use instead; None if something can."""
+        if self.kind is not None and (self.kind != "gru" or self.plain):
+            return None
+        remedy = f"use an LSTM layer, {OR_PLAIN}" if self.kind else "use an LSTM layer"
+        return f"it is not an LSTM, and there is no fused op for a {type(self.cell).__name__}; {remedy}"
+
     def why_not(self) -> str | None:
         """Why the cell cannot be marked exactly, and what to use instead; None if it can."""
-        cell, fused = self.cell, _FUSED_ACTIVATIONS.get(self.kind or "", ())
-        if self.kind is None or (self.kind == "gru" and not self.plain):
-            remedy = f"use an LSTM layer, {OR_PLAIN}" if self.kind else "use an LSTM layer"
-            return f"it is not an LSTM, and there is no fused op for a {type(cell).__name__}; {remedy}"
+        unknown = self.why_unknown()
+        if unknown:
+            return unknown
+        cell, fused = self.cell, _FUSED_ACTIVATIONS[self.kind or ""]
         for what, name, allowed, fact in (
             (
                 *("recurrent_activation", self.gate_activation, ("sigmoid",)),

@@ -14,13 +14,10 @@ import tensorflow as tf
 
 from lstm_toolkit.passes.plain.activations import SATURATING
 from lstm_toolkit.sources import marks
-from lstm_toolkit.sources.activations import activation_name
-from lstm_toolkit.sources.cells import MarkOptions, marked_cell
-from lstm_toolkit.sources.known_cells import OR_PLAIN, KnownCell
+from lstm_toolkit.sources.cells import marked_cell
+from lstm_toolkit.sources.known_cells import KnownCell
 from lstm_toolkit.sources.masks import ValidSteps, is_padded_at_end
 from lstm_toolkit.sources.own_arithmetic import overridden
-from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS
-from lstm_toolkit.weights.operands import LSTM_COMPOSITE, SIMPLE_RNN_COMPOSITE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +44,8 @@ class LayerCall:
 
     @property
     def op(self) -> str:
-        """The fused op that the layer becomes."""
-        return FUSED_OPS[SIMPLE_RNN_COMPOSITE if self._is_simple else LSTM_COMPOSITE]
+        """The fused op that the layer becomes; the ops of stacked cells that become different ones."""
+        return ", ".join(dict.fromkeys(each.op for each in self._known))
 
     @property
     def _is_stacked(self) -> bool:
@@ -59,14 +56,8 @@ class LayerCall:
         return list(self.layer.cell.cells) if self._is_stacked else [self.layer.cell]
 
     @property
-    def _kind(self) -> str:
-        layers, cell = self.library.layers, self._cells[0]
-        kinds = {"simple_rnn": layers.SimpleRNNCell, "gru": layers.GRUCell}
-        return next((kind for kind, cls in kinds.items() if isinstance(cell, cls)), "lstm")
-
-    @property
-    def _is_simple(self) -> bool:
-        return self._kind == "simple_rnn"
+    def _known(self) -> list[KnownCell]:
+        return [KnownCell(cell, self.library, self.plain) for cell in self._cells]
 
     @property
     def _part_names(self) -> list[str]:
@@ -82,24 +73,31 @@ class LayerCall:
     def _time_major(self) -> bool:
         return getattr(self.layer, "time_major", False)
 
-    @property
-    def _fused_activations(self) -> tuple[str, ...]:
-        return tuple(RNN_ACTIVATIONS if self._is_simple else ACTIVATIONS)
-
     def zeros(self, sequences: Any) -> dict[str, Any]:
         """The states before the first step, [batch, units] each, by name: `NAME_h`, and of an LSTM `NAME_c`."""
-        names = [f"{part}_{kind}" for part in self._part_names for kind in ("hc" if self._kind == "lstm" else "h")]
         batch = sequences.shape[self.batch_axis]
-        sizes = [size for cell in self._cells for size in tf.nest.flatten(cell.state_size)]
-        zeros = [tf.zeros([tf.shape(sequences)[0] if batch is None else batch, int(size)]) for size in sizes]
-        return dict(zip(names, zeros, strict=True))
+        rows = tf.shape(sequences)[self.batch_axis] if batch is None else batch
+        return {
+            f"{part}_{name}": tf.zeros([rows, size])
+            for part, each in zip(self._part_names, self._known, strict=True)
+            for name, size in each.states.items()
+        }
 
-    def nested(self, states: list[Any]) -> list[Any]:
-        """States as the layer takes and returns them: [h, c], or a list of these for stacked cells."""
+    def nested(self, states: list[Any], like: Any = None) -> Any:
+        """States as the layer takes and returns them: [h, c], or a list of these for stacked cells.
+
+        Args:
+            states: in a flat list.
+            like: the states that the call was given, whose form Keras keeps.
+        """
         if not self._is_stacked:
             return states
-        sizes = [len(tf.nest.flatten(cell.state_size)) for cell in self._cells]
-        return [states[start:stop] for start, stop in itertools.pairwise(np.cumsum([0, *sizes]))]
+        if like is not None:
+            return tf.nest.pack_sequence_as(like, states)
+        sizes = [each.state_size for each in self._cells]
+        if self.library.__name__ != "tf_keras":
+            sizes = [tf.nest.flatten(each) for each in sizes]
+        return tf.nest.pack_sequence_as(sizes, states)
 
     def computed(
         self, original: Callable[..., Any], sequences: Any, start: list[Any], mask: Any
@@ -152,18 +150,9 @@ class LayerCall:
 
     def why_not(self, mask: Any) -> str | None:
         """Why the layer cannot be marked exactly, and what to use instead; None if it can."""
-        layers = self.library.layers
-        known = (layers.LSTMCell, layers.SimpleRNNCell, *([layers.GRUCell] if self.plain else []))
-        if not isinstance(self._cells[0], known):
-            name = type(self._cells[0]).__name__
-            remedy = f"use an LSTM layer, {OR_PLAIN}" if name == "GRUCell" else "use an LSTM layer"
-            return f"it is not an LSTM, and there is no fused op for a {name}; {remedy}"
-        own = self._why_not_own()
-        if own is not None:
-            return own
-        if len({type(cell) for cell in self._cells}) > 1 or (self._is_stacked and self._kind != "lstm"):
-            return "it stacks cells other than LSTMCell; stack layers instead"
-        reason = next(filter(None, map(self._why_not_cell, self._cells)), None)
+        unknown = next(filter(None, (each.why_unknown() for each in self._known)), None)
+        reason = unknown or self._why_not_own()
+        reason = reason or next(filter(None, (each.why_not() for each in self._known)), None)
         if reason is None and self.plain and self.state == "carry":
             return 'it carries its state from call to call, and plain ops cannot; pass state="explicit"'
         return reason if reason or mask is None else self._why_not_masked()
@@ -186,20 +175,11 @@ class LayerCall:
                 return f"it overrides the computation of Keras's own layer ({method}); {remedy}"
         return None
 
-    def _why_not_cell(self, cell: Any) -> str | None:
-        return KnownCell(cell, self.library, self.plain).why_not()
-
-    def _gate_activation(self, cell: Any) -> str | None:
-        return "sigmoid" if self._is_simple else self._activation(cell.recurrent_activation)
-
-    def _activation(self, function: Any) -> str | None:
-        return activation_name(function, self.library)
-
     def _why_not_masked(self) -> str | None:
         if self.state == "carry":
             return 'it carries its state past the padding of a mask; pass state="reset" or state="explicit"'
-        if self._shows_c and not self._shuts:
-            gates = {self._gate_activation(cell) for cell in self._cells} - SATURATING
+        if self._shows_c and not _shut(self._lstms):
+            gates = {each.gate_activation for each in self._lstms} - SATURATING
             return (
                 f"it shows c after a mask, where c stands still only behind gates that shut, and {gates.pop()!r} never "
                 "shuts; use 'sigmoid', or leave out the mask or the state"
@@ -207,13 +187,17 @@ class LayerCall:
         return None
 
     @property
+    def _lstms(self) -> list[KnownCell]:
+        return [each for each in self._known if each.kind == "lstm"]
+
+    @property
     def _shows_c(self) -> bool:
-        return self._kind == "lstm" and (self.layer.return_state or self.state == "explicit")
+        return bool(self._lstms) and (self.layer.return_state or self.state == "explicit")
 
     @property
     def _shuts(self) -> bool:
         """Whether a channel can make the gates of the layer hold its state."""
-        return self._kind == "lstm" and {self._gate_activation(cell) for cell in self._cells} <= SATURATING
+        return self._lstms == self._known and _shut(self._lstms)
 
     def marked(self, sequences: Any, start: list[Any], mask: Any) -> tuple[Any, list[Any]]:
         """Marks the layer; returns its output, and the last states of its cells in a flat list."""
@@ -221,7 +205,7 @@ class LayerCall:
         steps, has_channel = None, False
         if mask is not None:
             steps, has_channel = self._valid_steps(mask)
-            sequence = steps.gathered(sequence, with_channel=has_channel)
+            sequence = steps.gathered(sequence, with_channel=has_channel and self._known[0].kind == "lstm")
         elif self.layer.go_backwards:
             sequence = tf.reverse(sequence, axis=[1])
         outputs, states = self._marked_cells(sequence, start, steps, has_channel=has_channel)
@@ -244,28 +228,20 @@ class LayerCall:
         """Marks the cells, each on the outputs of the one before; returns the last outputs, and all last states."""
         # What a carried state starts from is in the file's own memory.
         given = [] if self.state == "carry" else start
-        starts = [given] if not self._is_stacked else self.nested(given) if given else [[] for _ in self._cells]
+        ends = np.cumsum([0, *(len(each.states) for each in self._known)])
+        starts = [given[start:stop] for start, stop in itertools.pairwise(ends)]
         outputs: Any = None
         states: list[Any] = []
-        for cell, part, first in zip(self._cells, self._part_names, starts, strict=True):
+        for each, part, first in zip(self._known, self._part_names, starts, strict=True):
+            # Of other cells the outputs tell the states.
+            masked = has_channel and each.kind == "lstm"
             if outputs is not None:
-                sequence = steps.with_channel(outputs) if steps and has_channel else outputs
-            outputs, others = marked_cell(cell, sequence, first, self._options(cell, part, masked=has_channel))
+                sequence = steps.with_channel(outputs) if steps and masked else outputs
+            options = each.options(part, masked=masked, carry=self.state == "carry")
+            outputs, others = marked_cell(each.cell, sequence, first, options)
             last = steps.last(outputs, first[0] if first else tf.zeros_like(outputs[:, 0])) if steps else outputs[:, -1]
             states += [last, *others]
         return outputs, states
-
-    def _options(self, cell: Any, part: str, *, masked: bool) -> MarkOptions:
-        activation, gates = self._activation(cell.activation) or "", self._gate_activation(cell) or ""
-        return MarkOptions(
-            layer=part,
-            kind=self._kind,
-            activation=activation,
-            recurrent_activation=gates,
-            fused=self._kind != "gru" and gates == "sigmoid" and activation in self._fused_activations,
-            masked=masked,
-            carry=self.state == "carry",
-        )
 
     def _shown(self, outputs: Any, steps: ValidSteps | None) -> Any:
         """What Keras shows of the outputs: over the padding the last valid output again, or zeros."""
@@ -283,6 +259,10 @@ class LayerCall:
             outputs = steps.held(outputs, tf.zeros_like(outputs[:, 0]), only_valid=only_valid)
             outputs = tf.where(tf.expand_dims(steps.mask, 2), outputs, 0.0) if is_late else outputs
         return marks.swapped(outputs) if self._time_major else outputs
+
+
+def _shut(cells: list[KnownCell]) -> bool:
+    return {each.gate_activation for each in cells} <= SATURATING
 
 
 def _mask_tensor(mask: Any) -> Any:

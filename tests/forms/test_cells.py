@@ -82,7 +82,7 @@ def test_cells_on_one_frame_on_a_target(target):
 
 def test_an_lstm_cell_cannot_be_int8():
     model = frame_model(keras)
-    with pytest.raises(ConversionError, match=r"'lstm_cell.*' cannot be int8: its states are inputs"):
+    with pytest.raises(ConversionError, match=r"'lstm_cell.*' cannot be int8: its states are given from outside"):
         lstm_toolkit.convert(model, quantization="int8", representative_dataset=drawn(model, batch=1, count=16))
 
 
@@ -187,6 +187,87 @@ def test_a_cell_of_a_function_is_marked_for_fusing(random):
     assert LSTM_COMPOSITE in str(traced.graph.as_graph_def())
     arrays = [random.normal(size=(BATCH, size)).astype(np.float32) for size in (INPUTS, 6, 6)]
     np.testing.assert_allclose(traced(*map(tf.constant, arrays)), function(*arrays), atol=1e-5)
+
+
+# Stacked cells of every kind
+
+
+def stack(library: Any, kinds: str, *, masked: bool = False, units: tuple[int, ...] = (6, 4, 2), **options: Any) -> Any:
+    """Stacked cells, of which `kinds` has the first letters."""
+    classes = {"L": library.layers.LSTMCell, "G": library.layers.GRUCell, "S": library.layers.SimpleRNNCell}
+    cells = [classes[kind](size) for kind, size in zip(kinds, units, strict=False)]
+    x = library.Input((TIME, INPUTS), name="steps")
+    y = library.layers.Masking()(x) if masked else x
+    outputs = library.layers.RNN(cells, name="stack", **options)(y)
+    return randomized(library.Model(x, tf.nest.flatten(outputs)))
+
+
+STACKS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "GRU, GRU": ("GG", "unrolled", {}),
+    "LSTM, GRU, simple, their states": ("LGS", "loop", {"return_state": True}),
+    "simple, simple, backwards": ("SS", "fused", {"go_backwards": True, "return_sequences": True}),
+    "simple, LSTM, their states": ("SL", "fused", {"return_state": True}),
+    "GRU, LSTM, masked, their states": ("GL", "unrolled", {"masked": True, "return_state": True}),
+    "LSTM, simple, masked, backwards, their states": (
+        *("LS", "fused"),
+        {"masked": True, "go_backwards": True, "return_state": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_stacked_cells(name):
+    kinds, lowering, options = STACKS[name]
+    model = stack(keras, kinds, **options)
+    conversion = lstm_toolkit.convert(model, batch_size=BATCH, lowering=lowering, verify=False)
+    if lowering == "fused":
+        ops = {UNI: kinds.count("L"), UNI_RNN: kinds.count("S")}
+        ops = {op: count for op, count in ops.items() if count}
+        assert_ops(conversion.tflite, ops)
+        assert set(conversion.report.layers[0].op.split(", ")) == set(ops)
+    calls = drawn(model)
+    for call, padded in zip(calls, ((0, 1), (4, 5, 6), ()), strict=True):
+        call["steps"][:2, list(padded)] = 0
+    assert_agrees(conversion.tflite, calls, [by_output(model(call["steps"])) for call in calls])
+
+
+def test_explicit_states_of_stacked_cells():
+    model = stack(keras, "LGS")
+    conversion = lstm_toolkit.convert(model, batch_size=BATCH, lowering="loop", state="explicit", verify=False)
+    names = ["stack_cell0_h", "stack_cell0_c", "stack_cell1_h", "stack_cell2_h"]
+    layer, twin = model.get_layer("stack"), layers.RNN(model.get_layer("stack").cell, return_state=True)
+    calls, expected, random = drawn(model), [], np.random.default_rng(5)
+    for call in calls:
+        call |= {
+            name: random.normal(size=(BATCH, size)).astype(np.float32)
+            for name, size in zip(names, keras.tree.flatten(layer.cell.state_size), strict=True)
+        }
+        steps, h, c, gru, simple = call.values()
+        results = keras.tree.flatten(twin(steps, initial_state=[[h, c], [gru], [simple]]))
+        expected.append(dict(zip(["output_0", *names], map(np.asarray, results), strict=True)))
+    assert_agrees(conversion.tflite, calls, expected)
+
+
+class States(tf_keras.Model):
+    """Takes the states of stacked cells apart as tf_keras gives them: lists, and a tensor for a single one."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = tf_keras.layers.RNN([tf_keras.layers.LSTMCell(6), tf_keras.layers.GRUCell(4)], return_state=True)
+
+    def call(self, x):
+        output, (h, c), gru = self.rnn(x)
+        return tf.concat([output, h, c, gru], axis=1)
+
+
+def test_states_of_stacked_cells_have_the_form_of_keras_2(random):
+    model = States()
+    model(np.ones((BATCH, TIME, INPUTS), np.float32))
+    randomized(model)
+    signature = tf.TensorSpec([BATCH, TIME, INPUTS], name="steps")
+    conversion = lstm_toolkit.convert(model, input_signature=signature, lowering="unrolled", verify=False)
+    xs = [random.normal(size=(BATCH, TIME, INPUTS)).astype(np.float32) for _ in range(3)]
+    assert_agrees(conversion.tflite, [{"steps": x} for x in xs], [by_output(model(x)) for x in xs])
 
 
 # One initial state for a whole batch

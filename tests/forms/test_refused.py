@@ -61,12 +61,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "mixed stack of cells": (
         lambda: functional(layers.RNN([layers.LSTMCell(6), layers.GRUCell(4)], name="mixed")),
         {},
-        r"layer 'mixed' \(RNN\): it stacks cells other than LSTMCell; stack layers instead",
-    ),
-    "stack of simple cells": (
-        lambda: functional(layers.RNN([layers.SimpleRNNCell(6), layers.SimpleRNNCell(4)], name="simple")),
-        {},
-        r"layer 'simple' \(RNN\): it stacks cells other than LSTMCell; stack layers instead",
+        r"layer 'mixed' \(RNN\): it is not an LSTM, and there is no fused op for a GRUCell",
     ),
     "activation of a simple RNN": (
         lambda: functional(layers.SimpleRNN(6, activation="gelu", name="odd")),
