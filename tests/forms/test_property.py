@@ -20,7 +20,7 @@ from tests.helpers.masks import blanked, mask_of
 from tests.helpers.models import randomized
 
 EXAMPLES = int(os.environ.get("LSTM_TOOLKIT_EXAMPLES", "15"))
-KINDS = ("LSTM", "Bidirectional", "RNN", "SimpleRNN", "Bidirectional(SimpleRNN)")
+KINDS = ("LSTM", "Bidirectional", "RNN", "RNN of both", "SimpleRNN", "Bidirectional(SimpleRNN)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,9 @@ def parts(draw: Any, *, masked: bool, last: bool) -> Part:
         kind=kind,
         units=units,
         # Keras takes unequal directions to be of equal width when it builds the layer behind them.
-        other_units=draw(st.integers(1, 6)) if kind == "RNN" or (last and merge_mode in ("concat", None)) else units,
+        other_units=draw(st.integers(1, 6))
+        if kind.startswith("RNN") or (last and merge_mode in ("concat", None))
+        else units,
         activation=draw(st.sampled_from(["tanh", "tanh", "relu", "relu6", "hard_tanh"])),
         go_backwards=draw(st.booleans()),
         use_bias=draw(st.booleans()),
@@ -106,8 +108,9 @@ def recurrent(part: Part, form: Form, *, return_sequences: bool) -> Any:
         return layers.LSTM(part.units, go_backwards=part.go_backwards, **own, **shared)
     if part.kind == "SimpleRNN":
         return layers.SimpleRNN(part.units, go_backwards=part.go_backwards, **own, **shared)
-    if part.kind == "RNN":
-        cells = [layers.LSTMCell(units, **own) for units in (part.units, part.other_units)]
+    if part.kind.startswith("RNN"):
+        other = layers.LSTMCell if part.kind == "RNN" else layers.SimpleRNNCell
+        cells = [layers.LSTMCell(part.units, **own), other(part.other_units, **own)]
         return layers.RNN(cells, go_backwards=part.go_backwards, **shared)
     one = layers.LSTM if part.kind == "Bidirectional" else layers.SimpleRNN
     backward = one(part.other_units, go_backwards=True, **own, **shared)
@@ -148,7 +151,8 @@ def expected_ops(form: Form) -> dict[str, int]:
             op = (BI_RNN if simple else BI) if fused else (UNI_RNN if simple else UNI)
             counts[op] += 1 if fused else 2
         else:
-            counts[UNI_RNN if part.kind == "SimpleRNN" else UNI] += 2 if part.kind == "RNN" else 1
+            counts[UNI] += {"SimpleRNN": 0, "RNN": 2}.get(part.kind, 1)
+            counts[UNI_RNN] += part.kind in ("SimpleRNN", "RNN of both")
     return {op: count for op, count in counts.items() if count}
 
 
