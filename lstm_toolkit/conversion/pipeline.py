@@ -27,7 +27,7 @@ from lstm_toolkit.runtime.compare import finite_share
 from lstm_toolkit.runtime.random_inputs import DOMAINS, Draw
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.sources.source import trace
-from lstm_toolkit.sources.traced import LayerReport, TracedModel, TraceOptions
+from lstm_toolkit.sources.traced import NOT_IN_THE_FILE, LayerReport, TracedModel, TraceOptions
 from lstm_toolkit.stock.converter import run_converter
 from lstm_toolkit.stock.worker import convert_elsewhere
 from lstm_toolkit.tflite import files, graph
@@ -276,6 +276,11 @@ def _layers_of_model(work: _Work, layers: tuple[LayerReport, ...]) -> tuple[Laye
     missing = [each.name for each in taken if not any(map(each.owns, work.became))]
     if missing:
         raise ConversionError(f"layers {missing} did not reach the file: no output depends on theirs")
+    if layers and all(each.op == NOT_IN_THE_FILE for each in layers):
+        raise ConversionError(
+            f"no output of model {work.traced.name!r} depends on its recurrent layers "
+            f"{[each.name for each in layers]}, so there is nothing to fuse; convert it with tf.lite.TFLiteConverter"
+        )
     final = dict.fromkeys((each.name for each in taken), work.form) if work.plan.is_plain else work.merged
     return tuple(dataclasses.replace(each, op=final.get(each.name, each.op)) for each in layers)
 

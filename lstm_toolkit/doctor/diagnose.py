@@ -121,7 +121,7 @@ def _of_trial(data: bytes, target: str) -> Iterator[Finding]:
 def _of_keras(model: Any, *, is_path: bool) -> Iterator[Finding]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from lstm_toolkit.sources import keras_files
-    from lstm_toolkit.sources.traced import TraceOptions
+    from lstm_toolkit.sources.traced import NOT_IN_THE_FILE, TraceOptions
 
     keras_files.import_keras()
     from lstm_toolkit.sources import keras_models
@@ -129,7 +129,7 @@ def _of_keras(model: Any, *, is_path: bool) -> Iterator[Finding]:
     source = keras_files.load(Path(model)) if is_path else model
     traced = keras_models.trace(source, TraceOptions(on_unsupported="keep"))
     for layer in traced.layers or ():
-        if layer.reason:
+        if layer.reason and layer.op != NOT_IN_THE_FILE:
             code = "mask" if "mask" in layer.reason else "not-fusable"
             yield Finding(
                 code,

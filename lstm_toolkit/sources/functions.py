@@ -74,7 +74,8 @@ def trace(function: Any, options: TraceOptions) -> TracedModel:
         ConversionError: if it has no signature, cannot be traced, or draws random numbers.
     """
     signature = options.input_signature
-    signature = getattr(function, "input_signature", None) if signature is None else signature
+    for each in (function, function.__call__):
+        signature = getattr(each, "input_signature", None) if signature is None else signature
     if signature is None:
         raise ConversionError("the function does not know its inputs; pass input_signature, a tf.TensorSpec each")
     given = tf.nest.flatten(signature)

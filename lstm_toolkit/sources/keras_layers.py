@@ -10,6 +10,7 @@ It works for Keras 3 and for tf_keras (Keras 2), whose layers have the same attr
 import contextlib
 import dataclasses
 import functools
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.sources import cell_calls
 from lstm_toolkit.sources.known_cells import KnownCell
 from lstm_toolkit.sources.layer_call import LayerCall
+from lstm_toolkit.sources.time_distributed import FoldedCall
 from lstm_toolkit.sources.traced import LayerReport, kept_scope
 from lstm_toolkit.tflite.recurrent import numbered
 
@@ -48,6 +50,9 @@ class RecurrentCalls:
         called: for every call the layer, its state, and the graph that it was traced in.
         never: names of the calls that no file can compute, whatever lowering they have.
         carrying: names of those that carry a state and cannot be marked; the stock lowering carries none.
+        results: of every call by name, what came out of it.
+        unread: of calls whose results nobody reads, by name, what came out of them before; now they give zeros.
+        trying: whether a layer is called only to see what it does; Keras computes it then, and nothing is kept.
     """
 
     library: Any
@@ -66,10 +71,17 @@ class RecurrentCalls:
     called: list[tuple[Any, str, Any]] = dataclasses.field(default_factory=list)
     never: set[str] = dataclasses.field(default_factory=set)
     carrying: set[str] = dataclasses.field(default_factory=set)
+    results: States = dataclasses.field(default_factory=dict)
+    unread: States = dataclasses.field(default_factory=dict)
+    trying: bool = False
 
     def name_of(self, layer: Any) -> str:
         """The name of this call of a layer."""
         return numbered(layer.name, {each.name for each in self.layers} if self.numbering else ())
+
+    def state_of(self, layer: Any) -> str:
+        """What becomes of the state of a layer that is given none."""
+        return _own_state(layer) if self.state == "auto" else self.state
 
     @property
     def changed(self) -> bool:
@@ -96,7 +108,7 @@ _lock = threading.RLock()
 @contextlib.contextmanager
 def recurrent_calls(calls: RecurrentCalls) -> Iterator[RecurrentCalls]:
     """While it is open, the calls of recurrent layers in this process go the way that `calls` says."""
-    layers = calls.library.layers
+    layers, function = calls.library.layers, type(tf.function(print))
     with _lock, contextlib.ExitStack() as undo:
         for cls in (layers.RNN, layers.LSTM, layers.GRU):
             # In Keras 3 they all call their base class, in Keras 2 these do not.
@@ -105,25 +117,43 @@ def recurrent_calls(calls: RecurrentCalls) -> Iterator[RecurrentCalls]:
                 _replace_attribute(undo, cls, "call", _wrapped_call(original, calls))
         for cls in (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell):
             _replace_attribute(undo, cls, "call", _wrapped_cell_call(vars(cls)["call"], calls))
+        _replace_attribute(undo, function, "__call__", _wrapped_function(function.__call__, calls))
+        wrapped = _wrapped_time_distributed(layers.TimeDistributed.call, calls)
+        _replace_attribute(undo, layers.TimeDistributed, "call", wrapped)
         if hasattr(layers.RNN, "_maybe_config_dropout_masks"):
-            _replace_attribute(undo, layers.TimeDistributed, "call", _wrapped_time_distributed(calls))
             # A dropout mask draws on a seed variable, even when the layer is not training.
             _replace_attribute(undo, layers.RNN, "_maybe_config_dropout_masks", lambda *_: None)
+            keras_numpy: Any = sys.modules["keras.src.backend.tensorflow.numpy"]
+            if calls.marking and hasattr(keras_numpy, "signbit"):
+                _replace_attribute(undo, keras_numpy, "signbit", _wrapped_signbit(keras_numpy.signbit))
         yield calls
 
 
-def _replace_attribute(undo: contextlib.ExitStack, owner: type, name: str, value: Any) -> None:
+def _replace_attribute(undo: contextlib.ExitStack, owner: Any, name: str, value: Any) -> None:
     undo.callback(setattr, owner, name, vars(owner)[name])
     setattr(owner, name, value)
+
+
+def _wrapped_signbit(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Has no BitwiseAnd, which TensorFlow Lite lacks and `argmax` and `argmin` bring into a model."""
+
+    def signbit(x: Any) -> Any:
+        if not (tf.is_tensor(x) and x.dtype.is_floating):
+            return original(x)
+        return tf.bitcast(tf.cast(x, tf.float32), tf.int32) < 0
+
+    return signbit
 
 
 def _wrapped_call(original: Callable[..., Any], calls: RecurrentCalls) -> Callable[..., Any]:
     def call(
         layer: Any, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = False, **others: Any
     ) -> Any:
+        if calls.trying:
+            options = others | {"initial_state": initial_state, "mask": mask, "training": training}
+            return _tried(original, calls, layer, sequences, **options)
         name = calls.name_of(layer)
-        state = _own_state(layer) if calls.state == "auto" else calls.state
-        state = "given" if initial_state is not None else state
+        state = "given" if initial_state is not None else calls.state_of(layer)
         paired = id(layer) in calls.paired
         one = LayerCall(layer, calls.library, name, state, plain=calls.plain, paired=paired, for_micro=calls.for_micro)
         if initial_state is not None:
@@ -141,8 +171,14 @@ def _wrapped_call(original: Callable[..., Any], calls: RecurrentCalls) -> Callab
         calls.has_mask |= mask is not None
         calls.layers.append(LayerReport(name, type(layer).__name__, "stock lowering" if reason else one.op, reason))
         if reason:
+            if name in calls.unread:
+                return tf.nest.map_structure(lambda each: _zeros_like(each, sequences), calls.unread[name])
             with one.attributes(stateful=layer.stateful and state == "carry"):
-                return original(layer, sequences, initial_state=initial_state, mask=mask, training=training, **others)
+                results = original(
+                    layer, sequences, initial_state=initial_state, mask=mask, training=training, **others
+                )
+            calls.results[name] = results
+            return results
         kept = one.zeros(sequences) if state in ("carry", "explicit") else {}
         calls.state_shapes |= {key: list(zero.shape) for key, zero in kept.items()}
         start = [calls.states.get(key, zero) for key, zero in kept.items()]
@@ -152,11 +188,24 @@ def _wrapped_call(original: Callable[..., Any], calls: RecurrentCalls) -> Callab
             output, states = one.marked(sequences, start, mask)
         else:
             output, states = one.computed(original, sequences, start, mask)
+        calls.results[name] = [output, *states]
         if kept:
             calls.new_states |= zip(kept, states, strict=True)
         return [output, *one.nested(states, like=initial_state)] if layer.return_state else output
 
     return call
+
+
+def _tried(original: Callable[..., Any], calls: RecurrentCalls, layer: Any, *arguments: Any, **options: Any) -> Any:
+    """What Keras computes of a layer that keeps no state."""
+    if calls.state_of(layer) == "carry":
+        raise ValueError("a carried state goes from step to step")
+    stateful = layer.stateful
+    layer.stateful = False
+    try:
+        return original(layer, *arguments, **options)
+    finally:
+        layer.stateful = stateful
 
 
 def _counted(original: Callable[..., Any], calls: RecurrentCalls) -> Callable[..., Any]:
@@ -180,14 +229,15 @@ def _counted(original: Callable[..., Any], calls: RecurrentCalls) -> Callable[..
 def _wrapped_cell_call(original: Callable[..., Any], calls: RecurrentCalls) -> Callable[..., Any]:
     @functools.wraps(original)
     def call(cell: Any, inputs: Any, states: Any, training: Any = False, **others: Any) -> Any:
-        if calls.depth or not calls.marking:
+        if calls.depth or calls.trying or not calls.marking:
             return original(cell, inputs, states, training=training, **others)
         known, flat = KnownCell(cell, calls.library, calls.plain), tf.nest.flatten(states)
         name, reason = calls.name_of(cell), cell_calls.why_not(known, inputs, flat, training)
         calls.layers.append(LayerReport(name, type(cell).__name__, "plain ops" if reason else known.op, reason))
         if reason:
-            return original(cell, inputs, states, training=training, **others)
-        new = cell_calls.marked(known, inputs, flat, name)
+            calls.results[name] = original(cell, inputs, states, training=training, **others)
+            return calls.results[name]
+        calls.results[name] = new = cell_calls.marked(known, inputs, flat, name)
         return new[0], new if tf.nest.is_nested(states) else new[0]
 
     return call
@@ -197,24 +247,50 @@ def _own_state(layer: Any) -> str:
     return "carry" if layer.stateful else "reset"
 
 
-def _sizes(tensor: Any) -> list[Any]:
-    """The size of each axis: a number, or a tensor where it is dynamic."""
-    return [tf.shape(tensor)[axis] if size is None else size for axis, size in enumerate(tensor.shape)]
+def _zeros_like(result: Any, sequences: Any) -> Any:
+    """Zeros in the place of a result, of which only the number of steps can be open."""
+    sizes = [tf.shape(sequences)[axis] if size is None else size for axis, size in enumerate(result.shape)]
+    return tf.zeros(sizes, result.dtype)
 
 
-def _wrapped_time_distributed(calls: RecurrentCalls) -> Callable[..., Any]:
-    """Calls a recurrent layer once, on [batch * steps, ...], where Keras 3 calls it step by step."""
-    layers = calls.library.layers
-    original = layers.TimeDistributed.call
+def _wrapped_function(original: Callable[..., Any], calls: RecurrentCalls) -> Callable[..., Any]:
+    """Runs the Python code of a `tf.function` anew: a trace from before holds no marks, and one from now would stay."""
+    autograph = tf.__internal__.autograph
+
+    def call(function: Any, *arguments: Any, **named: Any) -> Any:
+        # An annotation is for the converter, and what runs while models are exported is the user's own affair.
+        if function._attributes or (not calls.numbering and tf.executing_eagerly()):
+            return original(function, *arguments, **named)
+        code = function.python_function
+        if not function._autograph:
+            return code(*arguments, **named)
+        status = autograph.control_status_ctx()
+        with type(status)(type(status.status).ENABLED) as converting:
+            return autograph.tf_convert(code, converting, user_requested=True)(*arguments, **named)
+
+    return call
+
+
+def _wrapped_time_distributed(original: Callable[..., Any], calls: RecurrentCalls) -> Callable[..., Any]:
+    # States from outside are those of the rows of one call.
+    folds = calls.marking or calls.state == "explicit"
 
     def call(wrapper: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-        is_recurrent = isinstance(wrapper.layer, (layers.RNN, layers.Bidirectional))
-        # A carried state goes from step to step.
-        carries = is_recurrent and (calls.state == "carry" or (wrapper.layer.stateful and calls.state == "auto"))
-        if not is_recurrent or carries or mask is not None:
-            return original(wrapper, inputs, training=training, mask=mask)
-        batch, steps, *rest = _sizes(inputs)
-        outputs = wrapper.layer.call(tf.reshape(inputs, [batch * steps, *rest]), training=training)
-        return tf.nest.map_structure(lambda each: tf.reshape(each, [batch, steps, *_sizes(each)[1:]]), outputs)
+        folded = FoldedCall(wrapper, inputs, training, mask)
+        if folds and not calls.trying:
+            calls.trying = True
+            try:
+                is_the_same = folded.is_the_same()
+            finally:
+                calls.trying = False
+            if is_the_same:
+                return folded.outputs()
+            if calls.numbering and not folded.can_be_left:
+                raise ConversionError(
+                    f"layer {wrapper.name!r} (TimeDistributed): its {type(wrapper.layer).__name__} does not compute "
+                    "each row of a batch from that row alone, or keeps a state, so an open number of steps cannot be "
+                    "put into the batch; pass time_steps"
+                )
+        return original(wrapper, inputs, training=training, mask=mask)
 
     return call

@@ -17,7 +17,7 @@ from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
 from lstm_toolkit.sources.keras_files import first_line
 from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
 from lstm_toolkit.sources.reference import OwnVariables, inference_arguments, random_op
-from lstm_toolkit.sources.traced import TracedModel, TraceOptions
+from lstm_toolkit.sources.traced import NOT_IN_THE_FILE, TracedModel, TraceOptions
 
 
 def trace(model: Any, options: TraceOptions) -> TracedModel:
@@ -26,8 +26,10 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
     Raises:
         ConversionError: if a recurrent layer cannot be marked, or the model not be traced; names layer and reason.
     """
-    library, layers = _library_of(model), list(model._flatten_layers())
+    library = _library_of(model)
     names, specs, packed = _inputs_of(model, options)
+    _build(model, packed(specs), library)
+    layers = list(model._flatten_layers())
 
     def layers_of(name: str) -> list[Any]:
         return [each for each in layers if isinstance(each, getattr(library.layers, name))]
@@ -76,7 +78,10 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
         frame = dataclasses.replace(frame, states=calls.state_shapes)
     calls = calls_of(marking=True)
     function = traced(frame, calls)
+    unread = _leave_out_unread(calls)
     refuse_unfused(calls, options.on_unsupported)
+    if unread:
+        function = traced(frame, dataclasses.replace(calls_of(marking=True), unread=unread))
     _refuse_random(model, function)
     own_variables = OwnVariables(model.non_trainable_variables, calls.state_variables)
 
@@ -116,6 +121,54 @@ def _library_of(model: Any) -> Any:
             "the environment variable KERAS_BACKEND=tensorflow before Keras is imported"
         )
     return keras
+
+
+def _build(model: Any, specs: Any, library: Any) -> None:
+    """Calls a model once on zeros, if one of its layers has no weights yet."""
+    if all(layer.built for layer in model._flatten_layers()):
+        return
+    zeros = tf.nest.map_structure(lambda spec: tf.zeros([size or 16 for size in spec.shape], spec.dtype), specs)
+    try:
+        with recurrent_calls(RecurrentCalls(library, marking=False)):
+            model(zeros, training=False)
+    except Exception as error:  # whatever the layers of a model raise when they are called
+        raise ConversionError(
+            f"model {model.name!r} cannot be built: {first_line(str(error))}; call it on such inputs to see the whole "
+            "error, or pass another input_signature"
+        ) from error
+
+
+def _leave_out_unread(calls: RecurrentCalls) -> dict[str, Any]:
+    """Says of calls that no output depends on that they are not in the file.
+
+    Returns:
+        The results of those among them that are not marked. The converter keeps a loop that reads variables, whether
+        its results are read or not.
+    """
+    loops = {}
+    for number, report in enumerate(calls.layers):
+        tensors = tf.nest.flatten(calls.results[report.name])
+        read = {op for graph in {id(each.graph): each.graph for each in tensors}.values() for op in _needed(graph)}
+        # A call that cannot be computed, because it changes what another one starts from, does so unread.
+        if report.name in calls.never or any(each.op in read for each in tensors):
+            continue
+        if report.op == "stock lowering":
+            loops[report.name] = calls.results[report.name]
+        reason = "no output of the model depends on it"
+        calls.layers[number] = dataclasses.replace(report, op=NOT_IN_THE_FILE, reason=reason)
+    return loops
+
+
+def _needed(graph: Any) -> set[Any]:
+    """The operations that the outputs of a graph, and what it assigns to variables, depend on."""
+    needed: set[Any] = set()
+    waiting = [*(each.op for each in graph.outputs), *(op for op in graph.control_outputs if "Assign" in op.type)]
+    while waiting:
+        op = waiting.pop()
+        if op not in needed:
+            needed.add(op)
+            waiting += [*(each.op for each in op.inputs), *op.control_inputs]
+    return needed
 
 
 def _inputs_of(

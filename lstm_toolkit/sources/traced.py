@@ -40,6 +40,10 @@ class TraceOptions:
     for_micro: bool = False
 
 
+NOT_IN_THE_FILE = "not in the file"
+"""In the place of an op, what the report says of a call whose results nobody reads."""
+
+
 @dataclasses.dataclass(frozen=True)
 class LayerReport:
     """One call of a recurrent layer.
@@ -47,7 +51,7 @@ class LayerReport:
     Attributes:
         name: the layer's name, with a number appended from its second call on.
         layer_class: name of its class.
-        op: the op that it became.
+        op: the op that it became, or "not in the file" if no output of the model depends on it.
         reason: why it did not become a fused op, or None if it did.
     """
 

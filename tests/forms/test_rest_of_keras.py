@@ -141,8 +141,7 @@ REST: dict[str, tuple[Callable[[], Any], dict[str, int]]] = {
     ),
     "TimeDistributed(model)": (
         lambda: time_distributed(keras.Sequential([keras.Input((7, 5)), layers.LSTM(6), layers.Dense(2)])),
-        # Keras calls the model step by step; the four ops share their weights.
-        {UNI: 4},
+        {UNI: 1},
     ),
     "several inputs and outputs": (many_inputs_and_outputs, {UNI: 1, BI: 1}),
     "outputs by name": (outputs_by_name, {UNI: 1, BI: 1}),
