@@ -199,6 +199,15 @@ def test_mask_of_lengths_is_as_cheap_as_padding_on_the_right(direction):
     check(randomized(keras.Model([steps, lengths], outputs)), recurrent, absent=FORBIDDEN | {"TOPK_V2"})
 
 
+def test_backwards_over_padding_with_an_activation_that_is_not_zero_at_zero():
+    """The padding comes first there, and h has to stay zero over it."""
+    steps, lengths = keras.Input((7, 5), name="steps"), keras.Input((1,), dtype="int32", name="lengths")
+    layer = layers.LSTM(6, activation="sigmoid", go_backwards=True, return_sequences=True)
+    outputs = layer(steps, mask=keras.ops.less(np.arange(7)[None], lengths))
+    model = randomized(keras.Model([steps, lengths], outputs))
+    check(model, {}, absent=FORBIDDEN | {"TOPK_V2"}, lowering="unrolled")
+
+
 def test_marked_export_with_a_mask(tmp_path):
     """What `fusable_lstms` exports runs in TensorFlow as Keras does, and so does its file."""
     model = masked_model("embedding", lambda: bidirectional(6, return_sequences=True))
