@@ -199,6 +199,12 @@ def test_mask_of_lengths_is_as_cheap_as_padding_on_the_right(direction):
     check(randomized(keras.Model([steps, lengths], outputs)), recurrent, absent=FORBIDDEN | {"TOPK_V2"})
 
 
+def test_mask_of_lengths_from_the_end_is_padding_on_the_left():
+    steps, lengths = keras.Input((7, 5), name="steps"), keras.Input((1,), dtype="int32", name="lengths")
+    outputs = layers.LSTM(6, return_sequences=True)(steps, mask=keras.ops.less(np.arange(7)[::-1][None], lengths))
+    check(randomized(keras.Model([steps, lengths], outputs)), {UNI: 1})
+
+
 def test_backwards_over_padding_with_an_activation_that_is_not_zero_at_zero():
     """The padding comes first there, and h has to stay zero over it."""
     steps, lengths = keras.Input((7, 5), name="steps"), keras.Input((1,), dtype="int32", name="lengths")
