@@ -51,8 +51,8 @@ MUTATIONS = (
     Mutation(
         "state mode of a layer",
         "sources/keras_layers.py",
-        'state = "carry" if layer.stateful else "reset"',
-        'state = "carry"',
+        'return "carry" if layer.stateful else "reset"',
+        'return "carry"',
         "04_state_and_streaming",
     ),
     Mutation(
