@@ -86,11 +86,14 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
     own_variables = OwnVariables(model.non_trainable_variables, calls.state_variables)
 
     def source(tensors: Sequence[Any], states: Mapping[str, Any]) -> Results:
+        if calls.state_variables and not states:
+            own_variables.restart()
         with own_variables.continued():
             if calls.changed:
                 return run(calls_of(marking=False), tensors, states)
             with _in_float32(layers):
-                return named(call(packed(tensors))), {}
+                # The states are in the variables, and the next call goes on from them.
+                return named(call(packed(tensors))), {"is_continued": True} if calls.state_variables else {}
 
     return frame.traced_model(
         model.name,

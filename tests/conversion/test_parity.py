@@ -88,6 +88,14 @@ def test_a_model_with_a_root_is_compared_where_it_has_numbers():
     assert 0 < found.max_abs_error < 1e-6
 
 
+def test_states_that_are_not_numbers_do_not_stay():
+    """The first inputs fill the states of a stateful layer with NaN; those from elsewhere start at zero."""
+    layers = [keras.Input((TIME, WIDTH), batch_size=2), L.Lambda(keras.ops.sqrt), L.LSTM(UNITS, stateful=True)]
+    found = checked(randomized(keras.Sequential(layers)))
+    assert found.inputs == ("from 0 to 1", *EXTREMES)
+    assert found.finite == 1.0
+
+
 @pytest.mark.usefixtures("wrong_gates")
 def test_a_wrong_file_of_a_model_with_a_root_is_refused():
     """With NaN on both sides, nothing would differ."""
