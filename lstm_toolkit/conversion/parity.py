@@ -19,6 +19,7 @@ from lstm_toolkit.errors import ConversionError, ParityError
 from lstm_toolkit.runtime.compare import TOLERANCE, compare, difference, finite_share
 from lstm_toolkit.runtime.random_inputs import DOMAINS, EXTREMES, MASKS, Draw
 from lstm_toolkit.runtime.runner import Runner
+from lstm_toolkit.sources.keras_files import first_line
 from lstm_toolkit.sources.traced import TracedModel
 
 DYNAMIC_SIZES = (16, 23, 11)
@@ -193,7 +194,7 @@ class _Sides:
         for call, each in zip(usual, outputs, strict=False):
             if isinstance(each, Exception):
                 shapes = [list(array.shape) for array in call.inputs.values()]
-                reason = f"{type(each).__name__}: {each}"
+                reason = f"{type(each).__name__}: {first_line(str(each))}"
                 raise _UnsuitableError(
                     f"it cannot run on inputs of shape {shapes} ({reason}), unless time_steps fixes open sizes"
                 ) from each
@@ -222,7 +223,9 @@ class _Sides:
 
     def _error_of_extreme(self, call: Call, wanted: Any, number: int) -> float:
         if isinstance(wanted, Exception):
-            raise _UnsuitableError(f"the source cannot run on them ({type(wanted).__name__}: {wanted})")
+            raise _UnsuitableError(
+                f"the source cannot run on them ({type(wanted).__name__}: {first_line(str(wanted))})"
+            )
         if finite_share(wanted) == 0:
             raise _UnsuitableError("an output of the source has no finite number")
         if self._carries:

@@ -279,7 +279,8 @@ def _layers_of_model(work: _Work, layers: tuple[LayerReport, ...]) -> tuple[Laye
     if layers and all(each.op == NOT_IN_THE_FILE for each in layers):
         raise ConversionError(
             f"no output of model {work.traced.name!r} depends on its recurrent layers "
-            f"{[each.name for each in layers]}, so there is nothing to fuse; convert it with tf.lite.TFLiteConverter"
+            f"{[each.name for each in layers]}, so there is nothing to fuse; take them out of the model, and "
+            "convert it with tf.lite.TFLiteConverter"
         )
     final = dict.fromkeys((each.name for each in taken), work.form) if work.plan.is_plain else work.merged
     return tuple(dataclasses.replace(each, op=final.get(each.name, each.op)) for each in layers)

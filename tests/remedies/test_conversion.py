@@ -93,6 +93,21 @@ def without_lstm() -> Any:
     return functional(layers.Dense(3), layers.Dense(2))
 
 
+class Dropping(layers.Layer):
+    """Computes an LSTM, and gives its input back."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = layers.LSTM(6, name="unread")
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, x):
+        self.inner(x)
+        return 2.0 * x
+
+
 def stock(model: Any) -> bytes:
     return tf.lite.TFLiteConverter.from_keras_model(model).convert()
 
@@ -141,6 +156,14 @@ CONVERTER = [
         instead(behind),
     ),
     Refusal(
+        (
+            "no output of model {} depends on its recurrent layers {}, so there is nothing to fuse; take them out",
+            "'unread'",
+        ),
+        lambda: lstm_toolkit.convert(functional(Dropping())),
+        lambda: lstm_toolkit.Runner(stock(functional(layers.Rescaling(2.0)))),
+    ),
+    Refusal(
         (" calls no LSTM, so there is nothing to fuse; convert it with tf.lite.TFLiteConverter", "model 'functional"),
         lambda: lstm_toolkit.convert(without_lstm()),
         lambda: lstm_toolkit.Runner(stock(without_lstm())),
@@ -150,7 +173,7 @@ CONVERTER = [
         lambda: lstm_toolkit.convert(exported(lstm(), "unmarked")),
         lambda: exact(exported_as_fusable(lstm(), "marked")),
         instead(lstm),
-        at="conversion/pipeline.py:stock_file",
+        at="conversion/pipeline.py:_refuse_loops",
     ),
     Refusal(
         (" could not be marked when the function was traced", "layer 'gated' (GRU)", "convert the Keras model itself"),
@@ -162,7 +185,7 @@ CONVERTER = [
         lambda: own_loop,
         {},
         instead(lambda: own(lambda _: 0.5)),
-        at="conversion/pipeline.py:_layers_of_function",
+        at="conversion/pipeline.py:_refuse_loops",
     ),
 ]
 
@@ -177,14 +200,14 @@ def folded_by_hand(layer: Any) -> Any:
     return randomized(keras.Model(x, layer(layers.Lambda(lambda each: tf.reshape(each, [-1, 7, 5]))(x))))
 
 
-def own(scale: Any) -> Any:
+def own(scale: Any, gates: str = "ifco") -> Any:
     """A function with an LSTM whose kernel is scaled: by a constant, or by what the model is given."""
     kernel, recurrent, bias = (RANDOM.normal(0, 0.4, shape).astype("f") for shape in ((5, 24), (6, 24), (24,)))
     cell = layers.LSTMCell(6)
     cell.build((1, 5))
     cell.set_weights([kernel, recurrent, bias])
 
-    @composite(operands={"x": "input", "w": "kernel", "r": "recurrent_kernel", "b": "bias"})
+    @composite(operands={"x": "input", "w": "kernel", "r": "recurrent_kernel", "b": "bias"}, gates=gates)
     def run(x, w, r, b):
         h = c = tf.zeros([tf.shape(x)[0], 6])
         outputs = []
@@ -203,6 +226,36 @@ def decoder() -> Any:
     x, h, c = keras.Input((7, 5), name="x"), keras.Input((6,), name="h"), keras.Input((6,), name="c")
     return randomized(keras.Model([x, h, c], sequence(name="decoder")(x, initial_state=[h, c])))
 
+
+def logarithm() -> Any:
+    return functional(layers.Lambda(lambda x: tf.math.log(x - 50.0)), layers.LSTM(6))
+
+
+LARGE = (RANDOM.uniform(60.0, 90.0, (20, 7, 5))).astype("f")
+
+PARITY = [
+    refused(
+        ("the file cannot be compared with its source on random inputs: ", "finite", "pass representative_dataset"),
+        logarithm,
+        {},
+        lambda: lstm_toolkit.convert(logarithm(), representative_dataset=LARGE),
+    ),
+    refused(
+        (
+            "on random inputs and on representative_dataset, {}; give it samples on which the model gives stable",
+            "finite",
+        ),
+        logarithm,
+        {"representative_dataset": SAMPLES},
+        lambda: lstm_toolkit.convert(logarithm(), representative_dataset=LARGE),
+    ),
+    refused(
+        (": output {} differs from the source by {}, and {} is allowed", "check the operands, gates and options"),
+        lambda: own(lambda _: 0.5, gates="icfo"),
+        {},
+        lambda: exact(own(lambda _: 0.5, gates="ifco")),
+    ),
+]
 
 PASSES = [
     refused(
@@ -417,7 +470,7 @@ TARGETS = [
     ),
 ]
 
-REFUSALS = [*CONVERTER, *PASSES, *QUANTIZATION, *TARGETS]
+REFUSALS = [*CONVERTER, *PARITY, *PASSES, *QUANTIZATION, *TARGETS]
 
 
 @pytest.mark.filterwarnings("ignore::lstm_toolkit.quantization.quantize.QuantizationWarning")

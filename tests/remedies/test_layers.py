@@ -39,6 +39,37 @@ class OwnCell(layers.LSTMCell):
         return 2.0 * output, states
 
 
+class InTraining(layers.Layer):
+    def __init__(self, **options):
+        super().__init__()
+        self.inner = layers.LSTM(6, name="one", dropout=0.5)
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, x, **options):
+        return self.inner(x, training=True)
+
+
+def called_twice() -> Any:
+    layer = layers.LSTM(6, name="one")
+    return functional(lambda x: layers.Add()([layer(x), layer(2.0 * x)]))
+
+
+def showing_c(*before: Any, gates: str = "tanh", states: bool = True) -> Any:
+    layer = layers.LSTM(6, name="one", return_state=states, recurrent_activation=gates)
+    return functional(*before, layer)
+
+
+def of_keras_2(*, stateful: bool = True, given: bool = True) -> Any:
+    import tf_keras
+
+    x = tf_keras.Input((7, 5), batch_size=2, name="x")
+    h, c = (tf_keras.Input((6,), batch_size=2, name=name) for name in "hc")
+    layer = tf_keras.layers.LSTM(6, name="one", stateful=stateful)
+    return tf_keras.Model([x, h, c], layer(x, initial_state=[h, c])) if given else tf_keras.Model(x, layer(x))
+
+
 def rnn(*cells: Any) -> Any:
     return functional(layers.RNN(list(cells) if len(cells) > 1 else cells[0], name="one"))
 
@@ -109,7 +140,7 @@ REFUSALS = [
         lambda: exact(one(activation="gelu"), lowering="unrolled"),
     ),
     refused(
-        ("it overrides the computation of Keras's own layer ({}); use Keras's own", "layer 'one' (RNN)", "OwnCell"),
+        ("it overrides the computation of Keras's own layer ({}); ", "layer 'one' (RNN)", "OwnCell"),
         lambda: rnn(OwnCell(6)),
         {},
         KEEP,
@@ -120,6 +151,43 @@ REFUSALS = [
         one,
         {"lowering": "loop", "state": "carry"},
         {"state": "explicit"},
+    ),
+    refused(
+        ("it is called with training=True, so that its dropout differs from call to call; call it without", "'one'"),
+        lambda: functional(InTraining()),
+        {},
+        instead(one, dropout=0.5),
+        lambda: exact(functional(lambda x: layers.LSTM(6)(x, training=True))),
+    ),
+    refused(
+        ("it carries its state and is called more than once", "layer 'one", "make it stateless"),
+        called_twice,
+        {"state": "carry"},
+        instead(called_twice),
+    ),
+    refused(
+        (
+            "it is stateful and is given an initial_state, which tf_keras takes at the first call only",
+            "drop one of them",
+        ),
+        of_keras_2,
+        {},
+        lambda: lstm_toolkit.convert(of_keras_2(stateful=False)),
+        lambda: lstm_toolkit.convert(of_keras_2(given=False)),
+    ),
+    refused(
+        ("it shows c after a mask, where c stands still only behind gates that shut", "'tanh'", "'sigmoid'"),
+        lambda: showing_c(layers.Masking()),
+        {"lowering": "unrolled"},
+        lambda: exact(showing_c(layers.Masking(), gates="sigmoid"), lowering="unrolled"),
+        lambda: exact(showing_c(), lowering="unrolled"),
+        lambda: exact(showing_c(layers.Masking(), states=False), lowering="unrolled"),
+    ),
+    refused(
+        (", and the fused op's float32; use float32", "layer 'one' (LSTM)", "its weights are float64"),
+        lambda: one(dtype="float64"),
+        {},
+        instead(one),
     ),
     refused(
         ("it carries its state past the padding of a mask; pass state=", "layer 'one' (LSTM)"),

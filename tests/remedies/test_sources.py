@@ -120,16 +120,22 @@ KERAS = [
     ),
     refused(
         (" does not know its inputs; pass input_signature, one tf.TensorSpec an input", "model 'one_input"),
-        lambda: called_once(OneInput(), ZEROS),
+        OneInput,
         {},
         {"input_signature": FIXED},
         at="sources/keras_models.py",
     ),
     refused(
         (" share a name; give each tf.TensorSpec of input_signature its own", "['x', 'x']"),
-        lambda: called_once(Both(), {"a": ZEROS, "b": ZEROS}),
+        Both,
         {"input_signature": named_alike("x", "x")},
         {"input_signature": named_alike("x", "y")},
+    ),
+    refused(
+        ("model {} cannot be built: ", "'wrong'", "Input to reshape", "input_signature"),
+        Wrong,
+        {"input_signature": tf.TensorSpec([2, 7, 5])},
+        {"input_signature": tf.TensorSpec([2, 7, 4])},
     ),
     refused(
         (" cannot be traced: ", "model 'wrong'", "Cannot reshape", "input_signature"),
@@ -197,7 +203,7 @@ FUNCTIONS = [
         ("the function does not know its inputs; pass input_signature",),
         lambda: tf.function(lambda x: lstm()(x)),
         {},
-        {"input_signature": OPEN},
+        {"input_signature": FIXED},
     ),
     refused(
         ("the function cannot be traced: ", "input_signature"),
@@ -249,7 +255,24 @@ def rnn(**options: Any) -> Any:
     return lingvo.RNN(random_cell(np.random.default_rng(3), name="cell", **options))
 
 
+class Scaled(lingvo.LSTMCellSimple):
+    """A cell with arithmetic of its own."""
+
+    def step_with(self, *given):
+        return tuple(2.0 * each for each in super().step_with(*given))
+
+
+def scaled(cell: Any) -> Any:
+    return lingvo.RNN(cell(num_input_nodes=5, num_output_nodes=4, seed=3, name="cell"))
+
+
 LINGVO = [
+    refused(
+        ("cell {} overrides the computation of Lingvo's cell ({}); use ", "'cell'", "Scaled", "LSTMCellSimple"),
+        lambda: scaled(Scaled),
+        {},
+        lambda: exact(scaled(lingvo.LSTMCellSimple)),
+    ),
     refused(
         (
             " has output_nonlinearity=False, and the fused op always",

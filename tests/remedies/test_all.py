@@ -1,0 +1,97 @@
+"""Every message of the package is met by an entry here, whose remedies are followed, or has a reason not to be."""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+
+import pytest
+
+import tests.remedies
+from tests.helpers.refusals import PACKAGE, Message, Refusal, messages
+
+OTHER_TESTS = {
+    "cannot be imported with {}": "sources/test_keras_files.py::test_a_backend_that_is_not_there",
+    "was written by Keras {}, which Keras 3 cannot read": "sources/test_keras_files.py::test_older_files_that_keras_3_",
+    "needs code that is not in the file": "sources/test_keras_files.py::test_code_in_a_file_of_keras_2_does_not_run",
+    "is not a model that Keras can load": "sources/test_keras_files.py::test_a_damaged_hdf5_file",
+    "has no model in it, but at most the weights": "sources/test_keras_files.py::test_weights_alone_are_no_model",
+    "draws random numbers": "sources/test_reference.py::test_without_training_it_draws_none",
+    "has a forward of its own": "sources/test_bare_weights.py::test_",
+    "the file does not store the shape of its input": "tflite/test_shapes.py::test_",
+    "let the model begin behind the layer": "runtime/test_random_inputs.py::test_",
+    "no lowering is left to choose from": "conversion/test_fastest.py::test_",
+    "this command needs a package that cannot be imported": "test_cli.py::test_",
+    "the picture must be a .svg, .png or .pdf file": "test_cli.py::test_plot",
+    "there is no writable folder": "test_cli.py::test_an_output_that_cannot_be_written",
+    "cannot write {}: {}": "test_cli.py::test_",
+    "peak memory cannot be measured": "benchmarking/test_benchmark.py::test_peak_memory",
+    "CompiledModel cannot run this model": "runtime/test_compiled.py::test_a_custom_op_is_refused_with_its_name",
+}
+"""Messages whose remedies other tests follow: what is constant of them, and where."""
+
+WITHOUT_REMEDY = {
+    "exercises/": "hints of exercises, which tests/exercises goes through one by one",
+    "passes/loops/": "reasons why a loop of a file stays one, beside the remedy that the doctor has for it",
+    "runtime/targets.py:why_not_lstm": "reasons in a report or a finding, which has the remedy",
+    "runtime/trial.py:": "reasons in a finding, which has the remedy",
+    "runtime/worker.py:": "reasons in other messages, which have the remedy",
+    "sources/keras_layers.py:_tried": "is caught: the layer is called step by step then",
+    "sources/cell_calls.py:why_not": "reasons in a report, why a cell is plain ops",
+    "conversion/fastest.py:_check_steps": "a reason in the table that lowering=auto chose from",
+    "conversion/parity.py:compared": "a reason in other messages, which have the remedy",
+    "conversion/parity.py:_of_source": "a reason in other messages, which have the remedy",
+    "conversion/parity.py:_error": "reasons in other messages, which have the remedy",
+    "tflite/": "what is damaged in a file",
+    "inspection/read.py:": "what is damaged in a file",
+    "__init__.py:": "an attribute that is not there",
+    "benchmarking/subjects.py:subjects": "the name of the model, before a reason that has the remedy",
+    "quantization/int8.py:_prepare": "the name of the layer, before a reason that has the remedy",
+    "sources/keras_layers.py:call": "the name of the layer, before a reason that has the remedy",
+    "stock/worker.py:_ask": "the worker's own message, passed on",
+    "stock/converter.py:run_converter": "the converter's own message, passed on",
+    "runtime/runner.py:__init__": "the runtime's own message, passed on",
+    "micro.py:micro_report": "the runtime's own message, passed on",
+    "inspection/netron.py:": "the command that installs what is missing",
+    "widgets.py:": "the command that installs what is missing",
+    "conversion/target.py:first_right": "cannot happen",
+    "conversion/pipeline.py:_layers_of_model: layers {} did not": "cannot happen, as far as is known",
+    "passes/graft.py:_fusion: layer {}: its weights do not fit": "cannot happen, as far as is known",
+    "quantization/int8.py:_name_states": "cannot happen, as far as is known: all are refused before",
+    "sources/functions.py:trace_concrete: the function cannot be called": "cannot happen, as far as is known",
+}
+"""How places of messages begin, perhaps with their texts, that have no remedy of their own, and why."""
+
+
+def refusals() -> Iterator[Refusal]:
+    for module in pkgutil.iter_modules(tests.remedies.__path__, f"{tests.remedies.__name__}."):
+        yield from getattr(importlib.import_module(module.name), "REFUSALS", ())
+
+
+def is_explained(message: Message) -> bool:
+    whole = f"{message.place}: {message.text}"
+    return any(map(whole.startswith, WITHOUT_REMEDY)) or any(words in message.text for words in OTHER_TESTS)
+
+
+def test_every_message_is_met():
+    entries = list(refusals())
+    left = [each for each in messages() if not is_explained(each) and not any(one.covers(each) for one in entries)]
+    assert not left, "\n".join(f"{each.place}:{each.line}: {each.text}" for each in left)
+
+
+@pytest.mark.parametrize("refusal", refusals(), ids=str)
+def test_an_entry_is_about_one_message_or_two_that_say_the_same(refusal):
+    assert 1 <= len({each.text for each in messages() if refusal.covers(each)}) <= 2
+
+
+def test_what_the_lists_name_is_there():
+    whole = [f"{each.place}: {each.text}" for each in messages()]
+    assert not [words for words in OTHER_TESTS if not any(words in each for each in whole)]
+    assert not [place for place in WITHOUT_REMEDY if not any(each.startswith(place) for each in whole)]
+    for test in OTHER_TESTS.values():
+        path, _, name = test.partition("::")
+        assert f"def {name}" in (PACKAGE.parent / "tests" / path).read_text(), test
+
+
+def test_no_message_advises_an_unchecked_file():
+    assert not [each for each in messages() if re.search(r"verify\s*=\s*False", each.text)]
