@@ -3,9 +3,10 @@
 import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
-from lstm_toolkit.sources.traced import kept_layers
+from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.sources.traced import TracedModel, kept_layers
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.types import Model
 
@@ -52,3 +53,42 @@ def owner(name: str) -> str | None:
     if layers:
         return f"{'layer' if len(layers) > 1 else 'model'} {layers[-1].rpartition('_')[0]!r}"
     return repr("/".join(scopes)) if len(scopes) > 1 else None
+
+
+def refuse_foreign(traced: TracedModel, foreign: set[str]) -> None:
+    """Raises ConversionError for ops that TensorFlow Lite does not have; names the layers that they come from."""
+    # Resources, such as the tables of a lookup, are placeholders, where what reads them is no op of TensorFlow Lite.
+    named = foreign - {"Placeholder"} or foreign
+    if named:
+        raise ConversionError(
+            f"TensorFlow Lite has no op {', '.join(sorted(named))}, which {owners_in_function(traced.function, named)} "
+            "needs; take that out of the model, and compute it outside of the file"
+        )
+
+
+_LOOPS = (
+    "so that they cannot be recognized any more; trace or export it again inside `with lstm_toolkit.fusable_lstms():`, "
+    "or convert the Keras model itself (a function that tf_keras traced needs a fixed batch from the start); an LSTM "
+    "of your own is to be marked by lstm_toolkit.composite"
+)
+
+
+def refuse_loops(traced: TracedModel) -> NoReturn:
+    """Raises ConversionError for a function in which nothing is marked."""
+    kept = kept_in_function(traced.function)
+    if not kept:
+        raise ConversionError(f"the function holds its recurrent layers as loops, {_LOOPS}")
+    names = ", ".join(f"layer {name!r} ({layer_class})" for name, layer_class in kept.items())
+    raise ConversionError(
+        f"{names} could not be marked when the function was traced, and cannot become a fused op; convert the Keras "
+        "model itself, which says why and what to do"
+    )
+
+
+def named_refusal(traced: TracedModel, error: ConversionError) -> ConversionError:
+    """The converter's refusal of an op, with the layers that need it."""
+    found = re.search(r"'tf\.(\w+)' op", str(error))
+    owners = owners_in_function(traced.function, {found[1]} if found else set())
+    return ConversionError(
+        f"{error}, which {owners} needs; take that out of the model, and compute it outside of the file"
+    )

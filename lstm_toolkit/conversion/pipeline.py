@@ -6,14 +6,20 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.conversion import parity
-from lstm_toolkit.conversion.owners import kept_in_function, owners_in_file, owners_in_function
+from lstm_toolkit.conversion.owners import (
+    kept_in_function,
+    named_refusal,
+    owners_in_file,
+    refuse_foreign,
+    refuse_loops,
+)
 from lstm_toolkit.conversion.plans import UNROLLED_STEPS, Plan
 from lstm_toolkit.conversion.report import Checked, Conversion, ConversionReport
 from lstm_toolkit.conversion.request import Request
@@ -198,7 +204,7 @@ def lowered(traced: TracedModel, plan: Plan) -> FloatFile:
         run(work)
     _name_inputs(work.model, traced.input_names)
     ops = graph.count_operators(work.model)
-    _refuse_foreign(traced, set(ops) - {*vars(schema.BuiltinOperator)})
+    refuse_foreign(traced, set(ops) - {*vars(schema.BuiltinOperator)})
     layers = _layers_of_function(work) if traced.layers is None else _layers_of_model(work, traced.layers)
     if not layers:
         raise ConversionError(
@@ -208,24 +214,6 @@ def lowered(traced: TracedModel, plan: Plan) -> FloatFile:
     return FloatFile(traced, files.write_model(work.model), ConversionReport(layers, ops), work.carried)
 
 
-def _refuse_foreign(traced: TracedModel, foreign: set[str]) -> None:
-    """Raises ConversionError for ops that TensorFlow Lite does not have; names the layers that they come from."""
-    # Resources, such as the tables of a lookup, are placeholders, where what reads them is no op of TensorFlow Lite.
-    named = foreign - {"Placeholder"} or foreign
-    if named:
-        raise ConversionError(
-            f"TensorFlow Lite has no op {', '.join(sorted(named))}, which {owners_in_function(traced.function, named)} "
-            "needs; take that out of the model, and compute it outside of the file"
-        )
-
-
-_LOOPS = (
-    "so that they cannot be recognized any more; trace or export it again inside `with lstm_toolkit.fusable_lstms():`, "
-    "or convert the Keras model itself (a function that tf_keras traced needs a fixed batch from the start); an LSTM "
-    "of your own is to be marked by lstm_toolkit.composite"
-)
-
-
 def stock_file(traced: TracedModel) -> bytes:
     """The file that TensorFlow's converter makes, with a CUSTOM op for each marked layer."""
     import tensorflow as tf
@@ -233,25 +221,16 @@ def stock_file(traced: TracedModel) -> bytes:
     if traced.layers is not None:
         converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.function], traced.trackable)
         converter.allow_custom_ops = True
-        return run_converter(converter)
+        try:
+            return run_converter(converter)
+        except ConversionError as error:
+            raise named_refusal(traced, error) from error
     try:
         return convert_elsewhere(traced.function, traced.trackable)
     except ConversionError as error:
         if "TensorList" in str(error):
-            _refuse_loops(traced)
+            refuse_loops(traced)
         raise
-
-
-def _refuse_loops(traced: TracedModel) -> NoReturn:
-    """Raises ConversionError for a function in which nothing is marked."""
-    kept = kept_in_function(traced.function)
-    if not kept:
-        raise ConversionError(f"the function holds its recurrent layers as loops, {_LOOPS}")
-    names = ", ".join(f"layer {name!r} ({layer_class})" for name, layer_class in kept.items())
-    raise ConversionError(
-        f"{names} could not be marked when the function was traced, and cannot become a fused op; convert the Keras "
-        "model itself, which says why and what to do"
-    )
 
 
 def _steps(model: Model) -> list[int]:
@@ -301,7 +280,7 @@ def _layers_of_function(work: _Work) -> tuple[LayerReport, ...]:
     found = [(op.layer, op.name) for op in recurrent_ops(work.model)]
     layers = tuple(LayerReport(layer, "LSTM" if "LSTM" in name else "SimpleRNN", name) for layer, name in found)
     if not layers and graph.count_operators(work.model)["WHILE"]:
-        _refuse_loops(work.traced)
+        refuse_loops(work.traced)
     return layers + tuple(
         LayerReport(name, layer_class, "stock lowering", "it could not be marked when the function was traced")
         for name, layer_class in kept_in_function(work.traced.function).items()

@@ -3,6 +3,7 @@
 `LSTM_TOOLKIT_EXAMPLES` sets how many models are tried.
 """
 
+import os
 from typing import Any
 
 import keras
@@ -12,13 +13,13 @@ from hypothesis import strategies as st
 from keras import layers
 
 import lstm_toolkit
-from tests.forms.test_property import EXAMPLES
 from tests.helpers.calls import assert_agrees
 from tests.helpers.files import op_counts
 from tests.helpers.forms import RECURRENT, call
 from tests.helpers.masks import blanked, mask_of
 from tests.helpers.models import randomized
 
+EXAMPLES = int(os.environ.get("LSTM_TOOLKIT_EXAMPLES", "15"))
 INPUTS = 3
 BENT = ("tanh", "softsign", "softmax", "sigmoid", "hard_sigmoid", "hard_tanh", "sparse_sigmoid")
 STRAIGHT = (

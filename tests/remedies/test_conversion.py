@@ -73,6 +73,10 @@ class Svd(layers.Layer):
         return tf.linalg.svd(x, compute_uv=False)
 
 
+def a_part_of_each(x: Any) -> Any:
+    return tf.map_fn(lambda each: each[:, : 3 + tf.cast(tf.reduce_max(each), tf.int32)], x)
+
+
 def fourier(x: Any) -> Any:
     return tf.math.real(tf.signal.fft(tf.cast(x, tf.complex64)))
 
@@ -132,6 +136,13 @@ def exported_as_fusable(model: Any, name: str) -> Path:
 
 CONVERTER = [
     refused(
+        ("{}, which {} needs; take that out of the model, and compute it", "TensorListReserve", "layer 'parts'"),
+        lambda: behind(layers.Lambda(a_part_of_each, output_shape=(7, None), name="parts")),
+        {},
+        instead(behind),
+        at="conversion/owners.py:named_refusal",
+    ),
+    refused(
         ("TensorFlow Lite has no op {}, which {} needs; take that out of the model", "Svd", "layer 'values'"),
         lambda: behind(Svd(name="values")),
         {},
@@ -173,7 +184,7 @@ CONVERTER = [
         lambda: lstm_toolkit.convert(exported(lstm(), "unmarked")),
         lambda: exact(exported_as_fusable(lstm(), "marked")),
         instead(lstm),
-        at="conversion/pipeline.py:_refuse_loops",
+        at="conversion/owners.py",
     ),
     Refusal(
         (" could not be marked when the function was traced", "layer 'gated' (GRU)", "convert the Keras model itself"),
@@ -185,7 +196,7 @@ CONVERTER = [
         lambda: own_loop,
         {},
         instead(lambda: own(lambda _: 0.5)),
-        at="conversion/pipeline.py:_refuse_loops",
+        at="conversion/owners.py",
     ),
 ]
 
