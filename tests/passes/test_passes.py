@@ -3,23 +3,15 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from ai_edge_litert import schema_py_generated as schema
 
 import lstm_toolkit
 from lstm_toolkit import models
-from lstm_toolkit.errors import ConversionError, InvalidModelError
+from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.passes import bidirectional, transposes
-from lstm_toolkit.passes.plain.lower import lower
 from lstm_toolkit.tflite import files, graph
-from lstm_toolkit.tflite.recurrent import recurrent_ops
-from lstm_toolkit.weights.operands import BIDIRECTIONAL_OPERANDS
 from tests.helpers.files import op_counts
 from tests.helpers.models import randomized
 from tests.helpers.pairwise import pairwise
-
-USUAL = {"x": "input", "w": "kernel", "u": "recurrent_kernel", "b": "bias"}
-SHAPES = ((5, 16), (4, 16), (16,))
 
 
 def outputs(tflite, *, time_major=False, seed=0):
@@ -139,57 +131,6 @@ def test_transposes_that_would_not_cancel_stay():
     assert transposes.sink_transposes(parsed) == 0
     assert graph.count_operators(parsed) == before
     assert before["TRANSPOSE"] == 1
-
-
-@lstm_toolkit.composite(operands=USUAL, gates="ifco")
-def marked(x, w, u, b):
-    """Marked only: the body is never run."""
-    return tf.zeros([1, 7, 4]) + tf.reduce_sum(x) + tf.reduce_sum(w) + tf.reduce_sum(u) + tf.reduce_sum(b)
-
-
-def test_weights_that_a_call_decides_are_refused_and_the_remedy_works():
-    x = tf.TensorSpec([1, 7, 5], name="x")
-    w, u, b = (tf.Variable(np.random.default_rng(0).normal(size=shape).astype(np.float32)) for shape in SHAPES)
-    computed = tf.function(lambda x: marked(x, w * tf.reduce_mean(x), u, b), input_signature=[x])
-    with pytest.raises(
-        ConversionError, match=r"its kernel is not a constant.*; make it of variables and constants alone"
-    ):
-        lstm_toolkit.convert(computed.get_concrete_function(), verify=False)
-    halved = tf.function(lambda x: marked(x, w * 0.5, u, b), input_signature=[x])
-    conversion = lstm_toolkit.convert(halved.get_concrete_function(), verify=False)
-    kernel = lstm_toolkit.inspect(conversion.tflite).lstm_nodes[0].weights.to_keras()[0]
-    np.testing.assert_array_equal(kernel, w.numpy() * 0.5)
-
-
-def without_activation(tflite):
-    model = files.read_model(tflite)
-    (op,) = recurrent_ops(model)
-    op.options.fusedActivationFunction = schema.ActivationFunctionType.NONE
-    return files.write_model(model)
-
-
-def test_an_activation_without_a_result_is_refused_and_the_remedy_works():
-    x = keras.Input((7, 5), batch_size=1)
-    linear = randomized(keras.Model(x, keras.layers.LSTM(4, activation="linear")(x)))
-    fused = lstm_toolkit.convert(models.stacked(time_steps=7, input_size=5, units=[4])).tflite
-    with pytest.raises(
-        ConversionError, match=r'no defined result; convert the source model with lowering="unrolled" or'
-    ):
-        lower(without_activation(fused))
-    assert lstm_toolkit.convert(linear, lowering="unrolled").report.max_abs_error < 1e-5
-
-
-def test_auxiliary_inputs_are_refused_and_the_remedy_works():
-    source = models.bidirectional(time_steps=7, input_size=5, units=4)
-    tflite = lstm_toolkit.convert(source).tflite
-    model = files.read_model(tflite)
-    (op,) = recurrent_ops(model)
-    op.operator.inputs[BIDIRECTIONAL_OPERANDS.index("auxiliary_input")] = op.operands["input"]
-    with pytest.raises(
-        ConversionError, match=r"auxiliary inputs.*; convert the source model with lstm_toolkit\.convert"
-    ):
-        lower(files.write_model(model))
-    assert not {"BIDIRECTIONAL_SEQUENCE_LSTM"} & set(op_counts(lower(tflite)))
 
 
 def test_the_smaller_half_keeps_its_own_units_over_an_open_time():

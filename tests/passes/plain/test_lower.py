@@ -20,7 +20,6 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 import lstm_toolkit
 from lstm_toolkit import GateWeights, lingvo
-from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes.plain.lower import lower
 from lstm_toolkit.weights import reference
 from tests.helpers import weights as random_weights
@@ -391,62 +390,3 @@ def test_a_lingvo_cell_is_one_step():
     conversion = lstm_toolkit.convert(cell, lowering="unrolled", batch_size=BATCH, state="explicit")
     assert_plain(conversion.tflite)
     assert conversion.report.max_abs_error < 1e-5
-
-
-# What is refused
-
-
-def test_a_carried_state_is_refused():
-    model = sequences(L.LSTM(UNITS), batch=1)
-    with pytest.raises(ConversionError, match=r'carries its state .* plain ops cannot; pass state="explicit"'):
-        lstm_toolkit.convert(model, lowering="loop", state="carry")
-    tflite = lstm_toolkit.convert(model, state="carry", verify=False).tflite
-    with pytest.raises(ConversionError, match=r'carries its state .* convert the model with state="explicit"'):
-        lower(tflite)
-
-
-def test_unrolling_open_time_is_refused():
-    with pytest.raises(ConversionError, match=r'time steps is open.*pass time_steps, or lowering="loop"'):
-        lstm_toolkit.convert(sequences(L.LSTM(UNITS), time=None), lowering="unrolled")
-
-
-def test_a_c_behind_gates_that_never_shut_is_refused_after_a_mask():
-    layer = L.LSTM(UNITS, recurrent_activation="relu")
-    with pytest.raises(ConversionError, match=r"c stands still only behind gates that shut, and 'relu' never shuts"):
-        lstm_toolkit.convert(tokens(layer), lowering="unrolled", state="explicit")
-    # The remedy: without its state, nothing has to stand still.
-    lstm_toolkit.convert(tokens(layer), lowering="unrolled")
-
-
-def test_the_fused_op_refuses_a_gru_and_names_the_remedy():
-    with pytest.raises(ConversionError, match='or lowering="unrolled" or "loop"'):
-        lstm_toolkit.convert(sequences(L.GRU(UNITS)))
-
-
-def test_quantized_weights_are_refused():
-    _, tflite = fused(0)
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(tflite))
-    op = next(op for op in model.subgraphs[0].operators if hasattr(op.builtinOptions, "cellClip"))
-    tensor = model.subgraphs[0].tensors[op.inputs[1]]
-    tensor.type = schema.TensorType.INT8
-    model.buffers[tensor.buffer].data = np.zeros(UNITS * INPUTS, np.uint8)
-    with pytest.raises(ConversionError, match=r"input_to_input_weights is int8, and only float32 constants"):
-        lower(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
-
-
-def test_weights_that_do_not_fit_are_refused():
-    _, tflite = fused(0)
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(tflite))
-    op = next(op for op in model.subgraphs[0].operators if hasattr(op.builtinOptions, "cellClip"))
-    op.inputs[1] = op.inputs[5]
-    with pytest.raises(ConversionError, match=r"weights do not fit its op: input_to_input_weights must have shape"):
-        lower(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
-
-
-def test_unknown_options_are_refused():
-    with pytest.raises(ValueError, match="form must be one of unrolled, loop, got 'flat'"):
-        lower(fused(0)[1], form="flat")
-    with pytest.raises(ValueError, match="steps_per_turn must be at least 1, got 0"):
-        lower(fused(0)[1], form="loop", steps_per_turn=0)
-    with pytest.raises(ValueError, match="lowering must be one of fused, unrolled, loop"):
-        lstm_toolkit.convert(sequences(L.LSTM(UNITS)), lowering="flat")
