@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
-from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
+from lstm_toolkit.sources.frame import Frame, Results, Run, fixed_specs
 from lstm_toolkit.sources.keras_files import first_line
 from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
 from lstm_toolkit.sources.reference import OwnVariables, inference_arguments, random_op
@@ -26,89 +26,110 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
     Raises:
         ConversionError: if a recurrent layer cannot be marked, or the model not be traced; names layer and reason.
     """
-    library = _library_of(model)
-    names, specs, packed = _inputs_of(model, options)
-    _build(model, packed(specs), library)
-    layers = list(model._flatten_layers())
+    return _Model(model, options).traced_model()
 
-    def layers_of(name: str) -> list[Any]:
-        return [each for each in layers if isinstance(each, getattr(library.layers, name))]
 
-    embeddings = layers_of("Embedding")
-    # An embedding takes integers, and a model may well give it a floating-point input.
-    tokens = tuple(len(spec.shape) == 2 and (spec.dtype.is_integer or bool(embeddings)) for spec in specs)
-    sequences = tuple(
-        len(spec.shape) > 2 or are_tokens or (len(spec.shape) == 2 and spec.dtype.is_bool)
-        for spec, are_tokens in zip(specs, tokens, strict=True)
-    )
-    halves = ((each.forward_layer, each.backward_layer) for each in layers_of("Bidirectional") if options.merge)
-    paired = frozenset(id(half) for both in halves for half in both)
-    call = functools.partial(model, **({"training": False} if library is not keras else inference_arguments(model)))
+class _Model:
+    """A model with its inputs, and all that is asked of its layers."""
 
-    def calls_of(*, marking: bool) -> RecurrentCalls:
+    def __init__(self, model: Any, options: TraceOptions) -> None:
+        self._model, self._options, self._library = model, options, _library_of(model)
+        self._names, self._specs, self._packed = _inputs_of(model, options)
+        _build(model, self._packed(self._specs), self._library)
+        self._layers = list(model._flatten_layers())
+        arguments = inference_arguments(model) if self._library is keras else {"training": False}
+        self._call = functools.partial(model, **arguments)
+
+    def traced_model(self) -> TracedModel:
+        frame = Frame(self._names, self._specs, self._sequences, self._options)
+        if self._options.state == "explicit":
+            # Which states there are, and how large, only a first call can tell.
+            calls = self._calls(marking=False)
+            self._traced(frame, calls)
+            frame = dataclasses.replace(frame, states=calls.state_shapes)
+        calls = self._calls(marking=True)
+        function = self._traced(frame, calls)
+        unread = _leave_out_unread(calls)
+        refuse_unfused(calls, self._options.on_unsupported)
+        if unread:
+            function = self._traced(frame, dataclasses.replace(self._calls(marking=True), unread=unread))
+        _refuse_random(self._model, function)
+        return frame.traced_model(
+            self._model.name,
+            function,
+            self._source(calls),
+            variables=(getattr(variable, "_value", variable) for variable in self._model.variables),
+            layers=calls.layers,
+            random_inputs=self._random_inputs(padded=calls.has_mask),
+        )
+
+    def _of_class(self, name: str) -> list[Any]:
+        return [each for each in self._layers if isinstance(each, getattr(self._library.layers, name))]
+
+    @property
+    def _tokens(self) -> tuple[bool, ...]:
+        # An embedding takes integers, and a model may well give it a floating-point input.
+        embeds = bool(self._of_class("Embedding"))
+        return tuple(len(spec.shape) == 2 and (spec.dtype.is_integer or embeds) for spec in self._specs)
+
+    @property
+    def _sequences(self) -> tuple[bool, ...]:
+        return tuple(
+            len(spec.shape) > 2 or are_tokens or (len(spec.shape) == 2 and spec.dtype.is_bool)
+            for spec, are_tokens in zip(self._specs, self._tokens, strict=True)
+        )
+
+    def _random_inputs(self, *, padded: bool) -> RandomInputs:
+        return RandomInputs(
+            integer_bound=min((each.input_dim for each in self._of_class("Embedding")), default=2),
+            tokens=self._tokens,
+            padded=padded,
+            mask_value=next((each.mask_value for each in self._of_class("Masking")), None),
+            time_axes=tuple(int(not self._options.time_major) if each else None for each in self._sequences),
+        )
+
+    def _calls(self, *, marking: bool) -> RecurrentCalls:
+        options, both = self._options, self._of_class("Bidirectional")
+        halves = [half for each in both for half in (each.forward_layer, each.backward_layer) if options.merge]
         return RecurrentCalls(
-            library,
+            self._library,
             marking=marking,
             state=options.state,
             plain=options.plain,
-            paired=paired,
+            paired=frozenset(map(id, halves)),
             for_micro=options.for_micro,
         )
 
-    def run(calls: RecurrentCalls, tensors: Sequence[Any], states: Mapping[str, Any]) -> Results:
+    def _run(self, calls: RecurrentCalls, tensors: Sequence[Any], states: Mapping[str, Any]) -> Results:
         calls.states = states
-        with _called_by_class(layers), recurrent_calls(calls), _in_float32(layers):
-            return named(call(packed(tensors))), calls.new_states
+        with _called_by_class(self._layers), recurrent_calls(calls), _in_float32(self._layers):
+            return named(self._call(self._packed(tensors))), calls.new_states
 
-    def traced(frame: Frame, calls: RecurrentCalls) -> Any:
+    def _traced(self, frame: Frame, calls: RecurrentCalls) -> Any:
         try:
-            return frame.function(functools.partial(run, calls))
+            return frame.function(functools.partial(self._run, calls))
         except Exception as error:  # whatever the layers of a model raise when they are called
-            refuse_unfused(calls, options.on_unsupported)
+            refuse_unfused(calls, self._options.on_unsupported)
             raise ConversionError(
-                f"model {model.name!r} cannot be traced: {first_line(str(error))}; call it on such inputs to see the "
-                "whole error, or pass another input_signature"
+                f"model {self._model.name!r} cannot be traced: {first_line(str(error))}; call it on such inputs to see "
+                "the whole error, or pass another input_signature"
             ) from error
 
-    frame = Frame(names, specs, sequences, options)
-    if options.state == "explicit":
-        # Which states there are, and how large, only a first call can tell.
-        calls = calls_of(marking=False)
-        traced(frame, calls)
-        frame = dataclasses.replace(frame, states=calls.state_shapes)
-    calls = calls_of(marking=True)
-    function = traced(frame, calls)
-    unread = _leave_out_unread(calls)
-    refuse_unfused(calls, options.on_unsupported)
-    if unread:
-        function = traced(frame, dataclasses.replace(calls_of(marking=True), unread=unread))
-    _refuse_random(model, function)
-    own_variables = OwnVariables(model.non_trainable_variables, calls.state_variables)
+    def _source(self, calls: RecurrentCalls) -> Run:
+        own_variables = OwnVariables(self._model.non_trainable_variables, calls.state_variables)
 
-    def source(tensors: Sequence[Any], states: Mapping[str, Any]) -> Results:
-        if calls.state_variables and not states:
-            own_variables.restart()
-        with own_variables.continued():
-            if calls.changed:
-                return run(calls_of(marking=False), tensors, states)
-            with _in_float32(layers):
-                # The states are in the variables, and the next call goes on from them.
-                return named(call(packed(tensors))), {"is_continued": True} if calls.state_variables else {}
+        def source(tensors: Sequence[Any], states: Mapping[str, Any]) -> Results:
+            if calls.state_variables and not states:
+                own_variables.restart()
+            with own_variables.continued():
+                if calls.changed:
+                    return self._run(self._calls(marking=False), tensors, states)
+                with _in_float32(self._layers):
+                    # The states are in the variables, and the next call goes on from them.
+                    outputs = named(self._call(self._packed(tensors)))
+                    return outputs, {"is_continued": True} if calls.state_variables else {}
 
-    return frame.traced_model(
-        model.name,
-        function,
-        source,
-        variables=(getattr(variable, "_value", variable) for variable in model.variables),
-        layers=calls.layers,
-        random_inputs=RandomInputs(
-            integer_bound=min((each.input_dim for each in embeddings), default=2),
-            tokens=tokens,
-            padded=calls.has_mask,
-            mask_value=next((each.mask_value for each in layers_of("Masking")), None),
-            time_axes=tuple(int(not options.time_major) if each else None for each in sequences),
-        ),
-    )
+        return source
 
 
 def _library_of(model: Any) -> Any:

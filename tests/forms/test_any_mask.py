@@ -63,9 +63,7 @@ def forms(draw: Any) -> Form:
     lowering = draw(st.sampled_from(["unrolled", "loop"] if kind == "GRU" else ["fused", "unrolled", "loop"]))
     if lowering == "unrolled" and time is None:
         lowering = "loop"
-    behind = (
-        ["nothing", "layer", *(["tagger"] if time else [])] if return_sequences and not return_state else ["nothing"]
-    )
+    behind = ["nothing", "layer", "tagger"] if return_sequences and not return_state else ["nothing"]
     rows = st.tuples(*[st.sampled_from(sorted(KINDS))] * BATCH)
     return Form(
         kind=kind,
