@@ -127,7 +127,7 @@ def _of_keras(model: Any, *, is_path: bool) -> Iterator[Finding]:
     from lstm_toolkit.sources import keras_models
 
     source = keras_files.load(Path(model)) if is_path else model
-    traced = keras_models.trace(source, TraceOptions(on_unsupported="keep"))
+    traced = keras_models.trace(source, TraceOptions(on_unsupported="report"))
     for layer in traced.layers or ():
         if layer.reason and layer.op != NOT_IN_THE_FILE:
             code = "mask" if "mask" in layer.reason else "not-fusable"
@@ -135,7 +135,7 @@ def _of_keras(model: Any, *, is_path: bool) -> Iterator[Finding]:
                 code,
                 "error",
                 f"this {layer.layer_class} cannot become a fused op: {layer.reason}",
-                'change the layer, or pass on_unsupported="keep" to convert, which leaves it to the stock lowering',
+                'do what the reason says, or pass on_unsupported="keep" to convert: the stock lowering, where that is right',
                 layer.name,
             )
     batches = [tensor.shape[0] for tensor in getattr(source, "inputs", None) or ()]

@@ -254,7 +254,9 @@ def _called_by_class(layers: Sequence[Any]) -> Iterator[None]:
 
 
 def refuse_unfused(calls: RecurrentCalls, on_unsupported: str) -> None:
-    """Raises for every layer at once that cannot be fused, unless these are to be kept and can be."""
+    """Raises for every layer at once that cannot be fused, unless these are to be kept and can be, or only reported."""
+    if on_unsupported == "report":
+        return
     stays = calls.never | calls.carrying
     left = [each for each in calls.layers if each.reason and each.op == "stock lowering"]
     refused = [each for each in left if on_unsupported == "raise" or each.name in stays]

@@ -23,7 +23,8 @@ class TraceOptions:
         time_steps: of all sequence inputs; None keeps the model's own.
         time_major: the traced function takes and returns sequences as [time, batch, ...].
         state: "auto", "reset", "carry" or "explicit".
-        on_unsupported: "raise", or "keep" to leave layers that cannot be marked to the stock lowering.
+        on_unsupported: "raise"; "keep" to leave layers that cannot be marked to the stock lowering, where that computes
+            them; or "report" to say of each in the report why not, and no more.
         plain: layers are marked for plain ops, which can hold more than the fused ones: GRUs and other activations.
         merge: both directions of a layer are to become one op.
         for_micro: what stands around layers is made of ops of TensorFlow Lite Micro, with floats.

@@ -19,7 +19,7 @@ from tests.helpers.forms import FORBIDDEN, MERGES, call
 from tests.helpers.masks import KINDS, blanked
 from tests.helpers.models import randomized
 
-EXAMPLES = int(os.environ.get("LSTM_TOOLKIT_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("LSTM_TOOLKIT_EXAMPLES", "8"))
 BATCH, SIZE = 3, 5
 CELLS = {"LSTM": layers.LSTMCell, "GRU": layers.GRUCell, "SimpleRNN": layers.SimpleRNNCell}
 

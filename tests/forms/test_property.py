@@ -19,7 +19,7 @@ from tests.helpers.forms import BI, BI_RNN, MERGES, UNI, UNI_RNN, assert_ops, ca
 from tests.helpers.masks import blanked, mask_of
 from tests.helpers.models import randomized
 
-EXAMPLES = int(os.environ.get("LSTM_TOOLKIT_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("LSTM_TOOLKIT_EXAMPLES", "8"))
 KINDS = ("LSTM", "Bidirectional", "RNN", "RNN of both", "SimpleRNN", "Bidirectional(SimpleRNN)")
 
 
