@@ -135,7 +135,7 @@ def _of_keras(model: Any, *, is_path: bool) -> Iterator[Finding]:
                 code,
                 "error",
                 f"this {layer.layer_class} cannot become a fused op: {layer.reason}",
-                'do what the reason says, or pass on_unsupported="keep" to convert: the stock lowering, where it is right',
+                'do what the reason says, or pass on_unsupported="keep" to convert: the stock lowering, if it is right',
                 layer.name,
             )
     batches = [tensor.shape[0] for tensor in getattr(source, "inputs", None) or ()]
