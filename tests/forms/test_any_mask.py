@@ -29,7 +29,7 @@ class Form:
     """A masked model, how it is converted, and the masks of its calls."""
 
     kind: str
-    stacked: bool
+    second: str | None
     units: int
     activation: str
     go_backwards: bool
@@ -53,21 +53,21 @@ class Form:
 @st.composite
 def forms(draw: Any) -> Form:
     kind = draw(st.sampled_from(["LSTM", "LSTM", "SimpleRNN", "GRU"]))
-    stacked = kind == "LSTM" and draw(st.booleans())
-    bidirectional = not stacked and draw(st.booleans())
+    lowering = draw(st.sampled_from(["unrolled", "loop"] if kind == "GRU" else ["fused", "unrolled", "loop"]))
+    second = draw(st.none() | st.sampled_from(["LSTM", "SimpleRNN", *(["GRU"] if lowering != "fused" else [])]))
+    bidirectional = second is None and draw(st.booleans())
     source = draw(st.sampled_from(["embedding", "masking", "input"]))
-    given_state = source == "input" and not stacked and not bidirectional and draw(st.booleans())
+    given_state = source == "input" and second is None and not bidirectional and draw(st.booleans())
     return_sequences, time = draw(st.booleans()), draw(st.none() | st.integers(1, 9))
     merge_mode = draw(st.sampled_from(MERGES))
     return_state = draw(st.booleans())
-    lowering = draw(st.sampled_from(["unrolled", "loop"] if kind == "GRU" else ["fused", "unrolled", "loop"]))
     if lowering == "unrolled" and time is None:
         lowering = "loop"
     behind = ["nothing", "layer", "tagger"] if return_sequences and not return_state else ["nothing"]
     rows = st.tuples(*[st.sampled_from(sorted(KINDS))] * BATCH)
     return Form(
         kind=kind,
-        stacked=stacked,
+        second=second,
         units=draw(st.integers(1, 6).filter(lambda units: units not in (BATCH, SIZE))),
         activation=draw(st.sampled_from(["tanh", "relu"] if lowering == "fused" else ["tanh", "relu", "sigmoid"])),
         go_backwards=not bidirectional and draw(st.booleans()),
@@ -97,8 +97,9 @@ def recurrent(form: Form) -> Any:
         "unroll": form.unroll,
         "go_backwards": form.go_backwards,
     }
-    if form.stacked:
-        return layers.RNN([layers.LSTMCell(units, activation=form.activation) for units in (form.units, 4)], **options)
+    if form.second:
+        kinds = ((form.kind, form.units), (form.second, 4))
+        return layers.RNN([CELLS[kind](units, activation=form.activation) for kind, units in kinds], **options)
     layer = getattr(layers, form.kind)(form.units, activation=form.activation, **options)
     return layers.Bidirectional(layer, merge_mode=form.merge_mode) if form.bidirectional else layer
 

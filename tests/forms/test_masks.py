@@ -116,12 +116,14 @@ def test_mask_through_several_layers(stack):
 
 @pytest.mark.parametrize("return_sequences", SEQUENCES)
 @pytest.mark.parametrize("kind", ["one", "stacked", "cells", "backwards", "both directions", "simple, both directions"])
-def test_mask_with_explicit_state(kind, return_sequences):
+@pytest.mark.parametrize("lowering", ["fused", "unrolled"])
+def test_mask_with_explicit_state(lowering, kind, return_sequences):
     make, recurrent = STATE_KINDS[kind]
     # Over padding that it reads first, an op cannot hold a state that is not zero: two ops read each its own order.
     recurrent = {"both directions": {UNI: 2}, "simple, both directions": {UNI_RNN: 2}}.get(kind, recurrent)
+    recurrent = recurrent if lowering == "fused" else {}
     model = functional(layers.Masking(), *make(return_sequences=return_sequences))
-    conversion = lstm_toolkit.convert(model, batch_size=3, state="explicit", verify=False)
+    conversion = lstm_toolkit.convert(model, batch_size=3, state="explicit", lowering=lowering, verify=False)
     assert_ops(conversion.tflite, recurrent)
     twin = explicit_twin(model, kind, return_sequences=return_sequences)
     calls = [
