@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import InvalidModelError
@@ -20,7 +19,7 @@ from lstm_toolkit.inspection.read import inspect
 from lstm_toolkit.inspection.summary import ModelSummary
 from lstm_toolkit.inspection.values import LstmNode, TensorSummary
 from lstm_toolkit.runtime.compare import signal_to_noise
-from lstm_toolkit.runtime.runner import Runner
+from lstm_toolkit.runtime.runner import Runner, keeping_all_tensors
 from lstm_toolkit.runtime.signature import signature
 from lstm_toolkit.tflite import files
 from lstm_toolkit.weights import reference
@@ -177,12 +176,7 @@ def quantization_view(
 def _values_inside(tflite: bytes, samples: Sequence[Mapping[str, npt.ArrayLike]]) -> dict[int, Array]:
     """What every tensor holds after each sample, [samples, ...], by its index, dequantized."""
     runner = Runner(tflite)
-    interpreter = Interpreter(
-        model_content=tflite,
-        experimental_preserve_all_tensors=True,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )
-    interpreter.allocate_tensors()
+    interpreter = keeping_all_tensors(tflite)
     inputs, _ = signature(interpreter)
     found: dict[int, list[Array]] = {}
     for sample in samples:

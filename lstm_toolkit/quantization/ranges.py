@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.inspection.read import inspect
 from lstm_toolkit.inspection.values import LstmNode
 from lstm_toolkit.passes import int8_scales
 from lstm_toolkit.quantization.samples import Samples
+from lstm_toolkit.runtime.runner import keeping_all_tensors
 from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.tflite.recurrent import RecurrentOp, recurrent_ops
 from lstm_toolkit.tflite.types import Model, Subgraph, Tensor
@@ -112,12 +112,7 @@ def extremes(model: Model, samples: Samples) -> Extremes:
         samples: inputs by name, in the order of the file. If it carries its state, each goes on where the last ended.
     """
     data, subgraph = files.write_model(model), model.subgraphs[0]
-    interpreter = Interpreter(
-        model_content=data,
-        experimental_preserve_all_tensors=True,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )
-    interpreter.allocate_tensors()
+    interpreter = keeping_all_tensors(data)
     read = interpreter.get_tensor
     lstms = [_Cells(node) for node in inspect(data).lstm_nodes if node.op in QUANTIZED and not node.subgraph]
     computed = dict.fromkeys(int(index) for op in subgraph.operators for index in op.outputs)

@@ -34,6 +34,17 @@ def _interpreter(data: bytes, *, num_threads: int, xnnpack: bool, runtime: str) 
     return interpreter
 
 
+def keeping_all_tensors(data: bytes) -> Interpreter:
+    """An interpreter, without XNNPACK, from which every tensor of a valid file can be read after a call."""
+    interpreter = Interpreter(
+        model_content=data,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    return interpreter
+
+
 class Runner:
     """Runs a `.tflite` model.
 

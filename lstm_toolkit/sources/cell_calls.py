@@ -33,7 +33,7 @@ def why_not(known: KnownCell, frame: Any, states: list[Any], training: Any) -> s
     fits = [list(each.shape) in ([batch, size], [1, size]) for each, size in zip(states, sizes, strict=False)]
     if batch is None or len(states) != len(sizes) or not all(fits):
         return "its frame is not [batch, input] with a known batch, or its states are not [batch, units]"
-    if (cell.dropout or cell.recurrent_dropout) and training is not None and (tf.is_tensor(training) or training):
+    if known.drops(training):
         return "its dropout is on; call it without training=True"
     return known.why_not()
 

@@ -20,7 +20,7 @@ import tensorflow as tf
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.sources import cell_calls
 from lstm_toolkit.sources.known_cells import KnownCell
-from lstm_toolkit.sources.layer_call import LayerCall
+from lstm_toolkit.sources.layer_call import LayerCall, attributes
 from lstm_toolkit.sources.time_distributed import FoldedCall
 from lstm_toolkit.sources.traced import LayerReport, kept_scope
 from lstm_toolkit.tflite.recurrent import numbered
@@ -173,7 +173,7 @@ def _wrapped_call(original: Callable[..., Any], calls: RecurrentCalls) -> Callab
         if reason:
             if name in calls.unread:
                 return tf.nest.map_structure(lambda each: _zeros_like(each, sequences), calls.unread[name])
-            with one.attributes(stateful=layer.stateful and state == "carry"):
+            with attributes(layer, stateful=layer.stateful and state == "carry"):
                 results = original(
                     layer, sequences, initial_state=initial_state, mask=mask, training=training, **others
                 )
@@ -200,12 +200,8 @@ def _tried(original: Callable[..., Any], calls: RecurrentCalls, layer: Any, *arg
     """What Keras computes of a layer that keeps no state."""
     if calls.state_of(layer) == "carry":
         raise ValueError("a carried state goes from step to step")
-    stateful = layer.stateful
-    layer.stateful = False
-    try:
+    with attributes(layer, stateful=False):
         return original(layer, *arguments, **options)
-    finally:
-        layer.stateful = stateful
 
 
 def _counted(original: Callable[..., Any], calls: RecurrentCalls) -> Callable[..., Any]:

@@ -17,6 +17,7 @@ from lstm_toolkit.weights.operands import LSTM_COMPOSITE, SIMPLE_RNN_COMPOSITE
 OR_PLAIN = 'or lowering="unrolled" or "loop" (which have no int8)'
 """The way out for what plain ops hold and fused ones do not."""
 
+_SIGMOID_GATES = "the gates of the fused op are sigmoid; use 'sigmoid'"
 _NAMED = ", ".join(sorted(PLAIN_ACTIVATIONS - {"hard_sigmoid_of_keras_2"}))
 _FUSED_ACTIVATIONS = {"lstm": tuple(ACTIVATIONS), "simple_rnn": tuple(RNN_ACTIVATIONS), "gru": ()}
 
@@ -65,6 +66,11 @@ class KnownCell:
             return "sigmoid"
         return activation_name(self.cell.recurrent_activation, self.library)
 
+    def drops(self, training: Any) -> bool:
+        """Whether its dropout is on in a call with this `training`, so that its results differ from call to call."""
+        has_dropout = getattr(self.cell, "dropout", 0) or getattr(self.cell, "recurrent_dropout", 0)
+        return bool(has_dropout) and training is not None and (tf.is_tensor(training) or bool(training))
+
     def why_unknown(self) -> str | None:
         """Why nothing can hold a cell of its class, and what to use instead; None if something can."""
         if self.kind is not None and (self.kind != "gru" or self.plain):
@@ -79,10 +85,7 @@ class KnownCell:
             return unknown
         cell, fused = self.cell, _FUSED_ACTIVATIONS[self.kind or ""]
         for what, name, allowed, fact in (
-            (
-                *("recurrent_activation", self.gate_activation, ("sigmoid",)),
-                "the gates of the fused op are sigmoid; use 'sigmoid'",
-            ),
+            ("recurrent_activation", self.gate_activation, ("sigmoid",), _SIGMOID_GATES),
             ("activation", self.activation, fused, f"the fused op has only {', '.join(fused)}; use one of them"),
         ):
             if name in allowed or (self.plain and name is not None):

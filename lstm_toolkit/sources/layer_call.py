@@ -104,21 +104,9 @@ class LayerCall:
     ) -> tuple[Any, list[Any]]:
         """Lets Keras compute the layer from given states; the own states of a stateful layer stay as they are."""
         initial_state = self.nested(start) if start else None
-        with self.attributes(stateful=False, return_state=True):
+        with attributes(self.layer, stateful=False, return_state=True):
             output, *states = original(self.layer, sequences, initial_state=initial_state, mask=mask)
         return output, tf.nest.flatten(states)
-
-    @contextlib.contextmanager
-    def attributes(self, **values: bool) -> Iterator[None]:
-        """While it is open, attributes of the layer have other values."""
-        before = {name: getattr(self.layer, name) for name in values}
-        try:
-            for name, value in values.items():
-                setattr(self.layer, name, value)
-            yield
-        finally:
-            for name, value in before.items():
-                setattr(self.layer, name, value)
 
     def why_never(self, training: Any, *, again: bool) -> str | None:
         """Why no file can do what the call does, not even one that keeps the stock lowering; None if one can.
@@ -127,8 +115,7 @@ class LayerCall:
             training: the argument of the call.
             again: whether the layer is called more than once.
         """
-        dropout = any(getattr(cell, what, 0) for cell in self._cells for what in ("dropout", "recurrent_dropout"))
-        if dropout and training is not None and (tf.is_tensor(training) or training):
+        if any(each.drops(training) for each in self._known):
             return (
                 "it is called with training=True, so that its dropout differs from call to call; call it without, or "
                 "set its dropout and recurrent_dropout to 0"
@@ -259,6 +246,19 @@ class LayerCall:
             outputs = steps.held(outputs, tf.zeros_like(outputs[:, 0]), only_valid=only_valid)
             outputs = tf.where(tf.expand_dims(steps.mask, 2), outputs, 0.0) if is_late else outputs
         return marks.swapped(outputs) if self._time_major else outputs
+
+
+@contextlib.contextmanager
+def attributes(layer: Any, **values: bool) -> Iterator[None]:
+    """While it is open, attributes of a layer have other values."""
+    before = {name: getattr(layer, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(layer, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(layer, name, value)
 
 
 def _shut(cells: list[KnownCell]) -> bool:

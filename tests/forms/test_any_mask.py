@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 from keras import layers
 
@@ -18,6 +18,7 @@ from tests.helpers.calls import Arrays, assert_agrees
 from tests.helpers.forms import FORBIDDEN, MERGES, call
 from tests.helpers.masks import KINDS, blanked
 from tests.helpers.models import randomized
+from tests.helpers.properties import of_models
 
 EXAMPLES = int(os.environ.get("LSTM_TOOLKIT_EXAMPLES", "8"))
 BATCH, SIZE = 3, 5
@@ -147,15 +148,8 @@ def calls_of(form: Form) -> list[Arrays]:
     return calls
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    # A smaller model takes as long to convert, so that shrinking would take minutes.
-    phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
+# A smaller model takes as long to convert, so that shrinking would take minutes.
+@of_models(EXAMPLES, HealthCheck.filter_too_much, phases=[Phase.generate])
 @given(forms())
 def test_any_mask_agrees(form):
     keras.backend.clear_session()

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
@@ -18,6 +18,7 @@ from tests.helpers.files import op_counts
 from tests.helpers.forms import RECURRENT, call
 from tests.helpers.masks import blanked, mask_of
 from tests.helpers.models import randomized
+from tests.helpers.properties import of_models
 
 EXAMPLES = int(os.environ.get("LSTM_TOOLKIT_EXAMPLES", "15"))
 INPUTS = 3
@@ -40,13 +41,7 @@ def cells(draw: Any) -> Any:
     return cls, options | {"units": draw(st.integers(1, 5))}
 
 
-@settings(
-    max_examples=max(3, EXAMPLES // 3),
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@of_models(max(3, EXAMPLES // 3))
 @given(
     stack=st.lists(cells(), min_size=1, max_size=3),
     masked=st.booleans(),

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from keras import layers
 
@@ -18,6 +18,7 @@ from tests.helpers.calls import assert_agrees
 from tests.helpers.forms import BI, BI_RNN, MERGES, UNI, UNI_RNN, assert_ops, call
 from tests.helpers.masks import blanked, mask_of
 from tests.helpers.models import randomized
+from tests.helpers.properties import of_models
 
 EXAMPLES = int(os.environ.get("LSTM_TOOLKIT_EXAMPLES", "8"))
 KINDS = ("LSTM", "Bidirectional", "RNN", "RNN of both", "SimpleRNN", "Bidirectional(SimpleRNN)")
@@ -160,13 +161,7 @@ def swapped(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: value.swapaxes(0, 1) if value.ndim > 2 else value for name, value in arrays.items()}
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
+@of_models(EXAMPLES, HealthCheck.filter_too_much)
 @given(forms())
 def test_random_models_agree(form):
     keras.backend.clear_session()
