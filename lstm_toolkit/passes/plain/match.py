@@ -275,7 +275,11 @@ def _check_state(
 ) -> None:
     """Refuses a state that is not set once before its op, to zeros or a given tensor, and read only behind it."""
     model, subgraph, operators = op.model, op.subgraph, op.subgraph.operators
-    if not setters or state in set_once(model, subgraph):
+    are_known = [
+        graph.operator_name(model, each) == "ZEROS_LIKE" or _adds_nothing(model, subgraph, each) for each in setters
+    ]
+    # These run at every call, so that only others have to be looked for in the whole file.
+    if not setters or (not all(are_known) and state in set_once(model, subgraph)):
         raise ConversionError(
             f"layer {layer!r}: it carries its state from call to call in a variable tensor, and plain ops have none; "
             'convert the model with state="explicit", or, in a file of another converter, let lstm_toolkit.repair set '
@@ -283,8 +287,7 @@ def _check_state(
         )
     place = operators.index(op.operator)
     is_in_order = all((operators.index(each) < place) == (each in setters) for each in (*setters, *readers))
-    is_known = graph.operator_name(model, setters[0]) == "ZEROS_LIKE" or _adds_nothing(model, subgraph, setters[0])
-    if len(setters) > 1 or not is_known or not is_in_order or state in subgraph.outputs:
+    if len(setters) > 1 or not are_known[0] or not is_in_order or state in subgraph.outputs:
         raise ConversionError(
             f"layer {layer!r}: its state {graph.text(subgraph.tensors[state].name)!r} is set or read in a way that "
             "plain ops cannot follow; convert the model again with lstm_toolkit"
