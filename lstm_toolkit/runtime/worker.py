@@ -19,8 +19,15 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import IO, Any, NoReturn
 
+if sys.platform != "win32":
+    import resource
+
 Answer = Callable[[Any, Callable[[int], Any]], Any]
 """Takes a request, and a function to call with the number of parts that are done, and returns the answer: no number."""
+
+
+_MEMORY_LIMIT = "LSTM_TOOLKIT_MEMORY_LIMIT"
+"""The environment variable that tells a worker its limit."""
 
 
 class WorkerEndedError(RuntimeError):
@@ -32,12 +39,15 @@ class WorkerProcess:
 
     Args:
         command: starts it; it is to call `serve`.
+        memory_limit: bytes of data that it may hold; None for no limit. What wants more gets a MemoryError, or ends the
+            process. Windows has no such limit, and macOS does not keep it.
 
     Attributes:
         process_id: the number of the process.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], *, memory_limit: int | None = None) -> None:
+        limits = {} if memory_limit is None else {_MEMORY_LIMIT: str(memory_limit)}
         self._errors: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (lives as long as the process)
         self._last_request = 0
         self._process = subprocess.Popen(
@@ -45,7 +55,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            env={"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | limits,
         )
         self.process_id = self._process.pid
         assert self._process.stdin is not None
@@ -121,6 +131,7 @@ class WorkerProcess:
 
 def serve(answer: Answer) -> NoReturn:
     """The side of the process itself: answers until the pipe is closed."""
+    _limit_memory(os.environ.pop(_MEMORY_LIMIT, None))
     # What libraries print must not get between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -133,6 +144,12 @@ def serve(answer: Answer) -> NoReturn:
 
     while True:
         write(answer(requests.get(), write))
+
+
+def _limit_memory(most: str | None) -> None:
+    if most is not None and sys.platform != "win32":
+        # Of the data alone: libraries reserve far more of the address space than they ever use.
+        resource.setrlimit(resource.RLIMIT_DATA, (int(most), int(most)))
 
 
 def _read(requests: queue.Queue[Any]) -> None:

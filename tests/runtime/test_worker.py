@@ -19,6 +19,11 @@ def answer(request, progress):
     if request.get("end") is not None:
         os._exit(request["end"])
     time.sleep(request.get("sleep", 0))
+    if request.get("memory"):
+        try:
+            bytes(request["memory"])
+        except MemoryError:
+            return "no memory"
     return {"answer": request}
 
 serve(answer)
@@ -59,3 +64,14 @@ def test_a_time_limit_holds_for_a_process_that_does_not_even_read():
     process = WorkerProcess([sys.executable, "-c", "import time; time.sleep(5)"])
     with pytest.raises(TimeoutError, match=r"did not answer in 0\.3 seconds"):
         process.ask({"more than a pipe takes": bytes(1 << 20)}, time_limit=0.3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a limit of memory")
+@pytest.mark.parametrize(("limit", "answer"), [(1 << 30, "no memory"), (None, {"answer": {"memory": 2 << 30}})])
+def test_a_memory_limit(limit, answer):
+    process = WorkerProcess([sys.executable, "-c", PROGRAM], memory_limit=limit)
+    try:
+        assert process.ask({"memory": 2 << 30}, time_limit=60) == answer
+        assert process.ask({"memory": 1 << 20}, time_limit=60) == {"answer": {"memory": 1 << 20}}
+    finally:
+        process.kill()
