@@ -7,12 +7,12 @@ NBVAL := -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=3
 # Jupyter refuses to run as root unless it is told; the server stays on localhost, behind its token.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab test lint types unit browser nbval notebooks html docs clean
+.PHONY: lab test lint types audit unit browser nbval notebooks html docs clean
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/index.ipynb $(ROOT) $(LAB_ARGS)
 
-test: lint types unit browser nbval
+test: lint types audit unit browser nbval
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -21,6 +21,9 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/mypy
+
+audit: $(INSTALLED)
+	$(BIN)/python tools/audit.py
 
 unit: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore-glob="*_in_browser.py" $(PYTEST_ARGS)
@@ -44,6 +47,6 @@ clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 
 $(INSTALLED): pyproject.toml
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --upgrade-deps .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	touch $@

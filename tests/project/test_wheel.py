@@ -1,9 +1,11 @@
-"""The wheel that users install: the package, and nothing of the notebooks, tests and tools around it."""
+"""What users install: the wheel has the package alone, the source distribution all that is in the repository, and type
+checkers find an editable install."""
 
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -12,24 +14,49 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LEFT_BEHIND = ("notebooks", "tests", "tools", "docs", "benchmarks")
+BUILD = [sys.executable, "-m", "hatchling", "build"]
+
+
+def tracked():
+    """The files of the repository, or of a source distribution that was unpacked."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("the sources are no git checkout, so nothing tells which files belong to them")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return {name for name in listed.split("\0") if name and (ROOT / name).exists()}
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel, built from a copy, since building writes into the folder that it builds."""
-    folder = tmp_path_factory.mktemp("wheel")
-    unneeded = shutil.ignore_patterns("__pycache__", ".*")
-    for name in ("lstm_toolkit", *LEFT_BEHIND):
-        shutil.copytree(ROOT / name, folder / "source" / name, ignore=unneeded)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "conftest.py"):
-        shutil.copy(ROOT / name, folder / "source")
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
-    command += ["--disable-pip-version-check", "--wheel-dir", str(folder), str(folder / "source")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+def built(tmp_path_factory):
+    """The folder with wheel and source distribution, built from a copy, since building writes into its folder."""
+    folder = tmp_path_factory.mktemp("built")
+    for name in tracked():
+        (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / "source" / name)
+    done = subprocess.run([*BUILD, "-d", folder], cwd=folder / "source", capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    (path,) = folder.glob("*.whl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (path,) = built.glob("*.whl")
     with zipfile.ZipFile(path) as archive:
         yield archive
+
+
+def test_source_distribution_holds_the_repository(built):
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    assert inside - {"PKG-INFO"} == tracked()
+
+
+def test_mypy_finds_the_editable_install(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("from lstm_toolkit import Runner\n\nreveal_type(Runner.reset)\n")
+    command = [sys.executable, "-m", "mypy", "--ignore-missing-imports", "--follow-imports=silent", script.name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "def (self: lstm_toolkit.runtime.runner.Runner)" in done.stdout
 
 
 def test_wheel_holds_the_package_and_nothing_else(wheel):
