@@ -74,7 +74,9 @@ def asked_of_the_index() -> list[str] | None:
 
 def in_the_list(affected_below: Mapping[str, str]) -> list[str]:
     """A line for each installed package whose version is below, or is, one that the list names."""
-    versions = {canonicalize_name(each.metadata["Name"]): each.version for each in metadata.distributions()}
+    versions: dict[str, str] = {
+        canonicalize_name(each.metadata["Name"]): each.version for each in metadata.distributions()
+    }
     return [
         f"{name} {versions[name]}: known vulnerabilities below {bound}"
         for name, bound in affected_below.items()
