@@ -1,7 +1,6 @@
 """Measures the peak memory that a file takes, in a process of its own."""
 
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.runtime.runner import Runner
+from lstm_toolkit.runtime.scratch import scratch_folder
 from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess, serve
 
 
@@ -19,7 +19,7 @@ def peak_memory(runner: Runner, inputs: Mapping[str, npt.NDArray[Any]]) -> int:
     Raises:
         ValueError: if the process ends before it answers, with what it said last.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         request = {"folder": folder, "options": runner.options}
         Path(folder, "model.tflite").write_bytes(runner.tflite)
         np.savez(Path(folder, "inputs.npz"), *(inputs[name] for name in runner.input_shapes))

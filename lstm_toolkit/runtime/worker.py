@@ -131,6 +131,8 @@ class WorkerProcess:
 
 def serve(answer: Answer) -> NoReturn:
     """The side of the process itself: answers until the pipe is closed."""
+    # Control-C reaches all processes of a terminal; the one that started this one decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_memory(os.environ.pop(_MEMORY_LIMIT, None))
     # What libraries print must not get between the answers.
     answers = os.fdopen(os.dup(1), "wb")

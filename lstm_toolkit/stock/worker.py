@@ -7,32 +7,34 @@ started it, whatever it is doing.
 """
 
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.runtime.scratch import scratch_folder
 from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess, serve
 from lstm_toolkit.stock.converter import quiet_tensorflow, run_converter
 
 
 class Request(TypedDict):
-    """A task to do in a folder.
+    """A task, whose answer is the bytes of a file.
 
     Attributes:
-        task: "convert", which takes `saved_model`; "calibrate", which takes `model.tflite` and `inputs.npz`, with one
-            array [samples, ...] an input; or "quantize", which takes `model.tflite`. Each writes `result.tflite`.
-        folder: the path of the folder.
+        task: "convert", "calibrate" or "quantize".
+        folder: of the SavedModel to convert.
+        tflite: the file to calibrate or to quantize.
+        inputs: to calibrate with, one array [samples, ...] an input.
         io_dtype, kept_float: arguments of `quantize_elsewhere`.
     """
 
     task: str
-    folder: str
+    folder: NotRequired[str]
+    tflite: NotRequired[bytes]
+    inputs: NotRequired[list[npt.NDArray[Any]]]
     io_dtype: NotRequired[str]
     kept_float: NotRequired[list[str]]
 
@@ -61,9 +63,9 @@ def convert_elsewhere(function: Any, trackable: Any) -> bytes:
     """
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         with quiet_tensorflow():
-            tf.saved_model.save(trackable, str(Path(folder, "saved_model")), signatures=function)
+            tf.saved_model.save(trackable, folder, signatures=function)
         return _ask({"task": "convert", "folder": folder})
 
 
@@ -86,10 +88,8 @@ def calibrate_elsewhere(
     Raises:
         ConversionError: with the calibrator's reason, or with its last words if it ended its process.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "model.tflite").write_bytes(tflite)
-        np.savez(Path(folder, "inputs.npz"), *map(np.stack, zip(*samples, strict=True)))
-        return _ask({"task": "calibrate", "folder": folder}, progress)
+    inputs = list(map(np.stack, zip(*samples, strict=True)))
+    return _ask({"task": "calibrate", "tflite": tflite, "inputs": inputs}, progress)
 
 
 def quantize_elsewhere(calibrated: bytes, *, io_dtype: str, kept_float: Sequence[str] = ()) -> bytes:
@@ -106,9 +106,7 @@ def quantize_elsewhere(calibrated: bytes, *, io_dtype: str, kept_float: Sequence
     Raises:
         ConversionError: with the quantizer's reason, or with its last words if it ended its process.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "model.tflite").write_bytes(calibrated)
-        return _ask({"task": "quantize", "folder": folder, "io_dtype": io_dtype, "kept_float": list(kept_float)})
+    return _ask({"task": "quantize", "tflite": calibrated, "io_dtype": io_dtype, "kept_float": list(kept_float)})
 
 
 _NO_INT8 = "quantizer", 'pass quantization="dynamic" or "float16"'
@@ -142,27 +140,26 @@ def _ask(request: Request, progress: Callable[[int], Any] = lambda _: None) -> b
             raise
     if answer["error"] is not None:
         raise ConversionError(answer["error"])
-    return Path(request["folder"], "result.tflite").read_bytes()
+    result: bytes = answer["result"]
+    return result
 
 
-def _answer(request: Request, progress: Callable[[int], Any]) -> Mapping[str, str | None]:
+def _answer(request: Request, progress: Callable[[int], Any]) -> Mapping[str, str | bytes | None]:
     tasks = {"convert": _convert, "calibrate": _calibrate, "quantize": _quantize}
     try:
-        result = tasks[request["task"]](request, progress)
+        return {"error": None, "result": tasks[request["task"]](request, progress)}
     except ConversionError as error:
         return {"error": str(error)}
     except Exception as error:  # the quantizer's own error types are not public
         if request["task"] == "convert":
             raise
         return {"error": f"TensorFlow's quantizer refuses the model: {error}; {_REMEDIES[request['task']][1]}"}
-    Path(request["folder"], "result.tflite").write_bytes(result)
-    return {"error": None}
 
 
 def _convert(request: Request, _: Callable[[int], Any]) -> bytes:
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(request["folder"], "saved_model")))
+    converter = tf.lite.TFLiteConverter.from_saved_model(request["folder"])
     converter.allow_custom_ops = True
     return run_converter(converter)
 
@@ -170,15 +167,12 @@ def _convert(request: Request, _: Callable[[int], Any]) -> bytes:
 def _calibrate(request: Request, progress: Callable[[int], Any]) -> bytes:
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    with np.load(Path(request["folder"], "inputs.npz")) as stored:
-        inputs = list(stored.values())
-
     def samples() -> Iterator[list[npt.NDArray[Any]]]:
-        for number, arrays in enumerate(zip(*inputs, strict=True), start=1):
+        for number, arrays in enumerate(zip(*request["inputs"], strict=True), start=1):
             yield list(arrays)
             progress(number)
 
-    return bytes(Calibrator(Path(request["folder"], "model.tflite").read_bytes()).calibrate(samples))
+    return bytes(Calibrator(request["tflite"]).calibrate(samples))
 
 
 def _quantize(request: Request, _: Callable[[int], Any]) -> bytes:
@@ -186,11 +180,9 @@ def _quantize(request: Request, _: Callable[[int], Any]) -> bytes:
     from tensorflow.lite.python.convert import mlir_quantize
 
     dtype = tf.dtypes.as_dtype(request["io_dtype"])
-    return mlir_quantize(
-        Path(request["folder"], "model.tflite").read_bytes(),
-        input_data_type=dtype,
-        output_data_type=dtype,
-        denylisted_ops=set(request["kept_float"]),
+    kept_float = set(request["kept_float"])
+    return bytes(
+        mlir_quantize(request["tflite"], input_data_type=dtype, output_data_type=dtype, denylisted_ops=kept_float)
     )
 
 

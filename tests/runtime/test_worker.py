@@ -1,5 +1,7 @@
 """A process that answers: progress, a time limit, and how it ends."""
 
+import os
+import signal
 import sys
 
 import pytest
@@ -51,6 +53,14 @@ def test_the_end_of_the_process_is_no_answer(process):
         process.ask({"say": "a last line", "end": 3}, time_limit=60)
     with pytest.raises(WorkerEndedError, match=r"^exit code 3$"):
         process.ask({}, time_limit=60)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal for a child process")
+def test_control_c_is_for_the_process_that_asks(process):
+    assert process.ask({}, time_limit=60) is not None
+    os.kill(process.process_id, signal.SIGINT)
+    assert process.ask({"sleep": 0.1}, time_limit=60) is not None
+    assert process.said() == []
 
 
 def test_a_time_limit_ends_the_process(process):
