@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lstm_toolkit.inspection.summary import ModelSummary as ModelSummary
     from lstm_toolkit.inspection.values import LstmNode as LstmNode
     from lstm_toolkit.passes.plain.lower import lower as lower
+    from lstm_toolkit.runtime.limits import Limits as Limits
     from lstm_toolkit.runtime.runner import Runner as Runner
     from lstm_toolkit.sources.composite import composite as composite
     from lstm_toolkit.sources.functions import fusable_lstms as fusable_lstms
@@ -43,6 +44,7 @@ _MODULES = {
     "ConversionReport": "conversion.report",
     "Finding": "doctor.diagnose",
     "GateWeights": "weights.gate_weights",
+    "Limits": "runtime.limits",
     "LstmNode": "inspection.values",
     "ModelSummary": "inspection.summary",
     "Repair": "doctor.repair",

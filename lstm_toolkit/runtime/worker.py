@@ -65,7 +65,7 @@ class WorkerProcess:
         # Not every platform can wait for a pipe with a time limit.
         passing = threading.Thread(target=_pass_on, args=(self._process.stdout, self._answers), daemon=True)
         passing.start()
-        weakref.finalize(self, _close, self._process)
+        weakref.finalize(self, _close, self._process, os.getpid())
 
     def ask(
         self,
@@ -133,7 +133,8 @@ def serve(answer: Answer) -> NoReturn:
     """The side of the process itself: answers until the pipe is closed."""
     # Control-C reaches all processes of a terminal; the one that started this one decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _limit_memory(os.environ.pop(_MEMORY_LIMIT, None))
+    if limit := os.environ.pop(_MEMORY_LIMIT, None):
+        limit_memory(int(limit))
     # What libraries print must not get between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -148,10 +149,14 @@ def serve(answer: Answer) -> NoReturn:
         write(answer(requests.get(), write))
 
 
-def _limit_memory(most: str | None) -> None:
-    if most is not None and sys.platform != "win32":
+def limit_memory(most: int | None) -> None:
+    """Limits the bytes of data that this process may hold; None takes the limit away."""
+    if sys.platform != "win32":
         # Of the data alone: libraries reserve far more of the address space than they ever use.
-        resource.setrlimit(resource.RLIMIT_DATA, (int(most), int(most)))
+        _, highest = resource.getrlimit(resource.RLIMIT_DATA)
+        if most is None or highest != resource.RLIM_INFINITY:
+            most = highest if most is None else min(most, highest)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, highest))
 
 
 def _read(requests: queue.Queue[Any]) -> None:
@@ -175,9 +180,9 @@ def _send(requests: IO[bytes], pickled: bytes) -> None:
         requests.flush()
 
 
-def _close(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process by closing its requests."""
-    with contextlib.suppress(OSError):
-        if process.stdin is not None:
-            process.stdin.close()
-    process.wait()
+def _close(process: subprocess.Popen[bytes], owner: int) -> None:
+    """Ends a process, unless this is a fork of the one that started it."""
+    if os.getpid() == owner:
+        # A fork may hold its pipe open, so that closing it here would not end it.
+        process.kill()
+        process.wait()

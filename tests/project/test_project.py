@@ -50,6 +50,7 @@ def test_public_names():
         "ConversionReport",
         "Finding",
         "GateWeights",
+        "Limits",
         "LstmNode",
         "ModelSummary",
         "Repair",

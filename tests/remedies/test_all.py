@@ -27,6 +27,8 @@ OTHER_TESTS = {
     "cannot write {}: {}": "test_cli.py::test_",
     "peak memory cannot be measured": "benchmarking/test_benchmark.py::test_peak_memory",
     "CompiledModel cannot run this model": "runtime/test_compiled.py::test_a_custom_op_is_refused_with_its_name",
+    "belongs to the process that made it, and this one was forked": "runtime/test_isolated.py::test_a_fork_leaves_the_",
+    "this Runner was interrupted in a call": "runtime/test_isolated.py::test_an_interrupted_call_ends_the_process",
 }
 """Messages whose remedies other tests follow: what is constant of them, and where."""
 

@@ -13,19 +13,21 @@ from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 
 import lstm_toolkit
-from lstm_toolkit import GateWeights, Runner, diagnose, repair
+from lstm_toolkit import GateWeights, Limits, Runner, diagnose, repair
 from lstm_toolkit.benchmarking.benchmark import benchmark
 from lstm_toolkit.gate_pictures.layout import gate_layout
 from lstm_toolkit.micro import c_array, method_name, micro_report
 from lstm_toolkit.passes import coupled_gate
 from lstm_toolkit.passes.plain.lower import lower
 from lstm_toolkit.quantization import quantize
+from lstm_toolkit.runtime.isolated import IsolatedInterpreter
 from lstm_toolkit.sweeping.sweep import sweep
 from lstm_toolkit.sweeping.values import SweepConfig
 from lstm_toolkit.sweeping.worker import measure
 from lstm_toolkit.tflite import files
 from lstm_toolkit.tflite.recurrent import recurrent_ops
 from lstm_toolkit.weights.operands import BIDIRECTIONAL_OPERANDS
+from tests.helpers import hostile_files
 from tests.helpers.fault_corpus import edited
 from tests.helpers.forms import bidirectional, functional
 from tests.helpers.refusals import Refusal, exact
@@ -107,7 +109,32 @@ def int64_output() -> bytes:
     return edited(SUM, widen)
 
 
+def closed() -> Runner:
+    with Runner(SUM, isolated=True) as runner:
+        return runner
+
+
 RUNNING = [
+    Refusal(
+        "this Runner is closed; make a new one",
+        lambda: closed()(np.zeros((2, 3))),
+        lambda: Runner(SUM, isolated=True)(np.zeros((2, 3))),
+    ),
+    Refusal(
+        (" the file takes longer than {} seconds; allow more, with isolated=Limits(seconds=...)", "running", "0.2"),
+        lambda: Runner(hostile_files.endless(), isolated=Limits(seconds=0.2))(np.zeros((2, 3))),
+        lambda: Runner(SUM, isolated=Limits(seconds=30.0))(np.zeros((2, 3))),
+    ),
+    Refusal(
+        ("the file seems to need more than {} bytes; allow more, with isolated=Limits(memory=...)", "268435456"),
+        lambda: Runner(hostile_files.large(1 << 12, 1 << 12, 2, 3), isolated=Limits(memory=1 << 28)),
+        lambda: Runner(hostile_files.large(1 << 12, 1 << 12, 2, 3), isolated=Limits(memory=1 << 30)),
+    ),
+    Refusal(
+        (" the file ended its process: {}; never run it without isolated", "allow more memory, with isolated=Limits"),
+        lambda: IsolatedInterpreter(hostile_files.crashing(), Limits()),
+        lambda: Runner(SUM, isolated=Limits(memory=1 << 32))(np.zeros((2, 3))),
+    ),
     Refusal(
         ("pass the inputs by name: ", "['inputs', 'lstm_l0_h', 'lstm_l0_c']"),
         lambda: of_two_inputs()(X),
