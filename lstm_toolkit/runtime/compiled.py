@@ -80,6 +80,7 @@ class CompiledInterpreter:
         signatures = self._model.get_signature_list()
         self._key = next(iter(signatures))
         inputs, outputs = signature(self._described)
+        _check_fixed(outputs)
         self._inputs = _numbered(signatures[self._key]["inputs"], inputs)
         self._outputs = _numbered(signatures[self._key]["outputs"], outputs)
         self._output_names = signatures[self._key]["outputs"]
@@ -145,6 +146,20 @@ def _numbered(names: Sequence[str], details: Mapping[str, dict[str, Any]]) -> di
             )
         numbered[int(details[name]["index"])] = number, dtype
     return numbered
+
+
+def _check_fixed(outputs: Mapping[str, dict[str, Any]]) -> None:
+    """Refuses outputs with open sizes: `CompiledModel` makes their buffers too small, and writes on behind them.
+
+    Raises:
+        InvalidModelError: names the output.
+    """
+    for name, details in outputs.items():
+        if -1 in list(details["shape_signature"]):
+            raise InvalidModelError(
+                f"output {name!r} has an open size, for which CompiledModel has no buffer; convert the model with "
+                'time_steps, or pass runtime="interpreter"'
+            )
 
 
 def _refusal(data: bytes, messages: str, error: str) -> str:

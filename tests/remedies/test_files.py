@@ -163,6 +163,12 @@ RUNNING = [
         lambda: Runner(file(), runtime="interpreter")(X),
     ),
     Refusal(
+        ("has an open size, for which CompiledModel has no buffer", "output 'output_0'"),
+        lambda: Runner(lower(file(time=None), form="loop"), runtime="compiled"),
+        lambda: Runner(lower(file(time=7), form="loop"), runtime="compiled")(X),
+        lambda: Runner(lower(file(time=None), form="loop"), runtime="interpreter")(X),
+    ),
+    Refusal(
         (", and CompiledModel takes and gives ", "is int64", 'pass runtime="interpreter"'),
         lambda: Runner(int64_output(), runtime="compiled"),
         lambda: Runner(int64_output(), runtime="interpreter"),

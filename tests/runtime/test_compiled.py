@@ -91,6 +91,19 @@ def test_open_time_at_any_length(random):
         np.testing.assert_allclose(runner(x), model(x), **TOLERANCE, err_msg=str(time))
 
 
+def test_an_open_output_is_refused_and_auto_runs_it_on_the_interpreter(random):
+    """CompiledModel writes beyond the buffer of such an output, which ends the process or gives one step of many."""
+    model = randomized(keras.Sequential([keras.Input((None, INPUTS), name="x"), L.LSTM(UNITS, return_sequences=True)]))
+    file = lstm_toolkit.convert(model, batch_size=BATCH, lowering="loop", verify=False).tflite
+    with pytest.raises(InvalidModelError, match=r"output 'output_0' has an open size.*time_steps"):
+        Runner(file, runtime="compiled")
+    conversion = lstm_toolkit.convert(model, batch_size=BATCH, lowering="auto", time_budget=0.5)
+    assert conversion.report.automatic.chosen.runtime == "interpreter"
+    for time in (TIME, 1, 31):
+        x = draw(random, time)
+        np.testing.assert_allclose(conversion.runner()(x), model(x), **TOLERANCE, err_msg=str(time))
+
+
 def test_tokens_are_integers(random):
     layers = [L.Embedding(11, INPUTS), L.LSTM(UNITS)]
     model = randomized(keras.Sequential([keras.Input((TIME,), dtype="int32"), *layers]))
