@@ -6,11 +6,13 @@ The public names are loaded when they are first used; importing the package load
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from lstm_toolkit._version import __version__ as __version__
 
+TYPE_CHECKING = False  # as type checkers know it; the module typing takes a while to import
 if TYPE_CHECKING:
+    from typing import Any
+
     from lstm_toolkit import errors as errors
     from lstm_toolkit import lingvo as lingvo
     from lstm_toolkit import widgets as widgets

@@ -12,24 +12,31 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from lstm_toolkit.conversion.choices import CHOICES
 from lstm_toolkit.errors import LstmToolkitError
+from lstm_toolkit.runtime.attended import attended
 
 PYTHON_ONLY = ("input_signature", "representative_dataset", "io_dtype", 'quantization="int8"')
 """Arguments of `convert` that the command line cannot give."""
 
 PATH, COUNT = click.Path(path_type=Path), click.IntRange(min=1)
 model_argument = click.argument("model", type=PATH)
-output_option = click.option("-o", "--output", type=PATH, required=True, help="The .tflite file to write.")
+output_option = click.option(
+    "-o", "--output", type=PATH, required=True, help="The .tflite file to write; - is standard output."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 class _Commands(click.Group):
     """The commands, each of which imports what it needs; what is not there is an error of one line."""
+
+    def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
+        """Runs the command of `args`, or of the command line of this process, in a child then."""
+        return attended(run) if args is None else super().main(args, *rest, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command."""
@@ -48,6 +55,11 @@ def main() -> None:
     """LSTMs from Keras to TensorFlow Lite's fused ops, exactly."""
     # A file of Keras is the same for all of its backends, and only this one can be converted.
     os.environ["KERAS_BACKEND"] = "tensorflow"
+
+
+def run() -> Any:
+    """Runs the command of the command line in this process, and ends it."""
+    return click.Group.main(main)
 
 
 def _choice(name: str, help: str, **options: Any) -> Any:
@@ -84,12 +96,13 @@ def convert(model: Path, output: Path, *, as_json: bool, **options: Any) -> None
     """
     from lstm_toolkit.conversion.convert import convert as convert_model
 
-    _check_folder(output)
     with _reporting_errors(), _progress(), _silent_stderr():
+        _check_output(output)
         conversion = convert_model(model, **options)
-        conversion.save(output)
+        _save(conversion.tflite, output)
     value = {"output": str(output), "size": len(conversion.tflite)} | conversion.report.to_dict()
-    _show(value, in_options(f"{output}: {conversion}", main.commands["convert"]), as_json=as_json)
+    text = in_options(f"{output}: {conversion}", main.commands["convert"])
+    _show(value, text, as_json=as_json, beside=output)
 
 
 @main.command()
@@ -137,18 +150,22 @@ def repair(model: Path, output: Path, codes: tuple[str, ...], keep: tuple[str, .
 
     with _reporting_errors():
         repaired = repair_model(model, codes=codes or None, keep=keep)
-        repaired.save(output)
-    _show({"output": str(output)} | repaired.to_dict(), _in_commands(f"{output}: {repaired}"), as_json=as_json)
+        _save(repaired.tflite, output)
+    value = {"output": str(output)} | repaired.to_dict()
+    _show(value, _in_commands(f"{output}: {repaired}"), as_json=as_json, beside=output)
 
 
 @main.command()
 @model_argument
-@click.option("-o", "--output", type=PATH, help="The picture to write: .svg, .png or .pdf.")
+@click.option(
+    "-o", "--output", type=PATH, help="The picture to write: .svg, .png or .pdf; - is standard output, an SVG."
+)
 @click.option("--gate", type=click.Choice(["input", "forget", "cell", "output"]), help="The gate to follow.")
 @click.option("--node", type=click.IntRange(min=0), default=0, show_default=True, help="Which LSTM of the file.")
 def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
     """Shows how the weights of an LSTM in the .tflite file MODEL are split by gate: as text, or as a picture."""
-    if output is not None and output.suffix not in (".svg", ".png", ".pdf"):
+    kind = ".svg" if _is_stdout(output) else output.suffix if output else ""
+    if output is not None and kind not in (".svg", ".png", ".pdf"):
         raise click.BadParameter("the picture must be a .svg, .png or .pdf file", param_hint="--output")
     from lstm_toolkit.tflite import files
 
@@ -163,9 +180,9 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
 
         figure = plot_gates(data, gate=gate, node=node)
         picture = io.BytesIO()
-        figure.savefig(picture, format=output.suffix[1:])
-        files.write_whole(output, picture.getvalue())
-    click.echo(f"{output}: {figure.alt}")
+        figure.savefig(picture, format=kind[1:])
+        _save(picture.getvalue(), output)
+    click.echo(f"{output}: {figure.alt}", err=_is_stdout(output))
 
 
 @main.command()
@@ -190,19 +207,19 @@ def export(model: Path, output: Path, name: str, *, run: bool, as_json: bool) ->
 @click.option("--warmup", type=click.IntRange(min=0), default=10, show_default=True, help="Untimed calls before.")
 @click.option("--threads", type=COUNT, default=1, show_default=True, help="Threads an interpreter has.")
 @click.option("--memory", is_flag=True, help="Also measure peak memory, in a process a file.")
-@click.option("--csv", "csv_file", type=PATH, help="Also write the figures to this file.")
+@click.option("--csv", "csv_file", type=PATH, help="Also write the figures to this file; - is standard output.")
 @json_option
 def bench(models: tuple[Path, ...], threads: int, csv_file: Path | None, *, as_json: bool, **options: Any) -> None:
     """Times the .tflite files MODEL side by side on random inputs; ratios are to the first."""
     from lstm_toolkit.benchmarking.benchmark import benchmark
 
-    if csv_file is not None:
-        _check_folder(csv_file)
     with _reporting_errors(click.ClickException), _own_stderr(), _silent_stderr():
+        if csv_file is not None:
+            _check_output(csv_file)
         result = benchmark(models, num_threads=threads, **options)
         if csv_file is not None:
-            result.to_csv(csv_file)
-    _show(result.to_dict(), str(result), as_json=as_json)
+            _save(result.to_csv().encode(), csv_file)
+    _show(result.to_dict(), str(result), as_json=as_json, beside=csv_file)
 
 
 def in_options(text: str, command: click.Command) -> str:
@@ -241,13 +258,35 @@ def _in_words_of_the_command(error: Exception) -> str:
     return f"{text} ({', '.join(only)}: only in Python, as an argument of lstm_toolkit.convert)" if only else text
 
 
-def _check_folder(output: Path) -> None:
-    if not os.access(output.parent, os.W_OK):
-        raise click.ClickException(f"cannot write {str(output)!r}: there is no writable folder {str(output.parent)!r}")
+def _is_stdout(output: Path | None) -> bool:
+    return str(output) in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
-def _show(value: dict[str, Any], text: str, *, as_json: bool) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False) if as_json else text)
+def _check_output(output: Path) -> None:
+    """Finds out before any slow step that a file cannot be written."""
+    from lstm_toolkit.tflite import files
+
+    if not _is_stdout(output):
+        files.check_writable(output)
+
+
+def _save(data: bytes, output: Path) -> None:
+    from lstm_toolkit.tflite import files
+
+    if not _is_stdout(output):
+        return files.write_whole(output, data)
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        error.filename = "standard output"
+        raise
+
+
+def _show(value: dict[str, Any], text: str, *, as_json: bool, beside: Path | None = None) -> None:
+    """Prints a result: on standard error if standard output is what is written to."""
+    shown = json.dumps(value, indent=2, ensure_ascii=False) if as_json else text
+    click.echo(shown, err=_is_stdout(beside))
 
 
 @contextlib.contextmanager
@@ -260,14 +299,27 @@ def _reporting_errors(wrong_value: Callable[[str], click.ClickException] = click
     except ValueError as error:
         raise wrong_value(_in_words_of_the_command(error)) from error
     except OSError as error:
-        raise click.ClickException(f"cannot write {error.filename!r}: {error.strerror}") from error
+        where = error.filename or "a file"
+        raise click.ClickException(f"cannot write {where!r}: {error.strerror or error}") from error
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes the lines of a log; where that fails, the command fails."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Raises what went wrong."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            return super().handleError(record)
+        error.filename = "standard error"
+        raise error
 
 
 @contextlib.contextmanager
 def _progress() -> Iterator[None]:
     """Shows each stage that `convert` logs as a line on standard error."""
     stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
-    handler = logging.StreamHandler(stream)
+    handler = _Lines(stream)
     handler.setFormatter(logging.Formatter("%(message)s ..."))
     logger = logging.getLogger("lstm_toolkit")
     before = logger.level, logger.propagate
@@ -280,7 +332,8 @@ def _progress() -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(before[0])
         logger.propagate = before[1]
-        stream.close()
+        with contextlib.suppress(OSError):
+            stream.close()
 
 
 @contextlib.contextmanager

@@ -178,7 +178,7 @@ const unsigned int {name}_length = {len(data)};
 def save_c_array(
     model: bytes | str | os.PathLike[str], folder: str | os.PathLike[str], name: str = "model"
 ) -> tuple[Path, Path]:
-    """Writes the two texts of `c_array` as `NAME.h` and `NAME.cc`, each whole or not at all.
+    """Writes the two texts of `c_array` as `NAME.h` and `NAME.cc`, each whole or not at all, the source first.
 
     Returns:
         The paths of the header and the source.
@@ -188,6 +188,10 @@ def save_c_array(
         InvalidModelError, ValueError: as `c_array`.
     """
     paths = Path(folder) / f"{name}.h", Path(folder) / f"{name}.cc"
-    for path, text in zip(paths, c_array(model, name), strict=True):
+    header, source = c_array(model, name)
+    for path in paths:
+        files.check_writable(path)
+    # The header is the same for all files, so that an old one fits a new source.
+    for path, text in ((paths[1], source), (paths[0], header)):
         files.write_whole(path, text.encode())
     return paths

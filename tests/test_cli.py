@@ -101,7 +101,7 @@ def test_what_cannot_be_converted_is_one_line_and_no_file(folder, call, alone, m
     assert error.startswith("Error: ")
     assert reason in error
     assert done.stdout == ""
-    assert not [path for path in folder.iterdir() if "never" in path.name]
+    assert not [path for path in folder.iterdir() if "never" in path.name or path.name.startswith(".")]
 
 
 def test_an_output_that_cannot_be_written_is_said_before_any_slow_step(folder):

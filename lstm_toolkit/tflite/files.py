@@ -3,8 +3,11 @@
 The codec is `ai_edge_litert.tools.flatbuffer_utils`; the objects are those of `ai_edge_litert.schema_py_generated`.
 """
 
+import contextlib
+import errno
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -68,23 +71,64 @@ def write_model(model: Model) -> bytes:
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes a file whole or not at all: into a temporary file beside it, which then takes its name.
 
+    A file that is replaced gives the new one its permissions and, where that is allowed, its owner; its other names
+    (hard links) keep the old contents. A symbolic link stays, and what it points to is replaced. What is there and is
+    no regular file, such as a device or a FIFO, is written to.
+
     Raises:
         OSError: as writing does; nothing is left behind then.
     """
-    target, temporary = Path(path), None
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "wb") as file:
+        before = _status(path)
+        target = os.path.realpath(path)
+        if before is None or (stat.S_ISREG(before.st_mode) and os.path.exists(target)):
+            _replace(target, data, before)
+        else:
+            with os.fdopen(os.open(path, os.O_WRONLY | getattr(os, "O_BINARY", 0)), "wb") as stream:
+                stream.write(data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Finds out, before any work is done, whether `write_whole` could write, as far as that can be told.
+
+    Raises:
+        OSError: with the reason.
+    """
+    status, folder = _status(path), os.path.dirname(os.path.realpath(path))
+    if status is None or stat.S_ISREG(status.st_mode):
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, f"there is no writable folder {folder!r}", os.fspath(path))
+    elif stat.S_ISDIR(status.st_mode) or not os.access(path, os.W_OK):
+        number = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EACCES
+        raise OSError(number, os.strerror(number), os.fspath(path))
+
+
+def _status(path: str | os.PathLike[str]) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _replace(target: str, data: bytes, before: os.stat_result | None) -> None:
+    # The name of the target may be too long for one more letter.
+    temporary = os.path.join(os.path.dirname(target), f".lstm_toolkit-{secrets.token_hex(8)}")
+    mode = 0o666 if before is None else 0o600
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(temporary, flags, mode), "wb") as file:
             file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        if before is not None:
+            if hasattr(os, "chown"):
+                with contextlib.suppress(OSError):
+                    os.chown(temporary, before.st_uid, before.st_gid)
+            os.chmod(temporary, stat.S_IMODE(before.st_mode))
         os.replace(temporary, target)
-    except BaseException as error:
-        if temporary is not None:
+    except BaseException:
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(target)) from error
         raise
 
 

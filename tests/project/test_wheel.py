@@ -73,7 +73,7 @@ def test_wheel_says_what_the_project_says(wheel):
     (commands,) = [wheel.read(name).decode() for name in names if name.endswith("/entry_points.txt")]
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert f"Requires-Python: {','.join(reversed(project['requires-python'].split(',')))}" in metadata
-    assert "lstm-toolkit = lstm_toolkit.cli:main" in commands
+    assert "lstm-toolkit = lstm_toolkit.__main__:main" in commands
     for name in project["optional-dependencies"]:
         assert f"Provides-Extra: {name}" in metadata
     low, high = map(int, re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["requires-python"]).groups())
