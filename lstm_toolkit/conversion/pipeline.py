@@ -328,6 +328,12 @@ def _quantized(
     tflite: bytes, report: ConversionReport, request: Request, samples: Samples
 ) -> tuple[bytes, ConversionReport]:
     calibrate = request.quantization == "int8"
+    kept = [layer.name for layer in report.layers if layer.reason]
+    if calibrate and kept and report.ops["WHILE"]:
+        raise ConversionError(
+            f"layers {kept} cannot be int8: their stock lowering is a loop, on which TensorFlow's calibrator crashes; "
+            'pass quantization="dynamic" or "float16"'
+        )
     bar = click.progressbar(
         length=len(samples), label="calibrating", file=sys.stderr, hidden=not (calibrate and sys.stderr.isatty())
     )

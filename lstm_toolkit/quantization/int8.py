@@ -8,7 +8,8 @@ input gate beside layer normalization, which the int8 kernel computes wrongly, b
 own. And every LSTM gets one scale for output, state and hidden tensor.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.passes import coupled_gate, int8_scales
+from lstm_toolkit.passes import coarse_sums, coupled_gate, int8_biases, int8_scales
 from lstm_toolkit.quantization import ranges
 from lstm_toolkit.quantization.ranges import QUANTIZED
 from lstm_toolkit.quantization.samples import Samples
@@ -61,7 +62,7 @@ def quantize(
     kept = [(op.layer, f"there is no int8 kernel of {op.name}") for op in found if op.name in KEPT_FLOAT]
     for op in found:
         _prepare(op)
-    layers = [(op.layer, _input_weights(op)) for op in found]
+    layers = [_Layer(op.layer, _input_weights(op), int8_biases.biases_of(op)) for op in found]
     samples = [list(sample.values()) for sample in calibration]
     calibrated = files.read_model(worker.calibrate_elsewhere(files.write_model(model), samples, progress=progress))
     fitted = ranges.fit(calibrated, calibration)
@@ -69,18 +70,30 @@ def quantize(
     quantized = worker.quantize_elsewhere(files.write_model(calibrated), io_dtype=io_dtype, kept_float=KEPT_FLOAT)
     result = files.read_model(quantized)
     int8_scales.equalize(result)
+    coarse_sums.coarsen(result)
     _reset_from_variables(result)
-    _name_states(result, layers)
+    _complete_layers(result, layers)
     files.sign(result)
     return files.write_model(result), kept, cut
 
 
-def _name_states(model: Model, layers: list[tuple[str, npt.NDArray[np.float32]]]) -> None:
-    """Names the states after their layers again, as `Runner.state` needs it; the quantizer drops the names.
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+    """What the quantizer drops of a recurrent op, or cuts.
 
-    Args:
-        model: the quantized file.
-        layers: the name and the weights (`_input_weights`) of each recurrent op of the float file.
+    Attributes:
+        name: of the layer.
+        weights: by which the op is found again (`_input_weights`).
+        biases: of the gates.
+    """
+
+    name: str
+    weights: npt.NDArray[np.float32]
+    biases: Mapping[str, npt.NDArray[np.float32]]
+
+
+def _complete_layers(model: Model, layers: Sequence[_Layer]) -> None:
+    """Gives the LSTMs of a quantized file their whole biases, and states that are named after their layers again.
 
     Raises:
         ConversionError: if the quantizer has left an op float that has an int8 kernel.
@@ -88,11 +101,15 @@ def _name_states(model: Model, layers: list[tuple[str, npt.NDArray[np.float32]]]
     left = list(layers)
     for op in recurrent_ops(model):
         weights = _input_weights(op)
-        layer, _ = left.pop(min(range(len(left)), key=lambda place: _distance(left[place][1], weights)))
-        if op.name in QUANTIZED and op.tensor("input").type == schema.TensorType.FLOAT32:
-            raise ConversionError(f'TensorFlow\'s quantizer leaves layer {layer!r} float; pass quantization="dynamic"')
+        layer = left.pop(min(range(len(left)), key=lambda place: _distance(left[place].weights, weights)))
+        if op.name in QUANTIZED:
+            if op.tensor("input").type == schema.TensorType.FLOAT32:
+                raise ConversionError(
+                    f'TensorFlow\'s quantizer leaves layer {layer.name!r} float; pass quantization="dynamic"'
+                )
+            int8_biases.keep_whole(op, layer.biases)
         for index, state in zip(op.states, STATES, strict=False):
-            op.subgraph.tensors[index].name = f"{layer}/{state}".encode()
+            op.subgraph.tensors[index].name = f"{layer.name}/{state}".encode()
 
 
 def _reset_from_variables(model: Model) -> None:

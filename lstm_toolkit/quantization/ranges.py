@@ -26,6 +26,7 @@ from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.tflite.recurrent import RecurrentOp, recurrent_ops
 from lstm_toolkit.tflite.types import Model, Subgraph, Tensor
 from lstm_toolkit.weights import reference
+from lstm_toolkit.weights.operands import INPUT_WEIGHTS
 
 Array = npt.NDArray[np.float32]
 
@@ -50,6 +51,12 @@ UNSEEN_MARGIN = 0.22
 
 LARGEST_CELL = 64.0
 """The largest absolute value of a cell state whose tanh the int8 kernel can take."""
+
+LARGEST_SUM = 2.0**18
+"""The largest sum of inputs times weights that the int8 kernel can turn into 16 bits without an overflow of 32."""
+
+LEAST_WIDTH, LARGEST = 1e-30, 1e38
+"""The least width and the largest end of a range: float32 holds the scale, and its product with another."""
 
 CHUNK = 64
 """The number of samples whose sequences are in memory at a time."""
@@ -81,6 +88,7 @@ def fit(model: Model, samples: Samples) -> dict[int, Range]:
             low, high = (end if _is_bound(values, end) else wider for end, wider in ends)
             ranges[index] = low, high
     _follow_moves(model, subgraph, seen, ranges)
+    ranges = {index: _with_width(each) for index, each in ranges.items()}
     _widen_unseen(model, subgraph, seen)
     for index, (low, high) in ranges.items():
         _set_range(subgraph.tensors[index], low, high)
@@ -92,6 +100,8 @@ def fit(model: Model, samples: Samples) -> dict[int, Range]:
                     _set_range(tensor, *ranges[output])
             _check_cell(op, seen)
             _fit_kernel(op)
+    for tensor in (tensor for each in model.subgraphs for tensor in each.tensors):
+        _set_range(tensor, *_with_width(_range(tensor)))
     return ranges
 
 
@@ -166,6 +176,7 @@ class _Cells:
             steps = np.concatenate(self._inputs)[np.newaxis]
         else:
             steps = np.concatenate(self._inputs).swapaxes(0, 1)
+        _check_sums(node, steps)
         h, c = (np.concatenate(each) for each in zip(*self._states, strict=True))
         largest = np.zeros(len(c))
         for step in steps:
@@ -251,6 +262,24 @@ def _check_cell(op: RecurrentOp, seen: Extremes) -> None:
         )
 
 
+def _check_sums(node: LstmNode, steps: Array) -> None:
+    """Refuses inputs, [..., input_size], whose sums overflow; layer normalization gives these ranges of their own."""
+    if "layer_norm" in node.variants:
+        return
+    weights = [each for name in INPUT_WEIGHTS if (each := getattr(node.weights, name)) is not None]
+    rows = np.concatenate(weights).astype(np.float64)
+    largest = float(np.abs(steps).max(initial=0.0))
+    if largest * np.abs(rows).sum(axis=1).max() <= LARGEST_SUM:
+        return
+    most = float(np.abs(steps @ rows.T).max())
+    if most > LARGEST_SUM:
+        raise ConversionError(
+            f"layer {node.name!r} cannot be int8: its inputs reach {largest:.3g}, so that their sums with the weights "
+            f'reach {most:.3g}, and the kernel takes {LARGEST_SUM:.3g} at most; pass quantization="dynamic", or '
+            "normalize the inputs before training"
+        )
+
+
 def _fit_kernel(op: RecurrentOp) -> None:
     """Sets ranges so that the int8 kernel reads the numbers that it stores.
 
@@ -273,6 +302,16 @@ def _range(tensor: Tensor) -> Range:
     if quantization is None or quantization.min is None or not len(quantization.min):
         return 0.0, 0.0
     return float(quantization.min[0]), float(quantization.max[0])
+
+
+def _with_width(ends: Range) -> Range:
+    """A range that holds zero, and of whose width a scale can be made.
+
+    Samples in which a tensor is always zero tell nothing of its other values; it gets -1 to 1, the size of most numbers
+    in a network.
+    """
+    low, high = (min(max(end, -LARGEST), LARGEST) for end in (min(ends[0], 0.0), max(ends[1], 0.0)))
+    return (low, high) if high - low >= LEAST_WIDTH else (-1.0, 1.0)
 
 
 def _set_range(tensor: Tensor, low: float, high: float) -> None:

@@ -139,11 +139,18 @@ def warnings_about(calibration: Samples, held_out: Samples) -> list[str]:
             "and tell nothing of others; give each sample once"
         )
     for name in calibration[0]:
-        if calibration[0][name].dtype.kind != "f" or not held_out:
+        if calibration[0][name].dtype.kind != "f":
             continue
         seen = np.stack([sample[name] for sample in calibration])
+        low, high = float(seen.min(initial=np.inf)), float(seen.max(initial=-np.inf))
+        if low == high:
+            found.append(
+                f"input {name!r} is {low:.3g} in all samples that the ranges were taken on, which tells nothing of "
+                "other values; give samples in which it changes"
+            )
+        if not held_out:
+            continue
         new = np.stack([sample[name] for sample in held_out])
-        low, high = float(seen.min()), float(seen.max())
         outside = float(np.mean((new < low) | (new > high)))
         if outside > 0.01:
             found.append(

@@ -59,7 +59,7 @@ WITHOUT_REMEDY = {
     "conversion/target.py:first_right": "cannot happen",
     "conversion/pipeline.py:_layers_of_model: layers {} did not": "cannot happen, as far as is known",
     "passes/graft.py:_fusion: layer {}: its weights do not fit": "cannot happen, as far as is known",
-    "quantization/int8.py:_name_states": "cannot happen, as far as is known: all are refused before",
+    "quantization/int8.py:_complete_layers": "cannot happen, as far as is known: all are refused before",
     "sources/functions.py:trace_concrete: the function cannot be called": "cannot happen, as far as is known",
 }
 """How places of messages begin, perhaps with their texts, that have no remedy of their own, and why."""

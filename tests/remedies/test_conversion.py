@@ -380,6 +380,13 @@ QUANTIZATION = [
         instead(growing, quantization="dynamic", time_steps=100),
     ),
     refused(
+        ("layer {} cannot be int8: its inputs reach ", "'one'", 'pass quantization="dynamic"', "normalize the inputs"),
+        lstm,
+        INT8 | {"representative_dataset": 1e6 * SAMPLES},
+        instead(lstm, quantization="dynamic"),
+        instead(lstm, **INT8),
+    ),
+    refused(
         (
             "it shuts its gates at padded steps by weights of 1e4",
             "layer 'reader'",
