@@ -1,7 +1,10 @@
 """`Runner`: calls a `.tflite` model like a function, on the LiteRT interpreter or on `CompiledModel`."""
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Self
 
@@ -26,9 +29,35 @@ RUNTIMES = ("interpreter", "compiled")
 """The runtimes of `Runner`."""
 
 
+_RAISED = (ValueError, RuntimeError)
+"""What LiteRT's Python interface raises."""
+
+_runners: "weakref.WeakSet[Runner]" = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """In a fork, where a thread that is not there any more may hold one."""
+    for runner in _runners:
+        runner._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
+@contextlib.contextmanager
+def _refusals(of: str = "this model") -> Iterator[None]:
+    """Turns what LiteRT raises into an `InvalidModelError`."""
+    try:
+        yield
+    except _RAISED as error:
+        raise InvalidModelError(f"LiteRT cannot run {of}: {error}") from error
+
+
 def keeping_all_tensors(data: bytes) -> Interpreter:
     """An interpreter, without XNNPACK, from which every tensor of a valid file can be read after a call."""
-    return interpreter(data, xnnpack=False, keeps_all_tensors=True)
+    with _refusals():
+        return interpreter(data, xnnpack=False, keeps_all_tensors=True)
 
 
 class Runner:
@@ -46,8 +75,9 @@ class Runner:
             sandbox.
 
     Raises:
-        InvalidModelError: if the model cannot be read, or the runtime refuses it.
-        ValueError: for an unknown runtime.
+        InvalidModelError: if the model cannot be read, or the runtime refuses it. Calls and all other methods raise it
+            too, where the runtime cannot go on; carried states are undefined then, until they are set or reset.
+        ValueError: for an unknown runtime, or a number of threads below 1.
 
     A call takes one array for a model with one input, or keyword arguments by input name, and returns one array for
     a model with one output, or a dict by output name. Names are those of the file's signature. Arrays are converted
@@ -55,6 +85,8 @@ class Runner:
 
     A file with carried state starts a call where the last one ended, also where the number of time steps changes from
     call to call; `reset` starts anew, and `state` reads and sets what is carried.
+
+    Threads can share a runner, and then call it one after the other, on the same state. For speed, use one a thread.
     """
 
     def __init__(
@@ -68,10 +100,13 @@ class Runner:
     ) -> None:
         if runtime not in RUNTIMES:
             raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}")
+        if not isinstance(num_threads, int) or num_threads < 1:
+            raise ValueError(f"num_threads must be a whole number above 0, got {num_threads!r}")
         self._data = files.read_bytes(model)
+        files.require_whole(self._data)
         options: dict[str, Any] = {"num_threads": num_threads, "xnnpack": xnnpack, "runtime": runtime}
         self._options = options | {"isolated": isolated}
-        try:
+        with _refusals():
             if isolated:
                 limits = isolated if isinstance(isolated, Limits) else Limits()
                 self._interpreter: Any = IsolatedInterpreter(self._data, limits, **options)
@@ -79,8 +114,10 @@ class Runner:
             else:
                 self._interpreter = interpreter(self._data, **options)
                 self._inputs, self._outputs = signature(self._interpreter)
-        except (ValueError, RuntimeError) as error:
-            raise InvalidModelError(f"LiteRT cannot run this model: {error}") from error
+        self._input_indices = {name: details["index"] for name, details in self._inputs.items()}
+        self._output_indices = {name: details["index"] for name, details in self._outputs.items()}
+        self._lock = threading.RLock()
+        _runners.add(self)
         self._allocated = {name: tuple(map(int, details["shape"])) for name, details in self._inputs.items()}
 
     def close(self) -> None:
@@ -89,7 +126,8 @@ class Runner:
         A `with` statement closes the runner too. Without `isolated`, there is nothing to close.
         """
         if isinstance(self._interpreter, IsolatedInterpreter):
-            self._interpreter.close()
+            with self._lock:
+                self._interpreter.close()
 
     def __enter__(self) -> Self:
         return self
@@ -135,6 +173,7 @@ class Runner:
         Raises:
             ValueError: if inputs are missing or unknown, or a shape or dtype does not fit; the message has what was
                 expected and what was given.
+            InvalidModelError: if the runtime cannot run the model on these inputs, such as an index beyond a table.
         """
         results = self.outputs(*args, **inputs)
         return next(iter(results.values())) if len(results) == 1 else results
@@ -142,11 +181,19 @@ class Runner:
     def outputs(self, /, *args: npt.ArrayLike, **inputs: npt.ArrayLike) -> dict[str, npt.NDArray[Any]]:
         """Runs the model once, as a call does, and returns its outputs by name, also where there is only one."""
         values = self._checked(args, inputs)
-        self._fit(values)
-        for name, value in values.items():
-            self._interpreter.set_tensor(self._inputs[name]["index"], value)
-        self._interpreter.invoke()
-        return {name: self._interpreter.get_tensor(details["index"]) for name, details in self._outputs.items()}
+        interpreter = self._interpreter
+        # Neither `with` nor `_refusals`, which take as long as checks and copies together.
+        self._lock.acquire()
+        try:
+            self._fit(values)
+            for name, value in values.items():
+                interpreter.set_tensor(self._input_indices[name], value)
+            interpreter.invoke()
+            return {name: interpreter.get_tensor(index) for name, index in self._output_indices.items()}
+        except _RAISED as error:
+            raise InvalidModelError(f"LiteRT cannot run this model on these inputs: {error}") from error
+        finally:
+            self._lock.release()
 
     def bound(self, **inputs: npt.ArrayLike) -> tuple[Callable[[], Any], Callable[[], Any]]:
         """The model on fixed inputs as two functions, for a stopwatch.
@@ -157,18 +204,20 @@ class Runner:
         Returns:
             `invoke`, which runs the model on the contents of its input tensors, without any copy; and `call`, which
             copies the inputs in, runs the model, and returns copies of the outputs in the order of `output_names`.
-            Neither checks anything. After a call of the runner with other shapes, use neither.
+            Neither checks anything or keeps other threads out. After a call of the runner with other shapes, use
+            neither.
 
         Raises:
             ValueError: as a call.
         """
         values = {name: value.copy() for name, value in self._checked((), inputs).items()}
-        self._fit(values)
         interpreter = self._interpreter
-        arrays = [(self._inputs[name]["index"], value) for name, value in values.items()]
-        outputs = [details["index"] for details in self._outputs.values()]
-        for index, array in arrays:
-            interpreter.set_tensor(index, array)
+        arrays = [(self._input_indices[name], value) for name, value in values.items()]
+        outputs = list(self._output_indices.values())
+        with self._lock, _refusals("this model on these inputs"):
+            self._fit(values)
+            for index, array in arrays:
+                interpreter.set_tensor(index, array)
 
         def call() -> list[npt.NDArray[Any]]:
             for index, array in arrays:
@@ -195,7 +244,8 @@ class Runner:
 
     def reset(self) -> None:
         """Sets every carried state to zero, so that the next call starts a new sequence."""
-        self._interpreter.reset_all_variables()
+        with self._lock, _refusals():
+            self._interpreter.reset_all_variables()
 
     @property
     def state(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -208,7 +258,8 @@ class Runner:
         Raises:
             ValueError: on assigning, for an unknown name or a wrong shape; the message has expected and actual.
         """
-        stored = {name: self._interpreter.get_tensor(d["index"]) for name, d in self._state_tensors.items()}
+        with self._lock, _refusals():
+            stored = {name: self._interpreter.get_tensor(d["index"]) for name, d in self._state_tensors.items()}
         return {name: _dequantized(value, self._state_tensors[name]) for name, value in stored.items()}
 
     @state.setter
@@ -221,9 +272,10 @@ class Runner:
         for name, array in arrays.items():
             if array.shape != current[name].shape:
                 raise ValueError(f"state {name!r} has shape {list(current[name].shape)}, got {list(array.shape)}")
-        for name, array in arrays.items():
-            details = self._state_tensors[name]
-            self._interpreter.set_tensor(details["index"], _quantized(array, details))
+        with self._lock, _refusals():
+            for name, array in arrays.items():
+                details = self._state_tensors[name]
+                self._interpreter.set_tensor(details["index"], _quantized(array, details))
 
     @cached_property
     def _state_tensors(self) -> dict[str, dict[str, Any]]:
@@ -245,16 +297,27 @@ class Runner:
 
     def _fit(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
         """Allocates anew where the shapes are not those of the call before."""
-        shapes = {name: value.shape for name, value in values.items()}
-        if shapes == self._allocated:
+        for name, value in values.items():
+            if value.shape != self._allocated[name]:
+                break
+        else:
             return
         # Allocation sets every variable tensor to zero, which would lose what is carried.
-        carried = self.state
-        for name, shape in shapes.items():
-            self._interpreter.resize_tensor_input(self._inputs[name]["index"], shape)
-        self._interpreter.allocate_tensors()
-        self.state = carried
-        self._allocated = shapes
+        carried, shapes = self.state, {name: value.shape for name, value in values.items()}
+        try:
+            self._allocate(shapes)
+        except InvalidModelError:
+            with contextlib.suppress(InvalidModelError):
+                self._allocate(self._allocated)
+                self.state = carried
+            raise
+        self._allocated, self.state = shapes, carried
+
+    def _allocate(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        with _refusals(f"this model on inputs of the shapes {[list(shape) for shape in shapes.values()]}"):
+            for name, shape in shapes.items():
+                self._interpreter.resize_tensor_input(self._input_indices[name], shape)
+            self._interpreter.allocate_tensors()
 
     def _checked(self, args: tuple[npt.ArrayLike, ...], inputs: dict[str, npt.ArrayLike]) -> dict[str, Any]:
         if args:

@@ -5,6 +5,7 @@ The codec is `ai_edge_litert.tools.flatbuffer_utils`; the objects are those of `
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import stat
@@ -23,6 +24,9 @@ from lstm_toolkit.tflite.types import Model
 from lstm_toolkit.weights.operands import ABSENT
 
 FILE_IDENTIFIER = b"TFL3"
+
+_whole: set[bytes] = set()
+"""Digests of the files that this process has read and found whole, or written."""
 
 
 def read_bytes(model: bytes | bytearray | memoryview | str | os.PathLike[str]) -> bytes:
@@ -59,13 +63,26 @@ def read_model(data: bytes) -> Model:
     except Exception as error:  # the codec raises whatever the damaged bytes lead it to
         raise InvalidModelError(f"the .tflite file is damaged: {type(error).__name__}: {error}") from error
     check_model(model)
+    _whole.add(hashlib.sha256(data).digest())
     return model
+
+
+def require_whole(data: bytes) -> None:
+    """Reads the bytes of a file as `read_model` does, unless this process has read or written the same before.
+
+    Raises:
+        InvalidModelError: as `read_model`.
+    """
+    if hashlib.sha256(data).digest() not in _whole:
+        read_model(data)
 
 
 def write_model(model: Model) -> bytes:
     """Packs a `ModelT`, after dropping the tensors, buffers and operator codes that nothing refers to."""
     prune(model)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    data = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    _whole.add(hashlib.sha256(data).digest())
+    return data
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:

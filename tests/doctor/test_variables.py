@@ -6,6 +6,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 import lstm_toolkit as lt
 from lstm_toolkit.doctor.variables import unset_variables
+from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.tflite import edit
 from tests.helpers import fault_corpus
 from tests.helpers.schema_models import empty_model
@@ -18,7 +19,7 @@ def test_the_remedies_give_files_that_run():
     assert (finding.code, finding.severity) == ("unset-variable", "error")
     assert "(and 4 more)" in finding.message
     x = np.random.default_rng(2).standard_normal((2, 5, 3)).astype(np.float32)
-    with pytest.raises(RuntimeError, match="READ_VARIABLE"):
+    with pytest.raises(InvalidModelError, match="READ_VARIABLE"):
         lt.Runner(broken)(x)
     for remedied in (lt.convert(model).tflite, fault_corpus.stock(model)):
         assert "unset-variable" not in {each.code for each in lt.diagnose(remedied)}

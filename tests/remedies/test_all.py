@@ -27,6 +27,7 @@ OTHER_TESTS = {
     "cannot write {}: {}": "test_cli.py::test_",
     "peak memory cannot be measured": "benchmarking/test_benchmark.py::test_peak_memory",
     "CompiledModel cannot run this model": "runtime/test_compiled.py::test_a_custom_op_is_refused_with_its_name",
+    "have one name in {}; write the file with different na": "runtime/test_strange_files.py::test_two_inputs_of_one_",
     "belongs to the process that made it, and this one was forked": "runtime/test_isolated.py::test_a_fork_leaves_the_",
     "this Runner was interrupted in a call": "runtime/test_isolated.py::test_an_interrupted_call_ends_the_process",
 }
@@ -52,7 +53,8 @@ WITHOUT_REMEDY = {
     "sources/keras_layers.py:call": "the name of the layer, before a reason that has the remedy",
     "stock/worker.py:_ask": "the worker's own message, passed on",
     "stock/converter.py:run_converter": "the converter's own message, passed on",
-    "runtime/runner.py:__init__": "the runtime's own message, passed on",
+    "runtime/runner.py:_refusals": "the runtime's own message, passed on",
+    "runtime/runner.py:outputs": "the runtime's own message, passed on",
     "micro.py:micro_report": "the runtime's own message, passed on",
     "inspection/netron.py:": "the command that installs what is missing",
     "widgets.py:": "the command that installs what is missing",

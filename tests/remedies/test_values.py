@@ -610,6 +610,11 @@ OTHERS = [
         lambda: Runner(SUM, runtime="compiled"),
     ),
     Refusal(
+        ("num_threads must be a whole number above 0, got ", "0"),
+        lambda: Runner(SUM, num_threads=0),
+        lambda: Runner(SUM, num_threads=2),
+    ),
+    Refusal(
         ("the model has the inputs {}, got {}", "['x']", "['y']"),
         lambda: Runner(SUM)(y=np.zeros((2, 3))),
         lambda: Runner(SUM)(x=np.zeros((2, 3))),

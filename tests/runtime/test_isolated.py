@@ -125,6 +125,7 @@ def test_a_crash_is_an_error_and_the_caller_lives_on():
 
 
 def test_a_file_that_hangs():
+    isolated._idle.clear()
     runner = Runner(hostile_files.endless(), isolated=Limits(seconds=0.5))
     start = time.monotonic()
     for _ in range(2):
