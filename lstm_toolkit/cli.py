@@ -3,22 +3,29 @@
 import contextlib
 import functools
 import io
-import json
-import logging
 import os
 import re
 import sys
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
 from lstm_toolkit.conversion.choices import CHOICES
 from lstm_toolkit.errors import LstmToolkitError
+from lstm_toolkit.escapes import printable
 from lstm_toolkit.runtime.attended import attended
+from lstm_toolkit.terminal import (
+    check_output,
+    is_stdout,
+    own_stderr,
+    progress,
+    show,
+    show_text,
+    silent_stderr,
+    write,
+)
 
 PYTHON_ONLY = ("input_signature", "representative_dataset", "io_dtype", 'quantization="int8"')
 """Arguments of `convert` that the command line cannot give."""
@@ -59,6 +66,9 @@ def main() -> None:
 
 def run() -> Any:
     """Runs the command of the command line in this process, and ends it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     return click.Group.main(main)
 
 
@@ -96,13 +106,13 @@ def convert(model: Path, output: Path, *, as_json: bool, **options: Any) -> None
     """
     from lstm_toolkit.conversion.convert import convert as convert_model
 
-    with _reporting_errors(), _progress(), _silent_stderr():
-        _check_output(output)
+    with _reporting_errors(), progress(), silent_stderr():
+        check_output(output)
         conversion = convert_model(model, **options)
-        _save(conversion.tflite, output)
+        write(conversion.tflite, output)
     value = {"output": str(output), "size": len(conversion.tflite)} | conversion.report.to_dict()
     text = in_options(f"{output}: {conversion}", main.commands["convert"])
-    _show(value, text, as_json=as_json, beside=output)
+    show(value, text, as_json=as_json, beside=output)
 
 
 @main.command()
@@ -114,7 +124,7 @@ def inspect(model: Path, *, as_json: bool) -> None:
 
     with _reporting_errors():
         summary = inspect_model(model)
-    _show(summary.to_dict(), str(summary), as_json=as_json)
+    show(summary.to_dict(), str(summary), as_json=as_json)
 
 
 @main.command()
@@ -129,9 +139,9 @@ def diagnose(model: Path, target: str | None, *, run: bool, as_json: bool) -> No
     """
     from lstm_toolkit.doctor.diagnose import diagnose as diagnose_model
 
-    with _reporting_errors(), _silent_stderr():
+    with _reporting_errors(), silent_stderr():
         found = diagnose_model(model, target=target, run=run)
-    _show(found.to_dict(), _in_commands(str(found)), as_json=as_json)
+    show(found.to_dict(), _in_commands(str(found)), as_json=as_json)
     if any(finding.severity != "note" for finding in found):
         raise SystemExit(3)
 
@@ -150,9 +160,9 @@ def repair(model: Path, output: Path, codes: tuple[str, ...], keep: tuple[str, .
 
     with _reporting_errors():
         repaired = repair_model(model, codes=codes or None, keep=keep)
-        _save(repaired.tflite, output)
+        write(repaired.tflite, output)
     value = {"output": str(output)} | repaired.to_dict()
-    _show(value, _in_commands(f"{output}: {repaired}"), as_json=as_json, beside=output)
+    show(value, _in_commands(f"{output}: {repaired}"), as_json=as_json, beside=output)
 
 
 @main.command()
@@ -164,7 +174,7 @@ def repair(model: Path, output: Path, codes: tuple[str, ...], keep: tuple[str, .
 @click.option("--node", type=click.IntRange(min=0), default=0, show_default=True, help="Which LSTM of the file.")
 def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
     """Shows how the weights of an LSTM in the .tflite file MODEL are split by gate: as text, or as a picture."""
-    kind = ".svg" if _is_stdout(output) else output.suffix if output else ""
+    kind = ".svg" if is_stdout(output) else output.suffix if output else ""
     if output is not None and kind not in (".svg", ".png", ".pdf"):
         raise click.BadParameter("the picture must be a .svg, .png or .pdf file", param_hint="--output")
     from lstm_toolkit.tflite import files
@@ -174,15 +184,15 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
         if output is None:
             from lstm_toolkit.gate_pictures.layout import gate_layout
 
-            click.echo(str(gate_layout(data, node=node)))
+            show_text(str(gate_layout(data, node=node)))
             return
         from lstm_toolkit.gate_pictures.figure import plot_gates
 
         figure = plot_gates(data, gate=gate, node=node)
         picture = io.BytesIO()
         figure.savefig(picture, format=kind[1:])
-        _save(picture.getvalue(), output)
-    click.echo(f"{output}: {figure.alt}", err=_is_stdout(output))
+        write(picture.getvalue(), output)
+    show_text(f"{output}: {figure.alt}", err=is_stdout(output))
 
 
 @main.command()
@@ -198,7 +208,7 @@ def export(model: Path, output: Path, name: str, *, run: bool, as_json: bool) ->
     with _reporting_errors(functools.partial(click.BadParameter, param_hint="--name")):
         report = micro_report(model, run=run)
         paths = save_c_array(model, output, name)
-    _show({"output": list(map(str, paths))} | report.to_dict(), f"{paths[0]}, {paths[1]}\n\n{report}", as_json=as_json)
+    show({"output": list(map(str, paths))} | report.to_dict(), f"{paths[0]}, {paths[1]}\n\n{report}", as_json=as_json)
 
 
 @main.command()
@@ -213,13 +223,13 @@ def bench(models: tuple[Path, ...], threads: int, csv_file: Path | None, *, as_j
     """Times the .tflite files MODEL side by side on random inputs; ratios are to the first."""
     from lstm_toolkit.benchmarking.benchmark import benchmark
 
-    with _reporting_errors(click.ClickException), _own_stderr(), _silent_stderr():
+    with _reporting_errors(click.ClickException), own_stderr(), silent_stderr():
         if csv_file is not None:
-            _check_output(csv_file)
+            check_output(csv_file)
         result = benchmark(models, num_threads=threads, **options)
         if csv_file is not None:
-            _save(result.to_csv().encode(), csv_file)
-    _show(result.to_dict(), str(result), as_json=as_json, beside=csv_file)
+            write(result.to_csv().encode(), csv_file)
+    show(result.to_dict(), str(result), as_json=as_json, beside=csv_file)
 
 
 def in_options(text: str, command: click.Command) -> str:
@@ -253,40 +263,9 @@ def _in_commands(text: str) -> str:
 
 def _in_words_of_the_command(error: Exception) -> str:
     """What is wrong, in the words of the command; says at its end what only the Python function takes."""
-    text = in_options(str(error), click.get_current_context().command)
+    text = in_options(printable(str(error)), click.get_current_context().command)
     only = dict.fromkeys(re.findall(rf"\b(?:{'|'.join(PYTHON_ONLY)})", text))
     return f"{text} ({', '.join(only)}: only in Python, as an argument of lstm_toolkit.convert)" if only else text
-
-
-def _is_stdout(output: Path | None) -> bool:
-    return str(output) in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
-
-
-def _check_output(output: Path) -> None:
-    """Finds out before any slow step that a file cannot be written."""
-    from lstm_toolkit.tflite import files
-
-    if not _is_stdout(output):
-        files.check_writable(output)
-
-
-def _save(data: bytes, output: Path) -> None:
-    from lstm_toolkit.tflite import files
-
-    if not _is_stdout(output):
-        return files.write_whole(output, data)
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except OSError as error:
-        error.filename = "standard output"
-        raise
-
-
-def _show(value: dict[str, Any], text: str, *, as_json: bool, beside: Path | None = None) -> None:
-    """Prints a result: on standard error if standard output is what is written to."""
-    shown = json.dumps(value, indent=2, ensure_ascii=False) if as_json else text
-    click.echo(shown, err=_is_stdout(beside))
 
 
 @contextlib.contextmanager
@@ -301,58 +280,3 @@ def _reporting_errors(wrong_value: Callable[[str], click.ClickException] = click
     except OSError as error:
         where = error.filename or "a file"
         raise click.ClickException(f"cannot write {where!r}: {error.strerror or error}") from error
-
-
-class _Lines(logging.StreamHandler[TextIO]):
-    """Writes the lines of a log; where that fails, the command fails."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Raises what went wrong."""
-        error = sys.exception()
-        if not isinstance(error, OSError):
-            return super().handleError(record)
-        error.filename = "standard error"
-        raise error
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[None]:
-    """Shows each stage that `convert` logs as a line on standard error."""
-    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
-    handler = _Lines(stream)
-    handler.setFormatter(logging.Formatter("%(message)s ..."))
-    logger = logging.getLogger("lstm_toolkit")
-    before = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
-        with contextlib.suppress(OSError):
-            stream.close()
-
-
-@contextlib.contextmanager
-def _own_stderr() -> Iterator[None]:
-    """Gives Python's standard error a way to the terminal that `_silent_stderr` does not close."""
-    with os.fdopen(os.dup(2), "w", buffering=1) as stream, contextlib.redirect_stderr(stream):
-        yield
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Keeps what TensorFlow's C++ part and its Python layers print away from the terminal."""
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)

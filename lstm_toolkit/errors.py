@@ -1,8 +1,14 @@
 """The errors of lstm_toolkit. All derive from `LstmToolkitError`, so one `except` catches them."""
 
+from lstm_toolkit.escapes import printable_lines
+
 
 class LstmToolkitError(Exception):
     """Base of every error that lstm_toolkit raises on purpose."""
+
+    def __str__(self) -> str:
+        # What libraries say of a file may repeat names out of it.
+        return printable_lines(super().__str__())
 
 
 class ConversionError(LstmToolkitError):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.escapes import in_figure
 from lstm_toolkit.inspection.read import inspect
 from lstm_toolkit.inspection.summary import ModelSummary
 from lstm_toolkit.inspection.values import LstmNode, TensorSummary
@@ -121,8 +122,11 @@ class QuantizationView(Tabular):
         percent, steps = 100 * error.by_step, error.by_step.shape[1]
         figure, axes = plt.subplots(figsize=(8, 0.8 + 0.45 * len(error.sources)), layout="constrained")
         image = axes.imshow(percent, aspect="auto", cmap="cividis", vmin=0)
-        axes.set_yticks(range(len(error.sources)), error.sources)
-        axes.set(xlabel="time step", title=f"{error.layer}: mean error of the output, percent of the largest output")
+        axes.set_yticks(range(len(error.sources)), list(map(in_figure, error.sources)))
+        axes.set(
+            xlabel="time step",
+            title=f"{in_figure(error.layer)}: mean error of the output, percent of the largest output",
+        )
         if steps <= 12:
             for row, column in np.ndindex(percent.shape):
                 color = "black" if percent[row, column] > percent.max() / 2 else "white"

@@ -6,7 +6,6 @@ A panel shows what the pure functions of `lstm_toolkit.panels` say. It works wit
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ except ImportError as error:
     raise ImportError("the panels need ipywidgets: pip install 'lstm_toolkit[codelabs]'") from error
 
 from lstm_toolkit.display.tables import Table
+from lstm_toolkit.escapes import in_html
 from lstm_toolkit.panels import layouts, lowerings
 from lstm_toolkit.panels.gates import explore_gates
 from lstm_toolkit.panels.measured import LIMITS, Comparison, Sizes, compare
@@ -105,7 +105,7 @@ class _SizesPanel(ipywidgets.VBox):
             return None
 
     def _say(self, text: str) -> None:
-        self.status.value = f'{_STYLE}<div class="lstm-toolkit" role="status">{html.escape(text)}</div>'
+        self.status.value = f'{_STYLE}<div class="lstm-toolkit" role="status">{in_html(text)}</div>'
 
 
 def _html() -> ipywidgets.HTML:
@@ -134,9 +134,7 @@ class LayoutPanel(_SizesPanel):
 
     def _show(self, sizes: Sizes) -> None:
         orders = layouts.memory_orders(sizes)
-        drawings = "".join(
-            f"<h4>{html.escape(layouts.caption(order))}</h4>{layouts.drawing(order)}" for order in orders
-        )
+        drawings = "".join(f"<h4>{in_html(layouts.caption(order))}</h4>{layouts.drawing(order)}" for order in orders)
         self.memory.value = _section(_paragraph(layouts.LEGEND) + drawings + _table(layouts.strides_table(orders)))
 
     def _measure(self, sizes: Sizes) -> None:
@@ -177,7 +175,7 @@ class LoweringPanel(_SizesPanel):
 
 
 def _paragraph(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>"
+    return f"<p>{in_html(text)}</p>"
 
 
 def _results(comparison: Comparison) -> str:
@@ -190,5 +188,5 @@ def _section(content: str) -> str:
 
 def _table(table: Table) -> str:
     """A table that scrolls by keyboard too where it is wider than the page."""
-    label = html.escape(table.title)
+    label = in_html(table.title)
     return f'<div class="lstm-toolkit-wide" role="region" aria-label="{label}" tabindex="0">{table._repr_html_()}</div>'

@@ -9,6 +9,7 @@ from matplotlib.ticker import LogFormatter
 
 from lstm_toolkit.benchmarking.timings import COLUMNS, ModelTiming, ratio_of
 from lstm_toolkit.display.picture import Picture
+from lstm_toolkit.escapes import in_figure
 
 # Of Okabe and Ito, which colour-blind people can tell apart, made lighter.
 _COLOURS = {"invoke": "#a9d8f5", "call": "#f7c97e"}
@@ -33,7 +34,7 @@ def bars(models: Sequence[ModelTiming]) -> Picture:
                 axes.annotate(_time(timing.median), (timing.quartile_3, y), xytext=(6, 0), **_BESIDE)
                 label = _LABELS[column] if model.kind == "file" else _ANY_CALL
                 drawn.append(f"{model.name}, {label} {_time(timing.median)}")
-        axes.set_yticks(range(len(models)), [_plain(model.name) for model in models])
+        axes.set_yticks(range(len(models)), [in_figure(model.name) for model in models])
         axes.invert_yaxis()
         axes.margins(x=0.18)
         axes.set_xlim(left=0)
@@ -143,13 +144,8 @@ def _label_points(axes: Any, names: list[str], places: list[tuple[float, Any]]) 
             lift += 16
         taken.append((x, y + lift))
         offset = (-15 if left else 15, 72 * lift / axes.figure.dpi)
-        axes.annotate(_plain(name), place, xytext=offset, ha="right" if left else "left", **_BESIDE)
+        axes.annotate(in_figure(name), place, xytext=offset, ha="right" if left else "left", **_BESIDE)
 
 
 def _time(value: float) -> str:
     return f"{value:,.0f} µs" if value >= 1000 else f"{value:.3g} µs"
-
-
-def _plain(name: str) -> str:
-    """A name in which matplotlib finds no formula."""
-    return name.replace("$", r"\$")

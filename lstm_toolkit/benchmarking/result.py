@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import html
 import io
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstm_toolkit.benchmarking.timings import COLUMNS, CONFIDENCE, ModelTiming, Overhead, Ratio, Timing, ratio_of
 from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.escapes import in_csv, in_html, json_text, printable_lines
 from lstm_toolkit.tflite.files import write_whole
 
 if TYPE_CHECKING:
@@ -81,10 +80,10 @@ class BenchmarkResult(Tabular):
         return tuple(tables)
 
     def __repr__(self) -> str:
-        return "\n\n".join([super().__repr__(), "\n".join(self._all_notes())])
+        return "\n\n".join([super().__repr__(), printable_lines("\n".join(self._all_notes()))])
 
     def _repr_html_(self) -> str:
-        return super()._repr_html_() + "".join(f"<p>{html.escape(note)}</p>" for note in self._all_notes())
+        return super()._repr_html_() + "".join(f"<p>{in_html(note)}</p>" for note in self._all_notes())
 
     def _all_notes(self) -> tuple[str, ...]:
         return (f"The stopwatch adds {self.overhead}.", *self.notes)
@@ -105,7 +104,7 @@ class BenchmarkResult(Tabular):
 
     def to_json(self) -> str:
         """`to_dict` as JSON."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
+        return json_text(self.to_dict())
 
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
         """One line a model, with the ratio to the baseline; an empty cell is a figure that does not exist.
@@ -135,7 +134,7 @@ class BenchmarkResult(Tabular):
         ratio = None if model.name == self.baseline else self.ratio(model.name)
         for name in ("column", "ratio", "low", "high", "verdict"):
             record[name] = None if ratio is None else getattr(ratio, name)
-        return record | {"baseline": self.baseline}
+        return {name: in_csv(value) for name, value in (record | {"baseline": self.baseline}).items()}
 
     def plot(self) -> Picture:
         """Bars of the median time with and without copies; a line from the first to the third quartile."""

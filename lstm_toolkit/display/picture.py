@@ -2,11 +2,12 @@
 
 import base64
 import dataclasses
-import html
 import io
 from typing import Any
 
 import matplotlib.pyplot as plt
+
+from lstm_toolkit.escapes import in_html, printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Picture:
         data = io.BytesIO()
         self.figure.savefig(data, format="png", dpi=110, metadata={"Software": None})
         image = base64.b64encode(data.getvalue()).decode()
-        return f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{image}">'
+        return f'<img alt="{in_html(self.alt)}" src="data:image/png;base64,{image}">'
 
     def __repr__(self) -> str:
-        return self.alt
+        return printable(self.alt)

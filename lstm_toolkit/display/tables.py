@@ -1,16 +1,12 @@
 """`Table`: rows that show themselves as text in a terminal and as escaped HTML in a notebook."""
 
 import dataclasses
-import html
 from collections.abc import Sequence
 from typing import Any
 
 from tabulate import tabulate
 
-
-def printable(text: str) -> str:
-    """The text with escapes for what would move a terminal's cursor or not show; line breaks stay."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+from lstm_toolkit.escapes import in_html, printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +24,17 @@ class Table:
     rows: Sequence[Sequence[Any]]
 
     def __str__(self) -> str:
-        return f"{printable(self.title)}\n{tabulate(self._cells(), self.header, disable_numparse=True)}"
+        return f"{printable(self.title)}\n{tabulate(self._cells(), self._header(), disable_numparse=True)}"
+
+    def _header(self) -> list[str]:
+        return list(map(printable, self.header))
 
     def _cells(self) -> list[list[str]]:
         return [[printable(str(value)) for value in row] for row in self.rows]
 
     def _repr_html_(self) -> str:
-        body = tabulate(self._cells(), self.header, tablefmt="html", disable_numparse=True)
-        return f"<p><strong>{html.escape(self.title)}</strong></p>{body}"
+        body = tabulate(self._cells(), self._header(), tablefmt="html", disable_numparse=True)
+        return f"<p><strong>{in_html(self.title)}</strong></p>{body}"
 
 
 class Tabular:

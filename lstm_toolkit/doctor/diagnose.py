@@ -9,6 +9,7 @@ from typing import Any
 
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.doctor.faults import FAULTS
+from lstm_toolkit.escapes import printable
 from lstm_toolkit.runtime.targets import TARGETS
 from lstm_toolkit.tflite import files
 from lstm_toolkit.tflite.types import Model
@@ -37,6 +38,11 @@ class Finding:
     remedy: str
     location: str
     repairable: bool = False
+
+    def __post_init__(self) -> None:
+        # What is said of a file repeats names out of it.
+        for name in ("message", "location"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
 
 class Diagnosis(Tabular, tuple[Finding, ...]):

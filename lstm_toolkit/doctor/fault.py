@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
+from lstm_toolkit.escapes import printable
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.recurrent import RecurrentOp, recurrent_ops
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
@@ -41,13 +42,13 @@ class Fault:
 def place(model: Model, subgraph: Subgraph, operator: Operator) -> str:
     """Where an op stands, as messages have it."""
     number, place = model.subgraphs.index(subgraph), subgraph.operators.index(operator)
-    where = f"op {place} {graph.operator_name(model, operator)}"
+    where = f"op {place} {printable(graph.operator_name(model, operator))}"
     return where if number == 0 else f"subgraph {number}, {where}"
 
 
 def named_place(model: Model, subgraph: Subgraph, operator: Operator) -> str:
     """The place of an op with the name of what it computes."""
-    return f"{place(model, subgraph, operator)} ({graph.text(subgraph.tensors[operator.outputs[0]].name)})"
+    return f"{place(model, subgraph, operator)} ({printable(graph.text(subgraph.tensors[operator.outputs[0]].name))})"
 
 
 def each(

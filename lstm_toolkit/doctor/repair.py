@@ -12,6 +12,7 @@ from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.doctor.diagnose import Diagnosis, gravest_first, of_file
 from lstm_toolkit.doctor.fault import named_place, place
 from lstm_toolkit.doctor.faults import FAULTS
+from lstm_toolkit.escapes import printable
 from lstm_toolkit.tflite import files
 from lstm_toolkit.tflite.recurrent import state_places
 from lstm_toolkit.tflite.types import Model, Operator
@@ -28,6 +29,10 @@ class Change:
 
     code: str
     what: str
+
+    def __post_init__(self) -> None:
+        # It repeats names out of the file.
+        object.__setattr__(self, "what", printable(self.what))
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -1,7 +1,6 @@
 """`plot_gates`: a picture of how the packed weights of an LSTM fill the operand slots of the fused op."""
 
 import base64
-import html
 import io
 import os
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
+from lstm_toolkit.escapes import in_html
 from lstm_toolkit.gate_pictures.drawing import GateDrawing
 from lstm_toolkit.gate_pictures.layout import LETTERS, GateLayout, gate_layout
 
@@ -58,7 +58,7 @@ class GateFigure(Figure):
             Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
         image = base64.b64encode(data.getvalue()).decode()
         style = f"width:{round(100 * self.get_figwidth())}px;max-width:100%;height:auto"
-        return f'<img alt="{html.escape(self.alt)}" style="{style}" src="data:image/png;base64,{image}">'
+        return f'<img alt="{in_html(self.alt)}" style="{style}" src="data:image/png;base64,{image}">'
 
     def _repr_html_(self) -> str:
         return self.to_html(palette=True)

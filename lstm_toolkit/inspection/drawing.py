@@ -1,13 +1,13 @@
 """`draw`: the graph of a `.tflite` file as a static SVG with a text alternative."""
 
 import dataclasses
-import html
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
+from lstm_toolkit.escapes import in_html
 from lstm_toolkit.inspection.placement import Placement, place
 from lstm_toolkit.inspection.values import (
     LstmNode,
@@ -205,10 +205,10 @@ def _svg(boxes: list[_Box], edges: list[tuple[int, int, TensorSummary]], placed:
     shapes += _labels(boxes, edges, places)
     shapes += [_text(width / 2, height - 12, note, "#202124", 12)] if note else []
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{html.escape(alt)}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{in_html(alt)}" '
         f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" '
         f'font-family="DejaVu Sans, Verdana, sans-serif">'
-        f"<title>Graph of the model</title><desc>{html.escape(alt)}</desc>"
+        f"<title>Graph of the model</title><desc>{in_html(alt)}</desc>"
         f'<rect width="100%" height="100%" rx="8" fill="#ffffff"/>{"".join(shapes)}</svg>'
     )
 
@@ -279,5 +279,5 @@ def _text(x: float, y: float, line: str, color: str, size: int, style: str = "")
     anchor = "start" if style == _HALO else "middle"
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{color}" text-anchor="{anchor}"{style}>'
-        f"{html.escape(line)}</text>"
+        f"{in_html(line)}</text>"
     )

@@ -1,11 +1,11 @@
 """`ModelSummary`: what `inspect` returns, which shows itself as text, as HTML and as JSON."""
 
 import dataclasses
-import html
 from collections import Counter
 from typing import Any
 
 from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.escapes import in_html
 from lstm_toolkit.inspection.drawing import Drawing, draw
 from lstm_toolkit.inspection.memory import Memory
 from lstm_toolkit.inspection.values import (
@@ -142,7 +142,7 @@ class ModelSummary(Tabular):
     def _repr_html_(self) -> str:
         table = self.op_table()
         body = dataclasses.replace(table, title="")._repr_html_()
-        details = f"<details><summary>{html.escape(table.title)}</summary>{body}</details>"
+        details = f"<details><summary>{in_html(table.title)}</summary>{body}</details>"
         return super()._repr_html_() + details
 
 

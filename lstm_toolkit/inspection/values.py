@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
-from lstm_toolkit.display.tables import printable
+from lstm_toolkit.escapes import printable
 from lstm_toolkit.weights.gate_weights import GateWeights
 
 _LONGEST_NAME = 60
@@ -199,8 +199,8 @@ class LstmNode:
 
 
 def shown_name(name: str) -> str:
-    """A name cut to what fits a table, control characters as escapes."""
-    start = printable(name[:_LONGEST_NAME].replace("\n", "\\n"))
+    """A name cut to what fits a table, what does not show as escapes."""
+    start = printable(name[:_LONGEST_NAME])
     return start if len(name) <= _LONGEST_NAME else f"{start[: _LONGEST_NAME - 3]}..."
 
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.escapes import in_csv
 from lstm_toolkit.tflite.files import write_whole
 
 BUILDERS = ("unidirectional", "stacked", "bidirectional", "time_major", "stateful")
@@ -219,7 +220,7 @@ def _flat(row: SweepRow) -> dict[str, Any]:
     for name, value in row.config.to_dict().items():
         flat |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
     figures = vars(row) | {"ops": row.op_count}
-    return flat | {name: figures[name] for name in _FIGURES}
+    return {name: in_csv(value) for name, value in (flat | {name: figures[name] for name in _FIGURES}).items()}
 
 
 def _text(value: float | None, form: str) -> str:

@@ -1,0 +1,120 @@
+"""What a command writes to: files, standard output as a file, and the lines on a terminal."""
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from lstm_toolkit.escapes import json_text, printable, printable_lines
+
+
+def is_stdout(output: Path | None) -> bool:
+    """Whether a file to write is standard output."""
+    return str(output) in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
+def check_output(output: Path) -> None:
+    """Finds out before any slow step that a file cannot be written.
+
+    Raises:
+        OSError: with the reason.
+    """
+    from lstm_toolkit.tflite import files
+
+    if not is_stdout(output):
+        files.check_writable(output)
+
+
+def write(data: bytes, output: Path) -> None:
+    """Writes a file, or to standard output.
+
+    Raises:
+        OSError: as writing does.
+    """
+    from lstm_toolkit.tflite import files
+
+    if not is_stdout(output):
+        return files.write_whole(output, data)
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        error.filename = "standard output"
+        raise
+
+
+def show(value: dict[str, Any], text: str, *, as_json: bool, beside: Path | None = None) -> None:
+    """Prints a result: on standard error if standard output is what is written to."""
+    stream = sys.stderr if is_stdout(beside) else sys.stdout
+    show_text(json_text(value, indent=2, encoding=stream.encoding) if as_json else text, err=stream is sys.stderr)
+
+
+def show_text(text: str, *, err: bool = False) -> None:
+    """Prints what holds text out of files."""
+    click.echo(printable_lines(text), err=err)
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes the lines of a log; where that fails, the command fails."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without what a name in it would do to a terminal."""
+        return printable(super().format(record))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Raises what went wrong."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            return super().handleError(record)
+        error.filename = "standard error"
+        raise error
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[None]:
+    """Shows each stage that `convert` logs as a line on standard error."""
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
+    handler = _Lines(stream)
+    handler.setFormatter(logging.Formatter("%(message)s ..."))
+    logger = logging.getLogger("lstm_toolkit")
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+        with contextlib.suppress(OSError):
+            stream.close()
+
+
+@contextlib.contextmanager
+def own_stderr() -> Iterator[None]:
+    """Gives Python's standard error a way to the terminal that `silent_stderr` does not close."""
+    with os.fdopen(os.dup(2), "w", buffering=1) as stream, contextlib.redirect_stderr(stream):
+        yield
+
+
+@contextlib.contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Keeps what TensorFlow's C++ part and its Python layers print away from the terminal."""
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
