@@ -81,11 +81,17 @@ def sweep(
     return SweepResult(tuple(rows[config] for config in wanted))
 
 
+_START = '{"config": '
+"""How each line of a results file begins."""
+
+
 def _rows_of(file: TextIO) -> dict[SweepConfig, SweepRow]:
-    """The rows of a results file."""
+    """The rows of a results file; half a row at its end, which a killed sweep was writing, is cut off."""
     file.seek(0)
-    rows = {}
-    for number, line in enumerate(file, 1):
+    rows, lines = {}, file.readlines()
+    is_cut = bool(lines) and not lines[-1].endswith("\n") and _START.startswith(lines[-1][: len(_START)])
+    whole = lines[:-1] if is_cut else lines
+    for number, line in enumerate(whole, 1):
         try:
             values = json.loads(line)
             config = SweepConfig(**values["config"])
@@ -94,6 +100,8 @@ def _rows_of(file: TextIO) -> dict[SweepConfig, SweepRow]:
             raise ValueError(
                 f"{file.name!r} is not the results file of a sweep; line {number}: {error}; pass another file, or none"
             ) from error
+    if is_cut:
+        file.truncate(sum(len(line.encode()) for line in whole))
     return rows
 
 
@@ -118,6 +126,16 @@ class _Processes(ThreadPoolExecutor):
     def __init__(self, workers: int) -> None:
         super().__init__(workers)
         self._idle: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
+        self._started: list[WorkerProcess] = []
+        self._is_given_up = False
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> bool | None:
+        if kind is not None:
+            # What is being measured has nobody who waits for it.
+            self._is_given_up = True
+            for process in self._started:
+                process.kill()
+        return super().__exit__(kind, *rest)
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         return super().submit(self._run, function, *args, **kwargs)
@@ -127,6 +145,9 @@ class _Processes(ThreadPoolExecutor):
             process = self._idle.get_nowait()
         except queue.Empty:
             process = WorkerProcess([sys.executable, "-m", worker.__name__])
+            self._started.append(process)
+            if self._is_given_up:
+                process.kill()
         result = process.ask((function, args, kwargs))
         self._idle.put(process)
         return result

@@ -199,10 +199,31 @@ def test_an_interrupted_sweep_is_taken_up_where_it_stopped(fake, tmp_path):
     assert fake.numbers == sorted([*begun, *range(3, 32)])
 
 
+def test_an_interrupted_sweep_does_not_wait_for_what_is_being_measured(fake):
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        sweep(fake.configs("answer", "hang"), workers=2, progress=interrupt_at(1))
+    assert time.monotonic() - start < 20
+    assert not any(is_alive(pid) for _, pid in fake.lines)
+
+
+@pytest.mark.parametrize("left", ['{"con', '{"config": {"model": "unidirectional"'])
+def test_half_a_row_of_a_killed_sweep_is_measured_again(fake, tmp_path, left):
+    configs, results = fake.configs("answer", "answer", "answer"), tmp_path / "rows.jsonl"
+    sweep(configs[:2], results=results)
+    whole = results.read_text()
+    results.write_text(whole + left)
+    assert [row.size for row in sweep(configs, results=results).rows] == [0, 1, 2]
+    assert results.read_text().startswith(whole)
+    assert [json.loads(line)["size"] for line in results.read_text().splitlines()] == [0, 1, 2]
+    assert fake.numbers == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (b"a,b\n1,2\n", "line 1: Expecting value"),
+        (b"a,b\n1,2", "line 1: Expecting value"),
         (b"\x1c\0\0\0TFL3\xff", "line 1: Expecting value"),
         (b'{"config": {"model": "stacked"}}\n{"config": 3}\n', "line 2: "),
         (b'{"config": {"model": "stacked"}, "unanswered": true}\n', "line 1: .* 'unanswered'"),
