@@ -123,6 +123,41 @@ def test_what_a_kill_leaves_is_removed_at_the_next_start(folder, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("work", "code", "errors"),
+    [
+        ("lambda: os.kill(os.getpid(), signal.SIGINT) or time.sleep(9)", 130, b"Aborted!\n"),
+        ("lambda: sys.exit(3)", 3, b""),
+        ("lambda: open(os.devnull).write('x')", 1, b"Error: cannot write the output: not writable\n"),
+    ],
+)
+def test_where_there_are_no_such_children_the_work_is_done_in_the_process(work, code, errors):
+    program = "import os, signal, sys, time; from lstm_toolkit.runtime.attended import attended; sys.platform = 'other'"
+    process = start(way=("-c", f"{program}; attended({work})"))
+    assert process.communicate(timeout=30) == (b"", errors)
+    assert process.returncode == code
+
+
+def test_control_z_stops_the_work_too(folder, tmp_path):
+    process = start("convert", folder / "good.keras", "-o", tmp_path / "new.tflite", scratch=tmp_path)
+    assert next(each for each in moments(process) if each == "loading TensorFlow")
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+    def states():
+        return [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in (process.pid, child)]
+
+    process.send_signal(signal.SIGTSTP)
+    deadline = time.monotonic() + 10
+    while states() != ["T", "T"] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert states() == ["T", "T"]
+    process.send_signal(signal.SIGCONT)
+    while "T" in states() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert "T" not in states()
+    assert ended(process, tmp_path, signal.SIGINT) == (130, ["Aborted!"])
+
+
 def test_a_crash_of_a_library_is_one_line():
     crash = "import os; from lstm_toolkit.runtime.attended import attended; attended(lambda: os.kill(os.getpid(), 11))"
     process = start(way=("-c", crash))

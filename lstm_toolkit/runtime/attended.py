@@ -81,7 +81,9 @@ def _be_the_child(work: Callable[[], Any], parent: int, folder: str | None, sign
     try:
         os.setpgid(0, 0)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Of a group of its own, it may be kept from the terminal by the last two.
+        for each in (signal.SIGINT, signal.SIGTTIN, signal.SIGTTOU):
+            signal.signal(each, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, _terminated)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         if folder is not None:
@@ -111,7 +113,7 @@ def _code(work: Callable[[], Any]) -> int:
         sys.stderr.flush()
     except OSError as error:
         if error.errno != errno.EPIPE:
-            _say(f"Error: cannot write the output: {error.strerror}")
+            _say(f"Error: cannot write the output: {error.strerror or error}")
         return 1
     return code
 
