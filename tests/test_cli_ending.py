@@ -107,10 +107,11 @@ def test_control_c_before_anything_is_imported(tmp_path):
     assert process.returncode == 130
 
 
-def test_sigterm_ends_it_by_itself(folder, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_end_it_by_themselves(folder, tmp_path, number):
     process = start("convert", folder / "good.keras", "-o", tmp_path / "new.tflite", scratch=tmp_path)
     assert next(each for each in moments(process) if each == "loading TensorFlow")
-    assert ended(process, tmp_path, signal.SIGTERM) == (-signal.SIGTERM, [])
+    assert ended(process, tmp_path, number) == (-number, [])
     assert os.listdir(tmp_path) == []
 
 

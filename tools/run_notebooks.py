@@ -20,6 +20,8 @@ from typing import Any
 import nbclient
 import nbformat
 
+from lstm_toolkit.tflite.files import write_whole
+
 KEPT_METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -34,7 +36,7 @@ def run(path: Path) -> None:
     nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
     normalize(notebook)
     keep_timings(before, notebook)
-    path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    write_whole(path, f"{nbformat.writes(notebook)}\n".encode())
 
 
 def keep_timings(before: Any, notebook: Any) -> None:

@@ -18,13 +18,16 @@ GRACE = 0.3
 INTERRUPTED = 128 + 2
 """The exit code after Control-C."""
 
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+"""The signals that end a command."""
+
 _PR_SET_PDEATHSIG = 1
 
 
 def attended(work: Callable[[], Any]) -> NoReturn:
     """Does some work in a child process and ends as it ends.
 
-    Control-C ends both with one line and the exit code 130, SIGTERM by itself; temporary files of the child are
+    Control-C ends both with one line and the exit code 130, SIGTERM and SIGHUP by themselves; temporary files of the child are
     removed, and the processes that it started end with it. Elsewhere than on Linux the work is done in this process.
 
     Args:
@@ -32,7 +35,7 @@ def attended(work: Callable[[], Any]) -> NoReturn:
     """
     _fill_closed_streams()
     # What was started to ignore a signal, as with nohup, goes on ignoring it.
-    signals = {each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN}
+    signals = {each for each in signal.Signals if each.name in _ENDING and signal.getsignal(each) != signal.SIG_IGN}
     if sys.platform != "linux":
         if signal.SIGINT in signals:
             signal.signal(signal.SIGINT, _aborted)
