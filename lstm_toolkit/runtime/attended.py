@@ -27,8 +27,9 @@ _PR_SET_PDEATHSIG = 1
 def attended(work: Callable[[], Any]) -> NoReturn:
     """Does some work in a child process and ends as it ends.
 
-    Control-C ends both with one line and the exit code 130, SIGTERM and SIGHUP by themselves; temporary files of the child are
-    removed, and the processes that it started end with it. Elsewhere than on Linux the work is done in this process.
+    Control-C ends both with one line and the exit code 130, SIGTERM and SIGHUP by themselves. Temporary files of the
+    child are removed, and the processes that it started end with it. Elsewhere than on Linux the work is done in this
+    process.
 
     Args:
         work: ends by a SystemExit or by returning.
