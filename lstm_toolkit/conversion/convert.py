@@ -9,6 +9,7 @@ from lstm_toolkit.conversion.plans import plans_for
 from lstm_toolkit.conversion.report import Conversion
 from lstm_toolkit.conversion.request import Request
 from lstm_toolkit.conversion.target import check_target, first_right
+from lstm_toolkit.runtime.isolated import start_ahead
 
 logger = logging.getLogger("lstm_toolkit")
 
@@ -113,6 +114,8 @@ def convert(  # noqa: PLR0913 (public)
     plans = plans_for(request)
     logger.info("loading TensorFlow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # It starts while TensorFlow traces.
+    start_ahead()
     run = convert_fastest if request.is_timed else first_right
     conversion = run(model, request, plans)
     if request.target is not None:

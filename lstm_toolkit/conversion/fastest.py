@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lstm_toolkit.conversion.choice import Candidate, Limits, candidates, choose
-from lstm_toolkit.conversion.pipeline import FloatFile, lowered, random_samples, trace_for
+from lstm_toolkit.conversion.float_file import OUTSIDE, FloatFile, random_samples
+from lstm_toolkit.conversion.pipeline import lowered, trace_for
 from lstm_toolkit.conversion.plans import Plan
 from lstm_toolkit.conversion.report import Checked, Conversion
 from lstm_toolkit.conversion.request import Request
@@ -17,6 +18,7 @@ from lstm_toolkit.passes.plain.match import matches
 from lstm_toolkit.quantization.quantize import quantize
 from lstm_toolkit.quantization.report import QuantizationReport
 from lstm_toolkit.quantization.samples import Samples
+from lstm_toolkit.runtime.first_run import first_run
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.sources.traced import LayerReport
 from lstm_toolkit.tflite import files, graph
@@ -39,6 +41,7 @@ def convert_fastest(model: Any, request: Request, plans: Sequence[Plan]) -> Conv
         ConversionError: if no way is left, or the model cannot be converted at all.
     """
     base, plan, samples = _base(model, request, plans)
+    first_run(base.tflite, remedy=OUTSIDE)
     made = _Files(base, plan)
     ways = candidates(
         quantizations=(request.quantization,) if request.max_error is None else (None, "dynamic"),
@@ -55,7 +58,7 @@ def convert_fastest(model: Any, request: Request, plans: Sequence[Plan]) -> Conv
     logger.info("timing")
     choice = choose(
         ways,
-        lambda way: Runner(made.of(way)[0], runtime=way.runtime),
+        made.runner_of,
         Runner(base.tflite),
         made.samples,
         limits=Limits(request.max_error, request.time_budget),
@@ -108,6 +111,12 @@ class _Files:
         if way.quantization is None:
             return self.float32(way.lowering, way.steps_per_turn), None
         return self._quantized(way.lowering, way.steps_per_turn, way.quantization)
+
+    def runner_of(self, way: Candidate) -> Runner:
+        """Runs the file of a candidate, in this process, where it is timed."""
+        tflite, _ = self.of(way)
+        first_run(tflite, remedy="choose another lowering", runtime=way.runtime)
+        return Runner(tflite, runtime=way.runtime)
 
     def _float32(self, lowering: str, steps_per_turn: int | None) -> bytes:
         if lowering == self._plan.lowering and steps_per_turn is None:

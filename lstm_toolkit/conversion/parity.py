@@ -17,6 +17,7 @@ import numpy.typing as npt
 from lstm_toolkit.conversion.report import Checked
 from lstm_toolkit.errors import ConversionError, ParityError
 from lstm_toolkit.runtime.compare import TOLERANCE, compare, difference, finite_share
+from lstm_toolkit.runtime.first_run import LIMITS
 from lstm_toolkit.runtime.random_inputs import DOMAINS, EXTREMES, MASKS, Draw
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.sources.keras_files import first_line
@@ -80,7 +81,11 @@ def verify(
         ParityError: if an output is missing or differs by more than `TOLERANCE`.
         ConversionError: if neither random inputs nor the samples can be compared on.
     """
-    sides = _Sides(traced, Runner(tflite, runtime=runtime), reset=reset)
+    with Runner(tflite, runtime=runtime, isolated=LIMITS) as runner:
+        return _verified(_Sides(traced, runner, reset=reset), traced, samples, seed)
+
+
+def _verified(sides: "_Sides", traced: TracedModel, samples: Sequence[Inputs], seed: int) -> Checked:
     refusals = []
     for least, domain in itertools.product(LEAST_FINITE, (*DOMAINS, *([SAMPLES] if samples else []))):
         try:

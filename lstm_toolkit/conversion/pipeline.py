@@ -3,35 +3,31 @@
 import dataclasses
 import functools
 import logging
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from lstm_toolkit.conversion import parity
+from lstm_toolkit.conversion.float_file import OUTSIDE, FloatFile, random_samples
 from lstm_toolkit.conversion.owners import (
     kept_in_function,
     named_refusal,
-    owners_in_file,
     refuse_foreign,
     refuse_loops,
 )
 from lstm_toolkit.conversion.plans import UNROLLED_STEPS, Plan
-from lstm_toolkit.conversion.report import Checked, Conversion, ConversionReport
+from lstm_toolkit.conversion.report import Conversion, ConversionReport
 from lstm_toolkit.conversion.request import Request
-from lstm_toolkit.errors import ConversionError, InvalidModelError
+from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import bidirectional, graft, reset, stock_lstm, transposes
 from lstm_toolkit.passes.for_micro import suit_micro
 from lstm_toolkit.passes.plain.lower import lower_model
 from lstm_toolkit.quantization.quantize import quantize
 from lstm_toolkit.quantization.samples import Samples, read_samples
-from lstm_toolkit.runtime.compare import finite_share
-from lstm_toolkit.runtime.random_inputs import DOMAINS, Draw
-from lstm_toolkit.runtime.runner import Runner
+from lstm_toolkit.runtime.first_run import first_run
 from lstm_toolkit.sources.source import trace
 from lstm_toolkit.sources.traced import NOT_IN_THE_FILE, LayerReport, TracedModel, TraceOptions
 from lstm_toolkit.stock.converter import run_converter
@@ -42,41 +38,6 @@ from lstm_toolkit.tflite.types import Model
 from lstm_toolkit.weights.operands import CELL_COMPOSITE, OPERANDS_OF
 
 logger = logging.getLogger("lstm_toolkit")
-
-
-@dataclasses.dataclass(frozen=True)
-class FloatFile:
-    """A float32 file, with what it was made of.
-
-    Attributes:
-        traced: the model.
-        tflite: the bytes of the file.
-        report: what became of each layer; nothing is verified yet.
-        carried: the layers whose state the file carries.
-    """
-
-    traced: TracedModel
-    tflite: bytes
-    report: ConversionReport
-    carried: frozenset[str]
-
-    def verify(
-        self, samples: Sequence[parity.Inputs] = (), *, tflite: bytes | None = None, runtime: str = "interpreter"
-    ) -> Checked:
-        """Compares the file, or another one that was made of it, with the source, as `parity.verify` does."""
-        # A function that is marked to carry its state in the file has none of its own.
-        function_carries = self.traced.layers is None and bool(self.carried)
-        tflite = tflite or self.tflite
-        try:
-            return parity.verify(tflite, self.traced, reset=function_carries, runtime=runtime, samples=samples)
-        except InvalidModelError as error:
-            found = re.search(r"(.*?)\.?Node number \d+ \((\w+)\) failed", str(error.__cause__))
-            if found is None:
-                raise
-            raise ConversionError(
-                f"LiteRT cannot run {found[2]} as {owners_in_file(files.read_model(tflite), found[2])} needs it "
-                f"({found[1]}); take that out of the model, and compute it outside of the file"
-            ) from error
 
 
 def run_plan(model: Any, request: Request, plan: Plan) -> Conversion:
@@ -92,6 +53,8 @@ def run_plan(model: Any, request: Request, plan: Plan) -> Conversion:
     if request.verify:
         logger.info("verifying")
         report = dataclasses.replace(report, checked=file.verify(samples))
+    else:
+        first_run(tflite, remedy=OUTSIDE)
     if request.quantization is not None:
         logger.info("quantizing")
         compared = samples if request.quantization == "int8" else random_samples(file)
@@ -308,20 +271,6 @@ def _representative_samples(traced: TracedModel, request: Request) -> Samples:
         )
     dtypes = [spec.dtype.as_numpy_dtype for spec in specs]
     return read_samples(request.representative_dataset, traced.input_names, shapes, dtypes)
-
-
-def random_samples(file: FloatFile, count: int = 8) -> Samples:
-    """Random inputs to compare other files with a float32 file on: from a domain where its outputs are finite."""
-    runner, found = Runner(file.tflite), []
-    for domain in DOMAINS:
-        random = np.random.default_rng(0)
-        drawn = [parity.draw(file.traced, runner, random, Draw(domain=domain, turn=turn)) for turn in range(count)]
-        samples = [dict(call.inputs) for call in drawn]
-        found.append((finite_share(*(runner.outputs(**sample) for sample in samples)), samples))
-        if found[-1][0] >= parity.LEAST_FINITE[0]:
-            break
-        runner.reset()
-    return max(found, key=lambda each: each[0])[1]
 
 
 def _quantized(

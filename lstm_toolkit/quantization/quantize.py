@@ -8,6 +8,7 @@ from lstm_toolkit.passes import small_weights
 from lstm_toolkit.quantization import int8
 from lstm_toolkit.quantization.report import QuantizationReport, compare_files
 from lstm_toolkit.quantization.samples import Samples, split, warnings_about, warnings_about_ranges
+from lstm_toolkit.runtime.first_run import first_run
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.tflite import files
 
@@ -44,7 +45,8 @@ def quantize(
         The quantized file and the report.
 
     Raises:
-        ConversionError: if something in the file cannot be quantized in this way; names the layer and the remedy.
+        ConversionError: if something in the file cannot be quantized in this way, or LiteRT crashes or hangs on the
+            quantized one; names the layer or the op, and the remedy.
     """
     carries = bool(Runner(tflite).state)
     calibration, held_out = split(samples, in_order=carries) if calibrate else (samples, [])
@@ -61,6 +63,7 @@ def quantize(
             small_weights.to_float16(model)
         files.sign(model)
         quantized = files.write_model(model)
+    first_run(quantized, remedy=f'convert without quantization="{kind}", or with another one')
     for doubt in doubts:
         warnings.warn(doubt, QuantizationWarning, stacklevel=3)
     compared = held_out or samples

@@ -4,7 +4,6 @@
 """
 
 import functools
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from lstm_toolkit.errors import LstmToolkitError
-from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess, serve
+from lstm_toolkit.runtime.worker import serve
+from tests.helpers.elsewhere import answers
 
 TIME, SIZE, COUNT = 6, 4, 20
 
@@ -133,18 +133,8 @@ def answer(name: str, _: Callable[[int], Any]) -> dict[str, Any]:
 
 @functools.cache
 def results() -> dict[str, dict[str, Any]]:
-    """The answers of all cases; where the process ended, how it did."""
-    found: dict[str, dict[str, Any]] = {}
-    process = None
-    for name in CASES:
-        process = process or WorkerProcess([sys.executable, "-m", __name__])
-        try:
-            found[name] = process.ask(name, time_limit=120)
-        except WorkerEndedError as error:
-            found[name], process = {"error": f"it ended the process: {error}"}, None
-    if process is not None:
-        process.kill()
-    return found
+    """The answers of all cases."""
+    return answers("tests.helpers.degenerate", CASES)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.quantization import quantize
 from lstm_toolkit.quantization_view import quantization_view
 from lstm_toolkit.sources.composite import composite
-from tests.helpers import fault_corpus
+from tests.helpers import degenerate, fault_corpus, spoiled
 from tests.helpers.forms import bidirectional, functional
 from tests.helpers.models import randomized
 from tests.helpers.refusals import LEAVE_OUT, Refusal, exact, refused
@@ -385,6 +385,17 @@ QUANTIZATION = [
         INT8 | {"representative_dataset": 1e6 * SAMPLES},
         instead(lstm, quantization="dynamic"),
         instead(lstm, **INT8),
+    ),
+    Refusal(
+        ("LiteRT crashes or hangs in {}: ", "SQUARED_DIFFERENCE", 'convert without quantization="int8"', "another one"),
+        lambda: spoiled.convert_fine_sums(verify=False),
+        lambda: exact(degenerate.of_small_differences()[0]),
+        lambda: exact(degenerate.of_small_differences()[0], quantization="dynamic"),
+    ),
+    Refusal(
+        ("LiteRT crashes or hangs in {}: ", "ADD (spoiled)", "take that out of the model, and compute it outside"),
+        spoiled.convert_spoiled,
+        spoiled.convert,
     ),
     refused(
         (
