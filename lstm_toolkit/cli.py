@@ -102,7 +102,7 @@ def convert(model: Path, output: Path, *, as_json: bool, **options: Any) -> None
     """Converts MODEL, every LSTM to one fused op or to plain ops.
 
     MODEL is a .keras or .h5 file of Keras 3, or of tf_keras if that is installed, or the folder of a SavedModel that
-    was exported as fusable.
+    was exported as fusable, which is code that runs when it is loaded.
     """
     from lstm_toolkit.conversion.convert import convert as convert_model
 

@@ -10,6 +10,7 @@ from lstm_toolkit.conversion.report import Conversion
 from lstm_toolkit.conversion.request import Request
 from lstm_toolkit.conversion.target import check_target, first_right
 from lstm_toolkit.runtime.isolated import start_ahead
+from lstm_toolkit.sources.source import loaded
 
 logger = logging.getLogger("lstm_toolkit")
 
@@ -41,7 +42,9 @@ def convert(  # noqa: PLR0913 (public)
             step, whose state carries); a function, or a callable `tf.Module`, of TensorFlow ops with Keras layers, a
             `lingvo.RNN` or functions marked by `composite` in it; bare weights, which are a `GateWeights`, a list of
             layers (each one of them, or a pair of both directions), or a `torch.nn.LSTM`; the folder of a SavedModel,
-            or a concrete function, that was traced under `fusable_lstms`, by tf_keras, or with such functions.
+            or a concrete function, that was traced under `fusable_lstms`, by tf_keras, or with such functions. A
+            SavedModel is code that runs when it is loaded. Files of Keras are loaded in another process first, with
+            limits that the environment variables LSTM_TOOLKIT_MAX_MODEL_BYTES and LSTM_TOOLKIT_MAX_LOAD_SECONDS set.
         input_signature: a `tf.TensorSpec` an input, in the structure of the model's input, for a model that does not
             know its own (a subclassed model, a layer). Their names become the names of the inputs.
         batch_size: None keeps the model's own, and 1 where that is None; a fused op needs a fixed batch.
@@ -90,7 +93,7 @@ def convert(  # noqa: PLR0913 (public)
 
     Raises:
         ConversionError: if something cannot be converted exactly; names the layer, the reason and the remedy.
-        InvalidModelError: if the path is not a Keras model.
+        InvalidModelError: if the path is not a Keras model, or one that claims or takes too much to load.
         ParityError: if the file computes something else than the model.
         ValueError: for options that do not go together, and a representative_dataset that does not fit.
     """
@@ -114,6 +117,7 @@ def convert(  # noqa: PLR0913 (public)
     plans = plans_for(request)
     logger.info("loading TensorFlow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    model = loaded(model)
     # It starts while TensorFlow traces.
     start_ahead()
     run = convert_fastest if request.is_timed else first_right

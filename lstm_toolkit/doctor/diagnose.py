@@ -89,7 +89,7 @@ def diagnose(model: Any, *, target: str | None = None, run: bool = False) -> Dia
     if run and (target is None or is_keras):
         raise ValueError("run needs a target and a .tflite file")
     if is_keras:
-        findings = list(_of_keras(model, is_path=is_path))
+        findings = list(_of_keras(model))
     else:
         data = files.read_bytes(model)
         findings = list(of_file(files.read_model(data), target))
@@ -124,15 +124,16 @@ def _of_trial(data: bytes, target: str) -> Iterator[Finding]:
         yield Finding("trial", "error", message, f'convert the source with target="{target}"', target)
 
 
-def _of_keras(model: Any, *, is_path: bool) -> Iterator[Finding]:
+def _of_keras(model: Any) -> Iterator[Finding]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from lstm_toolkit.sources import keras_files
+    from lstm_toolkit.sources.keras_files import import_keras
+    from lstm_toolkit.sources.source import loaded
     from lstm_toolkit.sources.traced import NOT_IN_THE_FILE, TraceOptions
 
-    keras_files.import_keras()
+    source = loaded(model)
+    import_keras()
     from lstm_toolkit.sources import keras_models
 
-    source = keras_files.load(Path(model)) if is_path else model
     traced = keras_models.trace(source, TraceOptions(on_unsupported="report"))
     for layer in traced.layers or ():
         if layer.reason and layer.op != NOT_IN_THE_FILE:

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, NoReturn
 
 if sys.platform != "win32":
@@ -129,8 +129,13 @@ class WorkerProcess:
         return [line.strip() for line in lines if line.strip() and not re.match(r"(INFO|WARNING|[IW]\d{4})\b", line)]
 
 
-def serve(answer: Answer) -> NoReturn:
-    """The side of the process itself: answers until the pipe is closed."""
+def serve(answer: Answer, prepare: Callable[[], object] = lambda: None) -> NoReturn:
+    """The side of the process itself: answers until the pipe is closed.
+
+    Args:
+        answer: answers a request.
+        prepare: called before the first answer, also when there is no request yet.
+    """
     # Control-C reaches all processes of a terminal; the one that started this one decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if limit := os.environ.pop(_MEMORY_LIMIT, None):
@@ -145,6 +150,7 @@ def serve(answer: Answer) -> NoReturn:
         pickle.dump(value, answers)
         answers.flush()
 
+    prepare()
     while True:
         write(answer(requests.get(), write))
 
@@ -157,6 +163,23 @@ def limit_memory(most: int | None) -> None:
         if most is None or highest != resource.RLIM_INFINITY:
             most = highest if most is None else min(most, highest)
         resource.setrlimit(resource.RLIMIT_DATA, (most, highest))
+
+
+@contextlib.contextmanager
+def limited_memory(most: int) -> Iterator[None]:
+    """While it is open, this process can hold so many bytes of data more; only Linux keeps such a limit."""
+    if sys.platform != "linux":
+        yield
+        return
+    with open("/proc/self/status", encoding="ascii") as status:
+        data = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData:"))
+    before, hardest = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [each for each in (data + most, before, hardest) if each != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hardest))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, hardest))
 
 
 def _read(requests: queue.Queue[Any]) -> None:

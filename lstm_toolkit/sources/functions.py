@@ -5,20 +5,28 @@ tf_keras, which leaves an annotation of its own that the stock converter knows.
 """
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
-from lstm_toolkit.errors import ConversionError, InvalidModelError
+from lstm_toolkit.errors import ConversionError, InvalidModelError, LstmToolkitError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
 from lstm_toolkit.sources.keras_files import first_line
 from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
 from lstm_toolkit.sources.reference import OwnVariables, random_op
-from lstm_toolkit.sources.traced import TracedModel, TraceOptions
+from lstm_toolkit.sources.traced import TracedModel, TraceOptions, kept_layers
+from lstm_toolkit.tflite.paths import MAX_BYTES, read_regular, regular_size, setting
+
+logger = logging.getLogger("lstm_toolkit")
+
+_LARGEST = 2 << 30
+"""Bytes that a protobuf can have."""
 
 
 @contextlib.contextmanager
@@ -42,15 +50,25 @@ def fusable_lstms(*, state: str = "auto") -> Iterator[None]:
 
 
 def load_saved_model(path: Path) -> Any:
-    """Loads the serving signature of a SavedModel.
+    """Loads the serving signature of a SavedModel, which is code that runs when it is loaded.
 
     Raises:
         InvalidModelError: if the folder is not that of a SavedModel, or has no signature.
+        ConversionError: if no layer in it is marked; nothing is run then.
     """
     if not (path / "saved_model.pb").is_file():
         raise InvalidModelError(f"{str(path)!r} is not the folder of a SavedModel: it has no saved_model.pb")
+    for each in path.rglob("*"):
+        if not each.is_dir():
+            regular_size(each)
+    content = saved_model_pb2.SavedModel()
     try:
+        content.ParseFromString(read_regular(path / "saved_model.pb", setting(MAX_BYTES, _LARGEST)))
+        _check_marked(content, path)
+        logger.info("loading the SavedModel %s, which is code that runs when it is loaded", path)
         loaded = tf.saved_model.load(str(path))
+    except LstmToolkitError:
+        raise
     except Exception as error:  # a damaged folder: TensorFlow passes on what its protobuf and file readers raise
         raise InvalidModelError(
             f"{str(path)!r} is not a SavedModel that TensorFlow can load: {first_line(str(error))}; export it again"
@@ -61,6 +79,17 @@ def load_saved_model(path: Path) -> Any:
     function = loaded.signatures["serving_default" if "serving_default" in names else names[0]]
     function.loaded = loaded  # its variables live as long as the object that was loaded
     return function
+
+
+def _check_marked(content: Any, path: Path) -> None:
+    """Raises ConversionError if no function of a SavedModel is marked, or known as that of a layer without a mark."""
+    functions = [each for graph in content.meta_graphs for each in graph.graph_def.library.function]
+    is_marked = any({"_implements", "api_implements"}.intersection(each.attr) for each in functions)
+    if not is_marked and not kept_layers(node.name for each in functions for node in each.node_def):
+        raise ConversionError(
+            f"{str(path)!r} was not exported as fusable, so that its recurrent layers are loops like any other; export "
+            "it again inside `with lstm_toolkit.fusable_lstms():`, or convert the Keras model itself"
+        )
 
 
 def trace(function: Any, options: TraceOptions) -> TracedModel:

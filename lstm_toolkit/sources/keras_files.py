@@ -7,9 +7,10 @@ import os
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lstm_toolkit.errors import ConversionError, InvalidModelError
+from lstm_toolkit.sources import declared_sizes
 
 _CODE = re.compile(
     r"Could not locate class '[^']+'|Cannot deserialize object of type `\w+`|Unknown layer: '?[\w>]+'?|"
@@ -71,27 +72,45 @@ def load(path: Path) -> Any:
                 f"({code[0]}); load the model yourself, with custom_objects or safe_mode=False if you trust the file, "
                 "and pass the object"
             ) from error
-        raise InvalidModelError(
-            f"{str(path)!r} is not a model that Keras can load: {first_line(text)}; save it again, or load it yourself "
-            "and pass the object"
-        ) from error
+        _refuse_damaged(path, error)
+
+
+def _refuse_damaged(path: Path, error: Exception) -> NoReturn:
+    raise InvalidModelError(
+        f"{str(path)!r} is not a model that Keras can load: {first_line(str(error))}; save it again, or load it "
+        "yourself and pass the object"
+    ) from error
 
 
 def _read(path: Path) -> tuple[str, str]:
     """The version of the Keras that wrote a file, and the model's configuration as JSON; empty where it has none."""
-    if path.suffix == ".keras" and zipfile.is_zipfile(path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                metadata = json.loads(archive.read("metadata.json"))
-                return str(metadata.get("keras_version", "")), archive.read("config.json").decode()
-        except (KeyError, ValueError, AttributeError, zipfile.BadZipFile):
-            return "", ""
-    if path.suffix in (".h5", ".hdf5") and path.read_bytes()[:8] == b"\x89HDF\r\n\x1a\n":
-        return _read_hdf5(path)
-    raise InvalidModelError(
-        f"{str(path)!r} is not a Keras model: neither a .keras file (a zip archive), nor a .h5 file (HDF5), nor "
-        "the folder of a SavedModel; load the model yourself and pass it"
-    )
+    is_archive = path.suffix == ".keras" and zipfile.is_zipfile(path)
+    if not is_archive and not (path.suffix in (".h5", ".hdf5") and _begins_as_hdf5(path)):
+        raise InvalidModelError(
+            f"{str(path)!r} is not a Keras model: neither a .keras file (a zip archive), nor a .h5 file (HDF5), nor "
+            "the folder of a SavedModel; load the model yourself and pass it"
+        )
+    try:
+        declared_sizes.check(path)
+    except InvalidModelError:
+        raise
+    except Exception as error:  # zipfile and h5py raise whatever the damaged bytes lead them to
+        _refuse_damaged(path, error)
+    return _read_archive(path) if is_archive else _read_hdf5(path)
+
+
+def _read_archive(path: Path) -> tuple[str, str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            metadata = json.loads(archive.read("metadata.json"))
+            return str(metadata.get("keras_version", "")), archive.read("config.json").decode()
+    except (KeyError, ValueError, AttributeError, RecursionError, zipfile.BadZipFile):
+        return "", ""
+
+
+def _begins_as_hdf5(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
 def _read_hdf5(path: Path) -> tuple[str, str]:

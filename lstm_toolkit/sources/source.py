@@ -7,21 +7,52 @@ from pathlib import Path
 from typing import Any
 
 from lstm_toolkit.errors import ConversionError, InvalidModelError
-from lstm_toolkit.sources.keras_files import import_keras, load
+from lstm_toolkit.sources import first_load
+from lstm_toolkit.sources.keras_files import import_keras
 from lstm_toolkit.sources.traced import TracedModel, TraceOptions
+from lstm_toolkit.stock.worker import start
+from lstm_toolkit.tflite.paths import regular_size
 
 logger = logging.getLogger("lstm_toolkit")
+
+
+def loaded(model: Any) -> Any:
+    """The model of a path; anything else as it is.
+
+    Args:
+        model: as `convert` takes it.
+
+    Raises:
+        InvalidModelError: if there is no such file, or it is not a model, or larger than it may be.
+        ConversionError: if it cannot be loaded without what the file does not have, or cannot be converted.
+    """
+    if not isinstance(model, (str, os.PathLike)):
+        return model
+    path = Path(model)
+    if not os.path.lexists(path):
+        raise InvalidModelError(f"there is no file {str(path)!r}")
+    is_folder = path.is_dir()
+    if not is_folder:
+        regular_size(path)
+        # It imports TensorFlow while this process does.
+        start()
+    import_keras()
+    if is_folder:
+        from lstm_toolkit.sources import functions
+
+        return functions.load_saved_model(path)
+    logger.info("loading %s", path)
+    return first_load.load(path)
 
 
 def trace(model: Any, options: TraceOptions) -> TracedModel:
     """Traces a model, whichever kind of source it is.
 
     Args:
-        model: as `convert` takes it.
+        model: what `loaded` returns.
         options: how it is traced.
 
     Raises:
-        InvalidModelError: if there is no such file, or it is no model.
         ConversionError: if the model cannot be traced with its recurrent layers marked, or not with these options.
     """
     keras = import_keras()
@@ -30,12 +61,6 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
     from lstm_toolkit.sources import bare_weights, functions, keras_models, lingvo_models
     from lstm_toolkit.sources import lingvo_modules as lingvo
 
-    if isinstance(model, (str, os.PathLike)):
-        path = Path(model)
-        if not path.exists():
-            raise InvalidModelError(f"there is no file {str(path)!r}")
-        logger.info("loading %s", path)
-        model = functions.load_saved_model(path) if path.is_dir() else load(path)
     logger.info("tracing")
     # An RNN with a call of its own is a function like any other.
     is_own = isinstance(model, lingvo.RNN) and type(model).__call__ is not lingvo.RNN.__call__

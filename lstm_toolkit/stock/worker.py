@@ -6,6 +6,8 @@ are handled by a worker, which is started at the first need, kept for the next o
 started it, whatever it is doing.
 """
 
+import contextlib
+import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +18,7 @@ import numpy.typing as npt
 
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.scratch import scratch_folder
-from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess, serve
+from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess, limited_memory, serve
 from lstm_toolkit.stock.converter import quiet_tensorflow, run_converter
 
 
@@ -24,11 +26,12 @@ class Request(TypedDict):
     """A task, whose answer is the bytes of a file.
 
     Attributes:
-        task: "convert", "calibrate" or "quantize".
+        task: "convert", "calibrate" or "quantize"; "wait", which answers when TensorFlow is imported; or "call".
         folder: of the SavedModel to convert.
         tflite: the file to calibrate or to quantize.
         inputs: to calibrate with, one array [samples, ...] an input.
         io_dtype, kept_float: arguments of `quantize_elsewhere`.
+        function, arguments, memory: arguments of `call_elsewhere`.
     """
 
     task: str
@@ -37,6 +40,9 @@ class Request(TypedDict):
     inputs: NotRequired[list[npt.NDArray[Any]]]
     io_dtype: NotRequired[str]
     kept_float: NotRequired[list[str]]
+    function: NotRequired[Callable[..., Any]]
+    arguments: NotRequired[tuple[Any, ...]]
+    memory: NotRequired[int]
 
 
 _lock = threading.Lock()
@@ -46,6 +52,35 @@ _worker: WorkerProcess | None = None
 def process_id() -> int | None:
     """The number of the worker's process, for tests; None if there is no worker now."""
     return _worker.process_id if _worker is not None else None
+
+
+def start() -> None:
+    """Starts the worker, if there is none, so that it imports TensorFlow while this process does."""
+    with _lock:
+        _started()
+
+
+def call_elsewhere(function: Callable[..., Any], *arguments: Any, seconds: float, memory: int) -> Any:
+    """Calls a function in the worker, where it may take too long, want too much memory, or crash.
+
+    Args:
+        function: one that pickle finds by its name.
+        arguments: what pickle can hold.
+        seconds: that it may take, once TensorFlow is imported.
+        memory: bytes of data that the worker may hold during the call, beyond those that it holds before; where there
+            is no such limit, any number. What wants more gets a MemoryError, or ends the worker.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        TimeoutError: if it takes longer.
+        WorkerEndedError: if it raises something, or ends the worker.
+    """
+    with _lock:
+        _exchange({"task": "wait"})
+        request: Request = {"task": "call", "function": function, "arguments": arguments, "memory": memory}
+        return _exchange(request, time_limit=seconds)["result"]
 
 
 def convert_elsewhere(function: Any, trackable: Any) -> bytes:
@@ -124,34 +159,49 @@ def _ask(request: Request, progress: Callable[[int], Any] = lambda _: None) -> b
     Raises:
         ConversionError: with the reason, or with the worker's last words if the task ended it.
     """
-    global _worker
-    with _lock:
-        if _worker is None:
-            _worker = WorkerProcess([sys.executable, "-m", __name__])
-        try:
-            answer = _worker.ask(request, progress)
-        except BaseException as error:
-            # An answer that nobody waits for would be taken for that of the next request.
-            _worker.kill()
-            _worker = None
-            if isinstance(error, WorkerEndedError):
-                part, remedy = _REMEDIES[request["task"]]
-                raise ConversionError(f"TensorFlow's {part} ended its own process: {error}; {remedy}") from error
-            raise
+    try:
+        with _lock:
+            answer = _exchange(request, progress)
+    except WorkerEndedError as error:
+        part, remedy = _REMEDIES[request["task"]]
+        raise ConversionError(f"TensorFlow's {part} ended its own process: {error}; {remedy}") from error
     if answer["error"] is not None:
         raise ConversionError(answer["error"])
     result: bytes = answer["result"]
     return result
 
 
-def _answer(request: Request, progress: Callable[[int], Any]) -> Mapping[str, str | bytes | None]:
-    tasks = {"convert": _convert, "calibrate": _calibrate, "quantize": _quantize}
+def _exchange(
+    request: Request, progress: Callable[[int], Any] = lambda _: None, time_limit: float | None = None
+) -> Mapping[str, Any]:
+    """Asks the worker, under the lock; any error ends it."""
+    global _worker
+    worker = _started()
+    try:
+        answer: Mapping[str, Any] = worker.ask(request, progress, time_limit)
+    except BaseException:
+        # An answer that nobody waits for would be taken for that of the next request.
+        worker.kill()
+        _worker = None
+        raise
+    return answer
+
+
+def _started() -> WorkerProcess:
+    global _worker
+    if _worker is None:
+        _worker = WorkerProcess([sys.executable, "-m", __name__])
+    return _worker
+
+
+def _answer(request: Request, progress: Callable[[int], Any]) -> Mapping[str, Any]:
+    tasks = {"convert": _convert, "calibrate": _calibrate, "quantize": _quantize, "wait": _wait, "call": _call}
     try:
         return {"error": None, "result": tasks[request["task"]](request, progress)}
     except ConversionError as error:
         return {"error": str(error)}
     except Exception as error:  # the quantizer's own error types are not public
-        if request["task"] == "convert":
+        if request["task"] not in ("calibrate", "quantize"):
             raise
         return {"error": f"TensorFlow's quantizer refuses the model: {error}; {_REMEDIES[request['task']][1]}"}
 
@@ -186,5 +236,25 @@ def _quantize(request: Request, _: Callable[[int], Any]) -> bytes:
     )
 
 
+def _wait(_: Request, __: Callable[[int], Any]) -> None:
+    pass
+
+
+def _call(request: Request, _: Callable[[int], Any]) -> Any:
+    with limited_memory(request["memory"]):
+        return request["function"](*request["arguments"])
+
+
+def _import_tensorflow() -> None:
+    # What cannot be imported is said by the task that needs it.
+    with contextlib.suppress(ImportError, ValueError):
+        import tensorflow as tf
+
+        # Its threads, whose stacks count as data, start with the first op.
+        tf.zeros(())
+        # What is there for good need not be gone through whenever garbage is collected.
+        gc.freeze()
+
+
 if __name__ == "__main__":
-    serve(_answer)
+    serve(_answer, _import_tensorflow)

@@ -15,6 +15,7 @@ from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.runtime.stopwatch import timed_calls
 from lstm_toolkit.runtime.worker import serve
 from lstm_toolkit.sweeping.values import SweepConfig, SweepRow
+from lstm_toolkit.tflite import files
 
 _LONGEST_ERROR = 2000
 
@@ -37,7 +38,7 @@ def measure(config: SweepConfig) -> SweepRow:
 
 def _converted(config: SweepConfig, figures: dict[str, Any]) -> bytes:
     if config.model.endswith(".tflite"):
-        return Path(config.model).read_bytes()
+        return files.read_bytes(config.model)
     import keras
 
     from lstm_toolkit import models

@@ -10,7 +10,6 @@ import os
 import secrets
 import stat
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 from ai_edge_litert.tools import flatbuffer_utils
@@ -20,6 +19,7 @@ from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.tflite.bytes_check import check_bytes
 from lstm_toolkit.tflite.graph import listed, text
 from lstm_toolkit.tflite.model_check import check_model
+from lstm_toolkit.tflite.paths import MAX_BYTES, read_regular, setting
 from lstm_toolkit.tflite.types import Model
 from lstm_toolkit.weights.operands import ABSENT
 
@@ -28,18 +28,19 @@ FILE_IDENTIFIER = b"TFL3"
 _whole: set[bytes] = set()
 """Digests of the files that this process has read and found whole, or written."""
 
+LARGEST = 2 << 30
+"""Bytes that the offsets of a `.tflite` file reach."""
+
 
 def read_bytes(model: bytes | bytearray | memoryview | str | os.PathLike[str]) -> bytes:
     """Returns the bytes of a model that is given as bytes or as a path.
 
     Raises:
-        InvalidModelError: if the path cannot be read, or the bytes are not a `.tflite` file.
+        InvalidModelError: if the path is not that of a regular file, or the file cannot be read or is larger than the
+            2 GiB that such a file can have; or if the bytes are not a `.tflite` file.
     """
     if isinstance(model, (str, os.PathLike)):
-        try:
-            data = Path(model).read_bytes()
-        except OSError as error:
-            raise InvalidModelError(f"cannot read {os.fspath(model)!r}: {error.strerror or error}") from error
+        data = read_regular(model, setting(MAX_BYTES, LARGEST))
         origin = repr(os.fspath(model))
     elif isinstance(model, (bytes, bytearray, memoryview)):
         data, origin = bytes(model), "the model"

@@ -325,7 +325,7 @@ def test_files_are_timed_as_they_are(tmp_path):
     assert "input 'x' has open sizes, [-1, 3]; give input_shapes" in rows[1].error
     assert rows[2].error is None
     assert rows[2].median > 0
-    assert rows[3].error.startswith("FileNotFoundError: ")
+    assert rows[3].error.startswith("InvalidModelError: cannot read ")
     assert rows[4].error.startswith("InvalidModelError: ")
 
 
