@@ -476,7 +476,7 @@ def test_export(float_files, tmp_path):
 
 def test_convert_for_a_target(tmp_path, monkeypatch):
     """The process is this one, whose standard error has no number for the progress lines."""
-    monkeypatch.setattr(cli, "_progress", contextlib.nullcontext)
+    monkeypatch.setattr(cli, "progress", contextlib.nullcontext)
     sequences(L.GRU(4)).save(tmp_path / "model.keras")
     command = ["convert", str(tmp_path / "model.keras"), "-o", str(tmp_path / "model.tflite"), "--no-verify", "--json"]
     result = CliRunner().invoke(cli.main, [*command, "--target", "micro"])
