@@ -7,12 +7,12 @@ NBVAL := -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=3
 # Jupyter refuses to run as root unless it is told; the server stays on localhost, behind its token.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab test lint types audit unit browser nbval notebooks html docs clean
+.PHONY: lab test lint types audit unit campaign browser nbval notebooks html docs clean
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/index.ipynb $(ROOT) $(LAB_ARGS)
 
-test: lint types audit unit browser nbval
+test: lint types audit unit campaign browser nbval
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -27,6 +27,10 @@ audit: $(INSTALLED)
 
 unit: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore-glob="*_in_browser.py" $(PYTEST_ARGS)
+
+# A minute; CONTRIBUTING says how to run an hour.
+campaign: $(INSTALLED)
+	$(BIN)/python tools/campaign.py --minutes 0.7 $(CAMPAIGN_ARGS)
 
 browser: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/notebooks/test_codelabs_in_browser.py tests/notebooks/test_panels_in_browser.py

@@ -5,6 +5,8 @@ from the file. A value is equal to another only where it surely is; what is not 
 """
 
 import dataclasses
+import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -97,8 +99,8 @@ def _results(name: str, op: Operator, operands: list[Any]) -> list[Any]:
     arity, rule = _RULES.get(name, (0, None))
     if rule is None:
         return [Unknown(name)] * len(op.outputs)
-    if len(operands) < arity or any(operand is None for operand in operands[:arity]):
-        return [Unknown(f"{name} without its operands")] * len(op.outputs)
+    if not arity <= len(operands) <= _most_operands(rule) or any(operand is None for operand in operands[:arity]):
+        return [Unknown(f"{name} with other operands than it takes")] * len(op.outputs)
     for operand in operands:
         if isinstance(operand, Unknown):
             return [operand] * len(op.outputs)
@@ -110,6 +112,12 @@ def _results(name: str, op: Operator, operands: list[Any]) -> list[Any]:
         return [Unknown(f"{name} with an activation of its own{hint}")] * len(op.outputs)
     results = rule(op.builtinOptions, *operands)
     return results if isinstance(results, list) else [results]
+
+
+@functools.cache
+def _most_operands(rule: Callable[..., Any]) -> float:
+    parameters = inspect.signature(rule).parameters.values()
+    return math.inf if any(each.kind == each.VAR_POSITIONAL for each in parameters) else len(parameters) - 1
 
 
 def _dequantize(_options: Any, operand: Any) -> Any:

@@ -445,6 +445,7 @@ def test_damaged_files_are_refused_and_do_no_harm(case):
         lambda op: setattr(op, "inputs", list(op.inputs)[:1]),
         lambda op: setattr(op, "inputs", [-1] * len(op.inputs)),
         lambda op: setattr(op, "inputs", [0] * len(op.inputs)),
+        lambda op: setattr(op, "inputs", [*op.inputs, *op.inputs]),
         lambda op: setattr(op, "outputs", []),
         lambda op: setattr(op, "outputs", [*op.outputs, *op.outputs]),
     )
