@@ -132,8 +132,9 @@ def _wait(child: int, signals: set[signal.Signals]) -> tuple[int | None, int]:
 
     def ended(number: int, _: object) -> None:
         received.append(number)
-        send(signal.SIGTERM)
-        signal.setitimer(signal.ITIMER_REAL, GRACE)
+        if len(received) == 1:
+            send(signal.SIGTERM)
+            signal.setitimer(signal.ITIMER_REAL, GRACE)
 
     def stopped(*_: object) -> None:
         send(signal.SIGSTOP)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -10,8 +11,11 @@ from collections.abc import Iterator
 if sys.platform != "win32":
     import fcntl
 
-PREFIX = "lstm_toolkit-"
+PREFIX = "lstm_toolkit.scratch."
 """How the names of the folders begin."""
+
+_NAME = re.compile(re.escape(PREFIX) + r"\w{8}")
+"""The names that `mkdtemp` gives them, and nobody else a folder of theirs."""
 
 
 @contextlib.contextmanager
@@ -69,7 +73,7 @@ def _remove_abandoned() -> None:
         return
     with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
-            is_folder = entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False)
+            is_folder = _NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
             if not is_folder or entry.stat(follow_symlinks=False).st_uid != os.getuid():
                 continue
             lock = _lock(entry.path, wait=False)

@@ -47,13 +47,16 @@ def test_a_folder_is_removed_at_its_end_and_after_an_error(tmp_path, monkeypatch
 def test_what_a_killed_process_leaves_is_removed_by_the_next_one(tmp_path, holder):
     foreign = tmp_path / "other" / "thing"
     foreign.mkdir(parents=True)
-    link = tmp_path / f"{PREFIX}link"
+    link = tmp_path / f"{PREFIX}_or_link"
     link.symlink_to(foreign.parent)
+    others = ["lstm_toolkit-1.0.0", "lstm_toolkit", PREFIX, f"{PREFIX}mine", f"{PREFIX}of_mine_too"]
+    for other in others:
+        (tmp_path / other).mkdir()
     with scratch_folder():
         assert os.listdir(holder.folder) == ["large"]
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert os.path.isdir(holder.folder)
     with scratch_folder() as folder:
-        assert sorted(os.listdir(tmp_path)) == sorted(["other", link.name, os.path.basename(folder)])
+        assert sorted(os.listdir(tmp_path)) == sorted([*others, "other", link.name, os.path.basename(folder)])
     assert foreign.is_dir()
