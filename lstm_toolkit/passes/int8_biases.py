@@ -1,7 +1,7 @@
 """Pass: the biases of an int8 LSTM are whole.
 
     before  [LSTM int8: a gate's bias, int32 at the scale of input times weights, cut at the largest int32]
-    after   [LSTM int8: the weights at a coarser scale, the bias whole]
+    after   [LSTM int8: the weights at a coarser scale, the bias whole]      the same for the bias of a projection
 
 The scale of a bias follows from two others. Where the input or a gate's weights are tiny or zero, it is so fine that
 the quantizer cuts the bias. The products of the two are then smaller than the bias by five digits, so that coarser
@@ -23,8 +23,9 @@ _LARGEST = 2.0**30
 
 
 def biases_of(op: RecurrentOp) -> dict[str, npt.NDArray[np.float32]]:
-    """The biases of an LSTM's gates by operand, where they are constants."""
-    found = {name: graph.float_constant(op.model, op.tensor(name)) for name in BIASES if op.has(name)}
+    """The biases of an LSTM by operand, where they are constants."""
+    names = (*BIASES, "projection_bias")
+    found = {name: graph.float_constant(op.model, op.tensor(name)) for name in names if op.has(name)}
     return {name: values for name, values in found.items() if values is not None}
 
 
@@ -36,13 +37,11 @@ def keep_whole(op: RecurrentOp, biases: Mapping[str, npt.NDArray[np.float32]]) -
         biases: those of the float one (`biases_of`).
 
     Returns:
-        The number of gates that were changed.
+        The number of biases that were cut.
     """
-    count = 0
-    for bias, weights, norm in zip(BIASES, INPUT_WEIGHTS, LAYER_NORM_COEFFICIENTS, strict=True):
-        if bias in biases and op.has(bias):
-            count += _coarsened(op, bias, norm if op.is_normalized else weights, biases[bias])
-    return count
+    factors = dict(zip(BIASES, LAYER_NORM_COEFFICIENTS if op.is_normalized else INPUT_WEIGHTS, strict=True))
+    factors["projection_bias"] = "projection_weights"
+    return sum(_coarsened(op, bias, factors[bias], values) for bias, values in biases.items() if op.has(bias))
 
 
 def _coarsened(op: RecurrentOp, bias: str, weights: str, values: npt.NDArray[np.float32]) -> bool:
