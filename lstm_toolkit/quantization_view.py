@@ -179,12 +179,14 @@ def quantization_view(
 
 def _values_inside(tflite: bytes, samples: Sequence[Mapping[str, npt.ArrayLike]]) -> dict[int, Array]:
     """What every tensor holds after each sample, [samples, ...], by its index, dequantized."""
-    runner = Runner(tflite)
+    with Runner(tflite, xnnpack=False, isolated=True) as runner:  # a file that crashes does so there
+        given = [runner.quantized(sample) for sample in samples]
+        runner.outputs(**given[0])
     interpreter = keeping_all_tensors(tflite)
     inputs, _ = signature(interpreter)
     found: dict[int, list[Array]] = {}
-    for sample in samples:
-        for name, value in runner.quantized(sample).items():
+    for sample in given:
+        for name, value in sample.items():
             interpreter.set_tensor(inputs[name]["index"], value.astype(inputs[name]["dtype"]))
         interpreter.invoke()
         for details in interpreter.get_tensor_details():

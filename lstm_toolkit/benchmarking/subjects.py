@@ -15,6 +15,7 @@ from lstm_toolkit.conversion.report import Conversion
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.runtime.random_inputs import random_array
 from lstm_toolkit.runtime.runner import Runner
+from lstm_toolkit.tflite import files
 
 Load = Callable[[], tuple[Callable[[], Any] | None, Callable[[], Any]]]
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -172,11 +173,17 @@ def _file(name: str, model: Any, inputs: Any, random: _RandomInputs, num_threads
         options = model.options
     elif isinstance(model, Conversion):
         options["runtime"] = model.runtime
-    runner = Runner(model.tflite if isinstance(model, (Conversion, Runner)) else model, **options)
+    is_known = isinstance(model, (Conversion, Runner))
+    data = model.tflite if is_known else files.read_bytes(model)
+    # A file from a stranger may crash, and it is timed in this process.
+    runner = Runner(data, **(options if is_known else options | {"isolated": True}))
     shapes = runner.input_shapes
     arrays = random.draw(shapes, runner.input_dtypes) if inputs is None else _by_name(inputs, list(shapes))
     notes = _open_note(name, shapes, arrays) if inputs is None else ()
-    runner.bound(**arrays)  # refuses inputs that do not fit
+    runner.outputs(**arrays)
+    if not is_known:
+        runner.close()
+        runner = Runner(data, **options)
     random_sizes, ballast = np.random.default_rng(), []
 
     def place() -> Load:

@@ -103,7 +103,7 @@ class Runner:
         if not isinstance(num_threads, int) or num_threads < 1:
             raise ValueError(f"num_threads must be a whole number above 0, got {num_threads!r}")
         self._data = files.read_bytes(model)
-        files.require_whole(self._data)
+        files.require_runnable(self._data)
         options: dict[str, Any] = {"num_threads": num_threads, "xnnpack": xnnpack, "runtime": runtime}
         self._options = options | {"isolated": isolated}
         with _refusals():

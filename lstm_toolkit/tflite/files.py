@@ -20,13 +20,14 @@ from lstm_toolkit.tflite.bytes_check import check_bytes
 from lstm_toolkit.tflite.graph import listed, text
 from lstm_toolkit.tflite.model_check import check_model
 from lstm_toolkit.tflite.paths import MAX_BYTES, read_regular, setting
+from lstm_toolkit.tflite.run_check import check_runnable
 from lstm_toolkit.tflite.types import Model
 from lstm_toolkit.weights.operands import ABSENT
 
 FILE_IDENTIFIER = b"TFL3"
 
-_whole: set[bytes] = set()
-"""Digests of the files that this process has read and found whole, or written."""
+_runnable: set[bytes] = set()
+"""Digests of the files that this process has checked by `check_runnable`."""
 
 LARGEST = 2 << 30
 """Bytes that the offsets of a `.tflite` file reach."""
@@ -64,25 +65,29 @@ def read_model(data: bytes) -> Model:
     except Exception as error:  # the codec raises whatever the damaged bytes lead it to
         raise InvalidModelError(f"the .tflite file is damaged: {type(error).__name__}: {error}") from error
     check_model(model)
-    _whole.add(hashlib.sha256(data).digest())
     return model
 
 
-def require_whole(data: bytes) -> None:
-    """Reads the bytes of a file as `read_model` does, unless this process has read or written the same before.
+def require_runnable(data: bytes) -> None:
+    """Reads the bytes of a file and checks that it can run, unless this process has checked or written the same before.
 
     Raises:
-        InvalidModelError: as `read_model`.
+        InvalidModelError: as `read_model` and `check_runnable`.
     """
-    if hashlib.sha256(data).digest() not in _whole:
-        read_model(data)
+    digest = hashlib.sha256(data).digest()
+    if digest not in _runnable:
+        check_runnable(read_model(data))
+        _runnable.add(digest)
 
 
 def write_model(model: Model) -> bytes:
     """Packs a `ModelT`, after dropping the tensors, buffers and operator codes that nothing refers to."""
     prune(model)
     data = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-    _whole.add(hashlib.sha256(data).digest())
+    with contextlib.suppress(InvalidModelError):
+        check_runnable(model)
+        # Reading the file for this would take far longer.
+        _runnable.add(hashlib.sha256(data).digest())
     return data
 
 

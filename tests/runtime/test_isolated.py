@@ -18,9 +18,12 @@ import pytest
 
 import lstm_toolkit
 from lstm_toolkit import Limits, Runner
+from lstm_toolkit.benchmarking.benchmark import benchmark
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.quantization_view import quantization_view
 from lstm_toolkit.runtime import isolated
 from lstm_toolkit.runtime.isolated import IsolatedInterpreter
+from lstm_toolkit.tflite import files
 from tests.helpers import hostile_files
 from tests.helpers.models import randomized
 from tests.helpers.sum_file import sum_file
@@ -236,3 +239,10 @@ def test_a_fork_leaves_the_processes_to_the_one_that_started_them():
     lines = done.stdout.splitlines()
     assert "was forked from that; make a Runner here" in lines[0]
     assert lines[1:] == ["12.0", "12.0 12.0"]
+
+
+@pytest.mark.parametrize("view", [benchmark, lambda file: quantization_view(file, file, [{"x": X}])])
+def test_the_package_runs_files_of_strangers_elsewhere_first(view, monkeypatch):
+    monkeypatch.setattr(files, "check_runnable", lambda model: None)  # for a crash that no check foresees
+    with pytest.raises(InvalidModelError, match="ended its process: SIG"):
+        view(hostile_files.crashing())
