@@ -82,8 +82,8 @@ def convert(  # noqa: PLR0913 (public)
             kernel takes, all are a loop of plain ops. With `verify`, the file is also run on the target, where that is
             installed, and compared with the LiteRT interpreter. None: any of them may or may not run it.
         verify: whether to compare the file with the source model: on random inputs, three calls in a row, and then on
-            zeros, on constant, tiny and large inputs. `report.checked` says what was compared. In any case the file runs
-            for the first time in a process of its own, so that a crash of LiteRT is an error that names the op.
+            zeros, on constant, tiny and large inputs. `report.checked` says what was compared. In any case the file
+            runs for the first time in a process of its own, so that a crash of LiteRT is an error that names the op.
 
     Masks (`Embedding(mask_zero=True)`, `Masking`, `mask=`) may have any form: padding on the right or on the left,
     holes, and rows without a valid step. What stands at padded steps is never read.
