@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 
 from lstm_toolkit._version import __version__ as __version__
+from lstm_toolkit.process_state import load_tensorflow
 
 TYPE_CHECKING = False  # as type checkers know it; the module typing takes a while to import
 if TYPE_CHECKING:
@@ -68,10 +69,14 @@ _MODULES = {
 
 _SUBMODULES = ("errors", "lingvo", "widgets")
 
+_WITH_TENSORFLOW = ("composite", "fusable_lstms", "lingvo", "models")
+
 __all__ = [*_MODULES, *_SUBMODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _WITH_TENSORFLOW:
+        load_tensorflow()
     if name in _SUBMODULES:
         return importlib.import_module(f".{name}", __name__)
     if name in _MODULES:

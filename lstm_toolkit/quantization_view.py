@@ -111,7 +111,7 @@ class QuantizationView(Tabular):
         Raises:
             ValueError: for an unknown layer.
         """
-        import matplotlib.pyplot as plt
+        from matplotlib.figure import Figure
 
         from lstm_toolkit.display.picture import Picture
 
@@ -120,7 +120,8 @@ class QuantizationView(Tabular):
             raise ValueError(f"the file has the LSTMs {names}, got {layer!r}")
         error = self.errors[0 if layer is None else names.index(layer)]
         percent, steps = 100 * error.by_step, error.by_step.shape[1]
-        figure, axes = plt.subplots(figsize=(8, 0.8 + 0.45 * len(error.sources)), layout="constrained")
+        figure = Figure((8, 0.8 + 0.45 * len(error.sources)), layout="constrained")
+        axes = figure.subplots()
         image = axes.imshow(percent, aspect="auto", cmap="cividis", vmin=0)
         axes.set_yticks(range(len(error.sources)), list(map(in_figure, error.sources)))
         axes.set(

@@ -1,12 +1,10 @@
 """`benchmark`: times files, Keras models and callables side by side, in turn, and says which differences are real."""
 
 import dataclasses
-import gc
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -17,6 +15,7 @@ from lstm_toolkit.benchmarking.peak_memory import peak_memory
 from lstm_toolkit.benchmarking.result import BenchmarkResult
 from lstm_toolkit.benchmarking.subjects import Subject, named_models, subjects
 from lstm_toolkit.benchmarking.timings import COLUMNS, ModelTiming, Overhead, Timing
+from lstm_toolkit.process_state import no_garbage_collection
 from lstm_toolkit.runtime.stopwatch import timed_calls
 
 BLOCK = 1000.0
@@ -87,7 +86,7 @@ def benchmark(  # noqa: PLR0913 (public)
     models = named_models(models)
     _check_options(models, baseline, runs=runs, warmup=warmup, num_threads=num_threads, smallest_effect=smallest_effect)
     ready = subjects(models, inputs, num_threads=num_threads, seed=seed)
-    with _no_garbage_collection():
+    with no_garbage_collection():
         arms = [_warmed_up(subject, warmup) for subject in ready]
         fastest = min(arms, key=lambda arm: arm.estimate)
         random = np.random.default_rng(seed)
@@ -203,17 +202,6 @@ def _warmed_up(subject: Subject, warmup: int) -> _Arm:
     if not subject.runner:
         arm.first_calls.append(first)
     return arm
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _rounds(runs: int, *, progress: bool | None) -> Iterator[int]:

@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogFormatter
 
 from lstm_toolkit.benchmarking.timings import COLUMNS, ModelTiming, ratio_of
-from lstm_toolkit.display.picture import Picture
+from lstm_toolkit.display.picture import Picture, plain_figure
 from lstm_toolkit.escapes import in_figure
 
 # Of Okabe and Ito, which colour-blind people can tell apart, made lighter.
@@ -22,8 +22,7 @@ _BESIDE: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fonts
 def bars(models: Sequence[ModelTiming]) -> Picture:
     """See `BenchmarkResult.plot`."""
     height, drawn = 0.38, []
-    with plt.style.context("default"):
-        figure, axes = plt.subplots(figsize=(6.8, 1.2 + 0.62 * len(models)), layout="constrained")
+    with plain_figure(6.8, 1.2 + 0.62 * len(models)) as (figure, axes):
         for number, model in enumerate(models):
             both = [(column, timing) for column in COLUMNS if (timing := getattr(model, column))]
             for place, (column, timing) in enumerate(both):
@@ -46,7 +45,7 @@ def bars(models: Sequence[ModelTiming]) -> Picture:
 def _legend(figure: Any, models: Sequence[ModelTiming]) -> None:
     shown = [column for column in COLUMNS if any(getattr(model, column) for model in models)]
     if len(shown) > 1:
-        boxes = [plt.Rectangle((0, 0), 1, 1, fc=_COLOURS[each], hatch=_HATCHES[each], ec="black") for each in shown]
+        boxes = [Rectangle((0, 0), 1, 1, fc=_COLOURS[each], hatch=_HATCHES[each], ec="black") for each in shown]
         labels = [_LABELS[each] for each in shown]
         if any(model.invoke is None for model in models):
             labels[-1] += ", or a call of a model that is not a file"
@@ -77,8 +76,7 @@ def pareto(models: Sequence[ModelTiming], errors: Mapping[str, float | None] | N
     quantities = "time and size" if errors is None else "time, error and size"
     sizes = [point.model.size for point in points]
     heights: list[Any] = [(size or 0) / 1e3 for size in sizes] if errors is None else [point.error for point in points]
-    with plt.style.context("default"):
-        figure, axes = plt.subplots(figsize=(6.8, 4.2), layout="constrained")
+    with plain_figure(6.8, 4.2) as (figure, axes):
         axes.set_title(f"Filled: no other is as good in {quantities} and better in one", fontsize="medium", loc="left")
         largest = max((size for size in sizes if size), default=1)
         for point, size, height in zip(points, sizes, heights, strict=True):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from lstm_toolkit.conversion.report import Conversion
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.process_state import prepare_tensorflow
 from lstm_toolkit.runtime.random_inputs import random_array
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.tflite import files
@@ -196,6 +197,7 @@ def _file(name: str, model: Any, inputs: Any, random: _RandomInputs, num_threads
 
 
 def _keras_model(name: str, model: Any, inputs: Any, random: _RandomInputs, _: int) -> Subject:
+    prepare_tensorflow()
     tensors = getattr(model, "inputs", None)
     if inputs is None and not tensors:
         raise ValueError("it does not know its inputs; pass inputs")

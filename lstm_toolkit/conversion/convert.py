@@ -1,7 +1,6 @@
 """`convert`: from a Keras model to a checked `.tflite` file with fused LSTM ops."""
 
 import logging
-import os
 from typing import Any
 
 from lstm_toolkit.conversion.fastest import convert_fastest
@@ -88,6 +87,10 @@ def convert(  # noqa: PLR0913 (public)
     Masks (`Embedding(mask_zero=True)`, `Masking`, `mask=`) may have any form: padding on the right or on the left,
     holes, and rows without a valid step. What stands at padded steps is never read.
 
+    Threads may convert at once, the same model too, and other threads may use it meanwhile: they get what they always
+    get. Not even its states change. Only training it meanwhile can make the comparison fail. A process that was forked
+    when TensorFlow was in use cannot convert; one that was spawned can.
+
     Returns:
         The file and the report. Input and output names are the model's own (outputs without names are `output_0`,
         `output_1`, ...). Layers in mixed precision compute in float32, as their weights are.
@@ -117,7 +120,6 @@ def convert(  # noqa: PLR0913 (public)
     )
     plans = plans_for(request)
     logger.info("loading TensorFlow")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     model = loaded(model)
     # It starts while TensorFlow traces.
     start_ahead()

@@ -258,6 +258,12 @@ class _Sides:
         try:
             return compare(wanted, given, **options)
         except ParityError as error:
+            if self._source.has_changed:
+                raise ConversionError(
+                    f"the weights of model {self._traced.name!r} changed while it was converted, perhaps by training "
+                    "in another thread; convert it when nothing trains it, or convert a copy (keras.models.clone_model "
+                    "and set_weights)"
+                ) from error
             moved = self._moved(history, wanted)
             if math.isfinite(error.max_abs_error) and error.max_abs_error <= 2 * moved:
                 raise _UnsuitableError(

@@ -1,13 +1,27 @@
 """`Picture`: a figure with a text that says what it shows."""
 
 import base64
+import contextlib
 import dataclasses
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import matplotlib.pyplot as plt
+import matplotlib.style
+from matplotlib.figure import Figure
 
 from lstm_toolkit.escapes import in_html, printable
+from lstm_toolkit.process_state import alone
+
+
+@contextlib.contextmanager
+def plain_figure(width: float, height: float) -> Iterator[tuple[Any, Any]]:
+    """A figure of matplotlib, whose size is in inches, and its axes; while it is open, they have the default style."""
+    # A style is that of all threads.
+    with alone(), matplotlib.style.context("default"):
+        figure = Figure((width, height), layout="constrained")
+        yield figure, figure.subplots()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -125,7 +125,6 @@ def _of_trial(data: bytes, target: str) -> Iterator[Finding]:
 
 
 def _of_keras(model: Any) -> Iterator[Finding]:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from lstm_toolkit.sources.keras_files import import_keras
     from lstm_toolkit.sources.source import loaded
     from lstm_toolkit.sources.traced import NOT_IN_THE_FILE, TraceOptions

@@ -13,6 +13,7 @@ from PIL import Image
 from lstm_toolkit.escapes import in_html
 from lstm_toolkit.gate_pictures.drawing import GateDrawing
 from lstm_toolkit.gate_pictures.layout import LETTERS, GateLayout, gate_layout
+from lstm_toolkit.process_state import alone
 
 
 class GateFigure(Figure):
@@ -41,7 +42,7 @@ class GateFigure(Figure):
         own = {"Title": self.title, words[name]: self.alt} if name in words else {}
         kwargs["metadata"] = {**own, **(kwargs.get("metadata") or {})}
         # Else an SVG joins heat maps into one picture, and their ids are lost.
-        with matplotlib.rc_context({"image.composite_image": False}):
+        with alone(), matplotlib.rc_context({"image.composite_image": False}):
             super().savefig(fname, **kwargs)
 
     @property

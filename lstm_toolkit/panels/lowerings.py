@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import matplotlib.pyplot as plt
-
-from lstm_toolkit.display.picture import Picture
+from lstm_toolkit.display.picture import Picture, plain_figure
 from lstm_toolkit.panels.measured import TIMES, Candidate, Candidates, Comparison, Sizes, converted, lstm_model, stock
 
 
@@ -66,8 +64,7 @@ def picture(comparison: Comparison, quantity: str) -> Picture:
         raise ValueError(f"quantity must be one of {', '.join(QUANTITIES)}, got {quantity!r}")
     attribute = QUANTITIES[quantity]
     shown = [(file, value) for file in comparison.files if (value := getattr(file, attribute)) is not None]
-    with plt.style.context("default"):
-        figure, axes = plt.subplots(figsize=(6.6, 0.9 + 0.5 * len(comparison.files)), layout="constrained")
+    with plain_figure(6.6, 0.9 + 0.5 * len(comparison.files)) as (figure, axes):
         for number, (file, value) in enumerate(shown):
             colour, hatch = _COLOURS[number % len(_COLOURS)], _HATCHES[number % len(_HATCHES)]
             low, high = value, value

@@ -6,13 +6,11 @@ XNNPACK's weight cache packs them once. It is kept in memory here: a cache in a 
 has the same path, and then gives that model's results.
 """
 
-import contextlib
 import ctypes
 import functools
 import os
 import re
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ai_edge_litert
@@ -24,6 +22,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from ai_edge_litert.options import CpuKernelMode, CpuOptions, Options
 
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.process_state import captured_stderr
 from lstm_toolkit.runtime.signature import signature
 from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.weights.operands import ABSENT
@@ -61,7 +60,7 @@ class CompiledInterpreter:
         self.get_signature_list = self._described.get_signature_list
         self.get_signature_runner = self._described.get_signature_runner
         self._data = data
-        with _messages() as messages:
+        with captured_stderr() as messages:
             try:
                 self._load(num_threads, xnnpack=xnnpack)
             except InvalidModelError:
@@ -179,25 +178,3 @@ def _refusal(data: bytes, messages: str, error: str) -> str:
         )
     reasons = re.findall(r"ERROR: \[[^\]]*\] *(\S.*)", messages)
     return f"CompiledModel cannot run this model: {reasons[0] if reasons else error.splitlines()[0]}"
-
-
-@contextlib.contextmanager
-def _messages() -> Iterator[Any]:
-    """Keeps what native code prints to standard error from the caller, and yields a function that reads it."""
-    with tempfile.TemporaryFile() as sink:
-
-        def read() -> str:
-            sink.seek(0)
-            return sink.read().decode(errors="replace")
-
-        try:
-            saved = os.dup(2)
-        except OSError:  # there is no standard error
-            yield read
-            return
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield read
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)

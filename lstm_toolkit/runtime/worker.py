@@ -30,6 +30,11 @@ _MEMORY_LIMIT = "LSTM_TOOLKIT_MEMORY_LIMIT"
 """The environment variable that tells a worker its limit."""
 
 
+_started: weakref.WeakSet["WorkerProcess"] = weakref.WeakSet()
+_left: list["WorkerProcess"] = []
+"""The processes of the one that this was forked from."""
+
+
 class WorkerEndedError(RuntimeError):
     """A worker ended before it answered; the message says how, and what it wrote last."""
 
@@ -65,7 +70,9 @@ class WorkerProcess:
         # Not every platform can wait for a pipe with a time limit.
         passing = threading.Thread(target=_pass_on, args=(self._process.stdout, self._answers), daemon=True)
         passing.start()
-        weakref.finalize(self, _close, self._process, os.getpid())
+        self._owner = os.getpid()
+        weakref.finalize(self, _close, self._process, self._owner)
+        _started.add(self)
 
     def ask(
         self,
@@ -108,14 +115,29 @@ class WorkerProcess:
                 return answer
             progress(answer)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process started it, and not one that this was forked from; only then can it be asked."""
+        return self._owner == os.getpid()
+
     def is_running(self) -> bool:
         """Whether the process has not ended yet."""
-        return self._process.poll() is None
+        return self.is_ours and self._process.poll() is None
 
     def kill(self) -> None:
-        """Ends the process at once."""
-        self._process.kill()
-        self._process.wait()
+        """Ends the process at once, if it is ours."""
+        if self.is_ours:
+            self._process.kill()
+            self._process.wait()
+
+    def _leave(self) -> None:
+        """Lets go of it in a forked process, so that it still ends with the one that started it."""
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for pipe in (self._process.stdin, self._process.stdout):
+            # A thread that is missing here may have locked the pipe, so that it could not be closed.
+            if pipe is not None and not pipe.closed:
+                os.dup2(nothing, pipe.fileno(), inheritable=False)
+        os.close(nothing)
 
     def ending(self) -> str:
         """How the process ended: the name of a signal, or its exit code."""
@@ -209,3 +231,14 @@ def _close(process: subprocess.Popen[bytes], owner: int) -> None:
         # A fork may hold its pipe open, so that closing it here would not end it.
         process.kill()
         process.wait()
+
+
+def _leave_to_parent() -> None:
+    _left.extend(_started)
+    _started.clear()
+    for process in _left:
+        process._leave()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)

@@ -1,7 +1,7 @@
 """The frame that all sources share: names, layouts and states of the traced function, and of the source itself."""
 
 import dataclasses
-import warnings
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -117,7 +117,7 @@ class Frame:
             trackable=trackable,
             input_names=(*self.names, *self.states),
             layers=None if layers is None else tuple(layers),
-            source=FrameSource(self, run, apart=layers is not None),
+            source=FrameSource(self, run, apart=layers is not None, variables=function.variables),
             random_inputs=random_inputs,
         )
 
@@ -144,10 +144,12 @@ class FrameSource:
         frame: says how arrays are laid out.
         run: runs the model on its inputs.
         apart: whether rows of a batch are computed apart from each other, by all that is known.
+        variables: those of which the file has the values.
     """
 
-    def __init__(self, frame: Frame, run: Run, *, apart: bool) -> None:
+    def __init__(self, frame: Frame, run: Run, *, apart: bool, variables: Sequence[Any]) -> None:
         self._frame, self._run, self._apart = frame, run, apart
+        self._variables, self._values = variables, _checksums(variables)
         self._carried: dict[str, Any] = {}
 
     def __call__(self, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
@@ -155,6 +157,11 @@ class FrameSource:
         tensors = [tf.convert_to_tensor(array) for array in arrays]
         outputs = self._frame.run(self._run, tensors, self._carried)
         return {name: np.asarray(value) for name, value in outputs.items()}
+
+    @property
+    def has_changed(self) -> bool:
+        """See `Source`."""
+        return _checksums(self._variables) != self._values
 
     @property
     def carries(self) -> bool:
@@ -172,9 +179,7 @@ class FrameSource:
         inputs = zip(self._frame.turned, zip(*calls, strict=True), strict=True)
         self.reset()
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                outputs = self([np.concatenate(arrays, axis=int(turned)) for turned, arrays in inputs])
+            outputs = self([np.concatenate(arrays, axis=int(turned)) for turned, arrays in inputs])
         except Exception:  # a layer of the model that takes no other batch
             return None
         finally:
@@ -185,3 +190,7 @@ class FrameSource:
             return None
         split = {name: np.split(value, len(calls), axis=axes[name]) for name, value in outputs.items()}
         return [{name: parts[number] for name, parts in split.items()} for number in range(len(calls))]
+
+
+def _checksums(variables: Sequence[Any]) -> list[int]:
+    return [zlib.crc32(np.asarray(each).tobytes()) for each in variables]

@@ -5,6 +5,7 @@ tf_keras, which leaves an annotation of its own that the stock converter knows.
 """
 
 import contextlib
+import importlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from lstm_toolkit.errors import ConversionError, InvalidModelError, LstmToolkitError
+from lstm_toolkit.process_state import prepare_tensorflow
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources.frame import Frame, Results, fixed_specs
 from lstm_toolkit.sources.keras_files import first_line
@@ -31,7 +33,7 @@ _LARGEST = 2 << 30
 
 @contextlib.contextmanager
 def fusable_lstms(*, state: str = "auto") -> Iterator[None]:
-    """While it is open, exported Keras models carry the marks by which `convert` fuses their LSTMs.
+    """While it is open, Keras models that this thread exports carry the marks by which `convert` fuses their LSTMs.
 
     Wrap `model.export(path)`, `tf.saved_model.save(model, path)` or the tracing of a function of your own. What is
     exported runs in TensorFlow as before, and `convert(path)` can fuse it later and elsewhere. Layers that cannot be
@@ -42,9 +44,11 @@ def fusable_lstms(*, state: str = "auto") -> Iterator[None]:
 
     Raises:
         ValueError: for another state.
+        ConversionError: in a process that was forked when TensorFlow was in use.
     """
     if state not in ("auto", "reset", "carry"):
         raise ValueError(f"state must be one of auto, reset, carry, got {state!r}")
+    prepare_tensorflow()
     with recurrent_calls(RecurrentCalls(keras, marking=True, state=state, numbering=False)):
         yield
 
@@ -138,12 +142,17 @@ def trace(function: Any, options: TraceOptions) -> TracedModel:
 @contextlib.contextmanager
 def _without_remapping() -> Iterator[None]:
     """Keeps TensorFlow from fusing ops of the source: with oneDNN its fused layer normalization is off by 1e-4."""
-    before = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options({"remapping": False})
+    # `tf.config.optimizer` has the options of all threads; these are those of this one.
+    thread = importlib.import_module("tensorflow.python.eager.context").context()
+    before = thread.function_call_options
+    config = tf.compat.v1.ConfigProto.FromString(before.config_proto_serialized)
+    rewriting = config.graph_options.rewrite_options
+    rewriting.remapping = rewriting.OFF
+    thread.function_call_options = type(before)(before.executor_type, config)
     try:
         yield
     finally:
-        tf.config.optimizer.set_experimental_options({"remapping": before.get("remapping", True)})
+        thread.function_call_options = before
 
 
 def trace_concrete(function: Any, options: TraceOptions, reference: Callable[..., Any] | None = None) -> TracedModel:

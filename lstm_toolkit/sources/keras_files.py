@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lstm_toolkit.errors import ConversionError, InvalidModelError
+from lstm_toolkit.process_state import prepare_tensorflow
 from lstm_toolkit.sources import declared_sizes
 
 _CODE = re.compile(
@@ -23,9 +24,11 @@ def import_keras() -> Any:
     """The module `keras`.
 
     Raises:
-        ConversionError: if it cannot be imported, since its backend cannot.
+        ConversionError: if it cannot be imported, since its backend cannot; or in a process that was forked when
+            TensorFlow was in use.
         ImportError: if it, or TensorFlow, is not installed.
     """
+    prepare_tensorflow()
     try:
         return importlib.import_module("keras")
     except (ImportError, ValueError) as error:

@@ -11,16 +11,16 @@ import contextlib
 import dataclasses
 import functools
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.process_state import Place, replaced_here
 from lstm_toolkit.sources import cell_calls
 from lstm_toolkit.sources.known_cells import KnownCell
-from lstm_toolkit.sources.layer_call import LayerCall, attributes
+from lstm_toolkit.sources.layer_call import LayerCall, like
 from lstm_toolkit.sources.time_distributed import FoldedCall
 from lstm_toolkit.sources.traced import LayerReport, kept_scope
 from lstm_toolkit.tflite.recurrent import numbered
@@ -102,36 +102,35 @@ class RecurrentCalls:
         return cell_calls.is_in_a_loop() or any(each is layer and where is graph for each, _, where in before)
 
 
-_lock = threading.RLock()
-
-
 @contextlib.contextmanager
 def recurrent_calls(calls: RecurrentCalls) -> Iterator[RecurrentCalls]:
-    """While it is open, the calls of recurrent layers in this process go the way that `calls` says."""
-    layers, function = calls.library.layers, type(tf.function(print))
-    with _lock, contextlib.ExitStack() as undo:
-        for cls in (layers.RNN, layers.LSTM, layers.GRU):
-            # In Keras 3 they all call their base class, in Keras 2 these do not.
-            if "inner_loop" not in vars(cls) or cls is layers.RNN:
-                original = _counted(vars(cls)["call"], calls)
-                _replace_attribute(undo, cls, "call", _wrapped_call(original, calls))
-        for cls in (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell):
-            _replace_attribute(undo, cls, "call", _wrapped_cell_call(vars(cls)["call"], calls))
-        _replace_attribute(undo, function, "__call__", _wrapped_function(function.__call__, calls))
-        wrapped = _wrapped_time_distributed(layers.TimeDistributed.call, calls)
-        _replace_attribute(undo, layers.TimeDistributed, "call", wrapped)
-        if hasattr(layers.RNN, "_maybe_config_dropout_masks"):
-            # A dropout mask draws on a seed variable, even when the layer is not training.
-            _replace_attribute(undo, layers.RNN, "_maybe_config_dropout_masks", lambda *_: None)
-            keras_numpy: Any = sys.modules["keras.src.backend.tensorflow.numpy"]
-            if calls.marking and hasattr(keras_numpy, "signbit"):
-                _replace_attribute(undo, keras_numpy, "signbit", _wrapped_signbit(keras_numpy.signbit))
+    """While it is open, the calls of recurrent layers in this thread go the way that `calls` says."""
+    with replaced_here(_replacements(calls)):
         yield calls
 
 
-def _replace_attribute(undo: contextlib.ExitStack, owner: Any, name: str, value: Any) -> None:
-    undo.callback(setattr, owner, name, vars(owner)[name])
-    setattr(owner, name, value)
+def _replacements(calls: RecurrentCalls) -> dict[Place, Callable[[Any], Callable[..., Any]]]:
+    """What makes another function of each function of the library that has a say in how layers are called."""
+    layers, function = calls.library.layers, type(tf.function(print))
+    replacements: dict[Place, Callable[[Any], Callable[..., Any]]] = {
+        (function, "__call__"): lambda original: _wrapped_function(original, calls),
+        (layers.TimeDistributed, "call"): lambda original: _wrapped_time_distributed(original, calls),
+    }
+    for cls in (layers.RNN, layers.LSTM, layers.GRU):
+        # In Keras 3 they all call their base class, in Keras 2 these do not.
+        if "inner_loop" not in vars(cls) or cls is layers.RNN:
+            replacements[cls, "call"] = lambda original: _wrapped_call(_counted(original, calls), calls)
+    for cls in (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell):
+        replacements[cls, "call"] = lambda original: _wrapped_cell_call(original, calls)
+    if hasattr(layers.RNN, "_maybe_config_dropout_masks"):
+        # A dropout mask draws on a seed variable, even when the layer is not training, and hangs on the cell, where
+        # another thread may train with it.
+        for name in ("_maybe_config_dropout_masks", "_maybe_reset_dropout_masks"):
+            replacements[layers.RNN, name] = lambda _: lambda *_: None
+        keras_numpy: Any = sys.modules["keras.src.backend.tensorflow.numpy"]
+        if calls.marking and hasattr(keras_numpy, "signbit"):
+            replacements[keras_numpy, "signbit"] = _wrapped_signbit
+    return replacements
 
 
 def _wrapped_signbit(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -173,10 +172,8 @@ def _wrapped_call(original: Callable[..., Any], calls: RecurrentCalls) -> Callab
         if reason:
             if name in calls.unread:
                 return tf.nest.map_structure(lambda each: _zeros_like(each, sequences), calls.unread[name])
-            with attributes(layer, stateful=layer.stateful and state == "carry"):
-                results = original(
-                    layer, sequences, initial_state=initial_state, mask=mask, training=training, **others
-                )
+            kept = layer if not layer.stateful or state == "carry" else like(layer, stateful=False)
+            results = original(kept, sequences, initial_state=initial_state, mask=mask, training=training, **others)
             calls.results[name] = results
             return results
         kept = one.zeros(sequences) if state in ("carry", "explicit") else {}
@@ -200,8 +197,7 @@ def _tried(original: Callable[..., Any], calls: RecurrentCalls, layer: Any, *arg
     """What Keras computes of a layer that keeps no state."""
     if calls.state_of(layer) == "carry":
         raise ValueError("a carried state goes from step to step")
-    with attributes(layer, stateful=False):
-        return original(layer, *arguments, **options)
+    return original(like(layer, stateful=False), *arguments, **options)
 
 
 def _counted(original: Callable[..., Any], calls: RecurrentCalls) -> Callable[..., Any]:

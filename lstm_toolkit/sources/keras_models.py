@@ -12,10 +12,12 @@ import keras
 import tensorflow as tf
 
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.process_state import replaced_here, seen_here
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources.frame import Frame, Results, Run, fixed_specs
 from lstm_toolkit.sources.keras_files import first_line
 from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
+from lstm_toolkit.sources.own_arithmetic import is_left_by_saving
 from lstm_toolkit.sources.reference import OwnVariables, inference_arguments, random_op
 from lstm_toolkit.sources.traced import NOT_IN_THE_FILE, TracedModel, TraceOptions
 
@@ -235,21 +237,25 @@ def named(outputs: Any) -> dict[str, Any]:
 @contextlib.contextmanager
 def _in_float32(layers: Sequence[Any]) -> Iterator[None]:
     """While it is open, layers with float32 weights and half-precision arithmetic compute in float32."""
-    with contextlib.ExitStack() as undo:
-        for layer in layers:
-            if layer.compute_dtype != layer.variable_dtype and isinstance(layer, keras.layers.Layer):
-                undo.callback(setattr, layer, "dtype_policy", layer.dtype_policy)
-                layer.dtype_policy = "float32"
+    half = {id(layer) for layer in layers if layer.compute_dtype != layer.variable_dtype}
+    float32 = keras.dtype_policies.get("float32")
+
+    def seen(layer: Any, policy: Any) -> Any:
+        return float32 if id(layer) in half else policy
+
+    with seen_here({(keras.layers.Layer, "_dtype_policy"): seen} if half else {}):
         yield
 
 
 @contextlib.contextmanager
 def _called_by_class(layers: Sequence[Any]) -> Iterator[None]:
-    """While it is open, layers are called by way of their classes, even if tf_keras left `call` on them."""
-    with contextlib.ExitStack() as undo:
-        for layer in layers:
-            if getattr(vars(layer).get("call"), "__func__", None) is type(layer).call:
-                undo.callback(vars(layer).__setitem__, "call", vars(layer).pop("call"))
+    """While it is open, this thread calls layers by way of their classes, even if tf_keras left `call` on them."""
+
+    def by_class(layer: Any, _: Any) -> Callable[..., Any]:
+        return lambda *arguments, **named: type(layer).call(layer, *arguments, **named)
+
+    left = [each for each in layers if "call" in vars(each) and is_left_by_saving(each, "call")]
+    with replaced_here({(each, "call"): functools.partial(by_class, each) for each in left}):
         yield
 
 

@@ -3,10 +3,9 @@
 It works for Keras 3 and for tf_keras (Keras 2), whose layers have the same attributes.
 """
 
-import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -104,8 +103,8 @@ class LayerCall:
     ) -> tuple[Any, list[Any]]:
         """Lets Keras compute the layer from given states; the own states of a stateful layer stay as they are."""
         initial_state = self.nested(start) if start else None
-        with attributes(self.layer, stateful=False, return_state=True):
-            output, *states = original(self.layer, sequences, initial_state=initial_state, mask=mask)
+        layer = like(self.layer, stateful=False, return_state=True)
+        output, *states = original(layer, sequences, initial_state=initial_state, mask=mask)
         return output, tf.nest.flatten(states)
 
     def why_never(self, training: Any, *, again: bool) -> str | None:
@@ -248,17 +247,13 @@ class LayerCall:
         return marks.swapped(outputs) if self._time_major else outputs
 
 
-@contextlib.contextmanager
-def attributes(layer: Any, **values: bool) -> Iterator[None]:
-    """While it is open, attributes of a layer have other values."""
-    before = {name: getattr(layer, name) for name in values}
-    try:
-        for name, value in values.items():
-            setattr(layer, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(layer, name, value)
+def like(layer: Any, **values: bool) -> Any:
+    """A layer that shares everything with another one, which other threads may call, but for some attributes."""
+    other = object.__new__(type(layer))
+    vars(other).update(vars(layer))
+    for name, value in values.items():
+        setattr(other, name, value)
+    return other
 
 
 def _shut(cells: list[KnownCell]) -> bool:

@@ -6,6 +6,8 @@ Whether an overridden method changes anything cannot be told, so every one count
 
 from typing import Any
 
+from lstm_toolkit.process_state import unreplaced
+
 _HARMLESS = {
     *("__init__", "build", "get_config", "from_config", "compute_output_shape", "compute_mask"),
     # `tf.Module` and `tf_keras` see to their variables there.
@@ -36,13 +38,14 @@ def overridden(thing: Any, known: type, *, base: type, harmless: frozenset[str] 
             for name in vars(cls):
                 if name in names:
                     return f"{cls.__name__}.{name}"
-    # Saving a model of tf_keras leaves methods of the class on the object.
-    own = (
-        name
-        for name, value in vars(thing).items()
-        if getattr(value, "__func__", None) is not getattr(cls_of, name, None)
-    )
-    return next((f"{cls_of.__name__}.{name}" for name in own if name in names), None)
+    own = (name for name in vars(thing) if name in names and not is_left_by_saving(thing, name))
+    return next((f"{cls_of.__name__}.{name}" for name in own), None)
+
+
+def is_left_by_saving(thing: Any, name: str) -> bool:
+    """Whether an attribute of an object is a method of its class, as saving a model of tf_keras leaves them there."""
+    own, of_class = unreplaced(vars(thing)[name]), unreplaced(getattr(type(thing), name, None))
+    return getattr(own, "__func__", None) is of_class
 
 
 def overridden_in(module: str, thing: Any, *, base: type) -> str | None:

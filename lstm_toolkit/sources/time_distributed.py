@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from lstm_toolkit.runtime.random_inputs import random_array
+from lstm_toolkit.sources.reference import OwnVariables
 
 _OPEN_SIZE = 32
 """What an open size is in the trial: enough for a few convolutions one after the other."""
@@ -52,18 +53,15 @@ class FoldedCall:
             return False  # there a masked step repeats the output of the step before
         random = np.random.default_rng(0)
         with tf.init_scope():
-            before = [(variable, variable.numpy()) for variable in self.wrapper.layer.variables]
+            own_variables = OwnVariables(self.wrapper.layer.variables, ())
+            calls = [tf.nest.map_structure(lambda each: _random_rows(random, each), self._arguments) for _ in "12"]
+            joined = tf.nest.map_structure(lambda *each: tf.concat(each, axis=0), *calls)
             try:
-                calls = [tf.nest.map_structure(lambda each: _random_rows(random, each), self._arguments) for _ in "12"]
-                apart = [tf.nest.flatten(self._apply(*call)) for call in calls]
-                joined = tf.nest.map_structure(lambda *each: tf.concat(each, axis=0), *calls)
-                agree = all(map(_agrees, tf.nest.flatten(self._apply(*joined)), *apart))
+                with own_variables.continued():
+                    at_once, *apart = [tf.nest.flatten(self._apply(*call)) for call in (joined, *calls)]
+                return all(map(_agrees, at_once, *apart)) and not own_variables.have_changed
             except Exception:  # whatever a layer raises that cannot be called on such rows
-                agree = False
-            changed = [(variable, value) for variable, value in before if not np.array_equal(variable.numpy(), value)]
-            for variable, value in changed:
-                variable.assign(value)
-        return agree and not changed
+                return False
 
     def outputs(self) -> Any:
         """What the layer gives, [batch, steps, ...]."""

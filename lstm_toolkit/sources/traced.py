@@ -73,6 +73,10 @@ class Source(Protocol):
         """The outputs by name. Where state carries, a call starts where the last one ended."""
 
     @property
+    def has_changed(self) -> bool:
+        """Whether variables of the model have other values than when it was traced."""
+
+    @property
     def carries(self) -> bool:
         """Whether the last call left a state to the next one."""
 

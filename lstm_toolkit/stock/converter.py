@@ -1,14 +1,12 @@
 """Runs TensorFlow's converter without its chatter."""
 
 import contextlib
-import io
-import logging
-import os
 import re
-import warnings
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+from lstm_toolkit import process_state
 from lstm_toolkit.errors import ConversionError
 
 
@@ -25,7 +23,7 @@ def stock_conversion(model: Any, *, batch_size: int | None = None) -> bytes:
     Raises:
         ConversionError: with the converter's reason.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    process_state.prepare_tensorflow()
     import keras
     import tensorflow as tf
 
@@ -42,7 +40,7 @@ def run_converter(converter: Any) -> bytes:
         ConversionError: with the converter's reason.
     """
     try:
-        with quiet_tensorflow():
+        with process_state.alone(), quiet_tensorflow():
             return converter.convert()
     except Exception as error:  # the converter's own error type is not public
         raise ConversionError(f"TensorFlow's converter refuses the model: {converter_reason(str(error))}") from error
@@ -57,15 +55,15 @@ def converter_reason(message: str) -> str:
 
 @contextlib.contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Keeps TensorFlow's log lines, prints and warnings, which hold paths of files, out of the caller's output."""
-    import tensorflow as tf
-
-    tf_logger = tf.get_logger()
-    level = tf_logger.level
-    tf_logger.setLevel(logging.ERROR)
+    """Keeps this thread's log lines of TensorFlow and prints of Keras, which hold paths of files, from the caller."""
+    keras = sys.modules.get("keras")
+    printed = keras is not None and keras.config.is_interactive_logging_enabled()
+    # Keras has this setting for each thread.
+    if keras is not None:
+        keras.config.disable_interactive_logging()
     try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with process_state.quiet_here("tensorflow"):
             yield
     finally:
-        tf_logger.setLevel(level)
+        if keras is not None and printed:
+            keras.config.enable_interactive_logging()

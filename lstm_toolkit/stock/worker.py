@@ -9,7 +9,6 @@ started it, whatever it is doing.
 import contextlib
 import gc
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.process_state import alone
 from lstm_toolkit.runtime.scratch import scratch_folder
 from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess, limited_memory, serve
 from lstm_toolkit.stock.converter import quiet_tensorflow, run_converter
@@ -45,7 +45,6 @@ class Request(TypedDict):
     memory: NotRequired[int]
 
 
-_lock = threading.Lock()
 _worker: WorkerProcess | None = None
 
 
@@ -56,7 +55,7 @@ def process_id() -> int | None:
 
 def start() -> None:
     """Starts the worker, if there is none, so that it imports TensorFlow while this process does."""
-    with _lock:
+    with alone():
         _started()
 
 
@@ -77,7 +76,7 @@ def call_elsewhere(function: Callable[..., Any], *arguments: Any, seconds: float
         TimeoutError: if it takes longer.
         WorkerEndedError: if it raises something, or ends the worker.
     """
-    with _lock:
+    with alone():
         _exchange({"task": "wait"})
         request: Request = {"task": "call", "function": function, "arguments": arguments, "memory": memory}
         return _exchange(request, time_limit=seconds)["result"]
@@ -160,7 +159,7 @@ def _ask(request: Request, progress: Callable[[int], Any] = lambda _: None) -> b
         ConversionError: with the reason, or with the worker's last words if the task ended it.
     """
     try:
-        with _lock:
+        with alone():
             answer = _exchange(request, progress)
     except WorkerEndedError as error:
         part, remedy = _REMEDIES[request["task"]]
@@ -189,7 +188,7 @@ def _exchange(
 
 def _started() -> WorkerProcess:
     global _worker
-    if _worker is None:
+    if _worker is None or not _worker.is_ours:
         _worker = WorkerProcess([sys.executable, "-m", __name__])
     return _worker
 

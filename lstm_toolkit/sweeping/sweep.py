@@ -62,6 +62,7 @@ def sweep(
             raise ValueError(f"configs must hold SweepConfig, got {type(each).__name__}")
     if type(workers) is not int or workers < 1:
         raise ValueError(f"workers must be an integer from 1, got {workers!r}")
+    worker.sweeping_process = os.getpid()
     with contextlib.ExitStack() as stack:
         # Opened to append, a file of something else stays as it is.
         file = None if results is None else stack.enter_context(open(results, "a+", encoding="utf-8", errors="replace"))

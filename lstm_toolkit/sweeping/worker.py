@@ -1,7 +1,8 @@
 """Converts and times one configuration of a sweep, in the process that an executor has chosen."""
 
+import os
 import platform
-import threading
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.inspection.read import inspect
+from lstm_toolkit.process_state import alone
 from lstm_toolkit.runtime.random_inputs import random_array
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.runtime.stopwatch import timed_calls
@@ -19,14 +21,15 @@ from lstm_toolkit.tflite import files
 
 _LONGEST_ERROR = 2000
 
-_one_at_a_time = threading.Lock()
-"""TensorFlow cannot convert in two threads at once, and two timings would disturb each other."""
+sweeping_process: int | None = None
+"""The number of the process that called `sweep`."""
 
 
 def measure(config: SweepConfig) -> SweepRow:
     """Converts and times a configuration in this process; whatever goes wrong is the error of the row."""
     figures: dict[str, Any] = {"machine": platform.node()}
-    with _one_at_a_time:
+    # Two timings would disturb each other.
+    with alone():
         try:
             tflite = _converted(config, figures)
             figures["size"] = len(tflite)
@@ -39,12 +42,11 @@ def measure(config: SweepConfig) -> SweepRow:
 def _converted(config: SweepConfig, figures: dict[str, Any]) -> bytes:
     if config.model.endswith(".tflite"):
         return files.read_bytes(config.model)
-    import keras
-
+    if sweeping_process != os.getpid():
+        _forget_models()
     from lstm_toolkit import models
     from lstm_toolkit.conversion.convert import convert
 
-    keras.backend.clear_session()
     model = config.model if Path(config.model).suffix else getattr(models, config.model)(**config.sizes)
     options = dict(config.options)
     if "representative_dataset" in options:
@@ -54,6 +56,12 @@ def _converted(config: SweepConfig, figures: dict[str, Any]) -> bytes:
     figures["conversion_seconds"] = time.perf_counter() - start
     figures["max_abs_error"] = conversion.report.max_abs_error
     return conversion.tflite
+
+
+def _forget_models() -> None:
+    """Clears what Keras keeps of the models before, in a process where nobody else has any."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].backend.clear_session()
 
 
 def _time(tflite: bytes, config: SweepConfig, figures: dict[str, Any]) -> None:

@@ -56,6 +56,7 @@ WITHOUT_REMEDY = {
     "tflite/": "what is damaged in a file",
     "inspection/read.py:": "what is damaged in a file",
     "__init__.py:": "an attribute that is not there",
+    "process_state.py:__get__": "an attribute that is not there",
     "benchmarking/subjects.py:subjects": "the name of the model, before a reason that has the remedy",
     "quantization/int8.py:_prepare": "the name of the layer, before a reason that has the remedy",
     "sources/keras_layers.py:call": "the name of the layer, before a reason that has the remedy",

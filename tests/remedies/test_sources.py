@@ -1,7 +1,11 @@
 """What is refused of models while they are loaded and traced."""
 
+import concurrent.futures
 import functools
+import logging
+import multiprocessing
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,6 +19,7 @@ from keras import layers
 import lstm_toolkit
 from lstm_toolkit import GateWeights, lingvo
 from lstm_toolkit.sources.composite import composite
+from tests.helpers import fork_worker
 from tests.helpers.forms import OneInput, functional
 from tests.helpers.lingvo_cells import random_cell
 from tests.helpers.models import randomized
@@ -428,7 +433,54 @@ COMPOSITES = [
     ),
 ]
 
-REFUSALS = [*KERAS, *FUNCTIONS, *WEIGHTS, *LINGVO, *COMPOSITES]
+
+def trained_meanwhile(model: Any) -> None:
+    """Converts a model whose weights another thread changes between the file and the comparison."""
+    logger = logging.getLogger("lstm_toolkit")
+
+    class Training(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage() == "verifying":
+                train = threading.Thread(target=lambda: model.weights[0].assign_add(np.ones_like(model.weights[0])))
+                train.start()
+                train.join()
+
+    handler = Training()
+    logger.addHandler(handler)
+    try:
+        with mock.patch.object(logger, "level", logging.INFO), mock.patch.dict(logger._cache, clear=True):
+            lstm_toolkit.convert(model)
+    finally:
+        logger.removeHandler(handler)
+
+
+def copied(model: Any) -> Any:
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return exact(copy)
+
+
+def spawned() -> None:
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        assert pool.submit(fork_worker.converted).result(fork_worker.SECONDS)["UNIDIRECTIONAL_SEQUENCE_LSTM"] == 1
+
+
+THREADS_AND_PROCESSES = [
+    Refusal(
+        (" changed while it was converted, perhaps by training in another thread; ", "convert a copy"),
+        lambda: trained_meanwhile(randomized(functional(layers.LSTM(6), time=7))),
+        lambda: copied(lstm()),
+        converted(lstm()),
+    ),
+    Refusal(
+        ("TensorFlow was in use when this process was forked; ", 'mp_context=multiprocessing.get_context("spawn")'),
+        lambda: fork_worker.forked(fork_worker.converted),
+        spawned,
+    ),
+]
+
+REFUSALS = [*KERAS, *FUNCTIONS, *WEIGHTS, *LINGVO, *COMPOSITES, *THREADS_AND_PROCESSES]
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=str)

@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +88,37 @@ def test_a_memory_limit(limit, answer):
         assert process.ask({"memory": 1 << 20}, time_limit=60) == {"answer": {"memory": 1 << 20}}
     finally:
         process.kill()
+
+
+FORKING = """
+import os, sys, time
+from lstm_toolkit.runtime.worker import WorkerProcess
+
+process = WorkerProcess([sys.executable, "-c", sys.argv[1]])
+assert process.ask({}, time_limit=30)
+if os.fork() == 0:
+    process.kill()
+    print(process.process_id, process.is_ours, process.is_running(), flush=True)
+    time.sleep(60)
+time.sleep(0.5)
+print(process.is_running(), process.ask({"a": 1}, time_limit=30), flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_process_leaves_it_to_the_one_that_started_it():
+    """It ends with that one, even if that is killed and the forked one lives on."""
+    command = [sys.executable, "-c", FORKING, PROGRAM]
+    asking = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        number, *of_fork = asking.stdout.readline().split()
+        assert of_fork == ["False", "False"]
+        assert asking.stdout.readline() == "True {'answer': {'a': 1}}\n"
+        asking.wait(10)
+        end = time.monotonic() + 10
+        while Path(f"/proc/{number}").exists() and "Z" not in Path(f"/proc/{number}/stat").read_text():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    finally:
+        os.killpg(asking.pid, signal.SIGKILL)
