@@ -27,6 +27,8 @@ _HANDLERS = (*_CONTROL, *_RESOURCES, "VAR_HANDLE")
 _SMALL = {T.INT8: (-128, 127), T.UINT8: (0, 255), T.INT16: (-(2**15), 2**15 - 1)}
 """Types of quantized values, with their ranges."""
 
+_LARGEST_SCALE = 1e30
+
 _NUMBER_OF_INPUTS = {
     0: "CALL_ONCE HASHTABLE VAR_HANDLE WHILE",
     2: """ADD ARG_MAX ARG_MIN ASSIGN_VARIABLE ATAN2 BATCH_MATMUL BITWISE_XOR BROADCAST_TO CONV_3D CUMSUM DIV
@@ -118,8 +120,9 @@ def _scales(tensor: Tensor) -> str | None:
         [each.item() for each in np.asarray(listed(values))]
         for values in (tensor.quantization.scale, tensor.quantization.zeroPoint)
     )
-    if not all(np.finfo(np.float32).tiny <= scale < math.inf for scale in scales):
-        return f"has a scale that is not a positive number: {scales[:3]}"
+    # Kernels double scales in float32.
+    if not all(np.finfo(np.float32).tiny <= scale < _LARGEST_SCALE for scale in scales):
+        return f"has a scale that is not a positive number below {_LARGEST_SCALE:.0e}: {scales[:3]}"
     low, high = _SMALL[tensor.type]
     if scales and not all(low <= each <= high for each in zero_points):
         return f"has a zero point beyond the range of {type_name(tensor)}: {zero_points[:3]}"

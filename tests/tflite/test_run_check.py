@@ -96,7 +96,7 @@ def conditional(type_):
 
 
 NO_VALUES = "takes 'addend', which has no values and which nothing computes"
-NOT_POSITIVE = "has a scale that is not a positive number"
+NOT_POSITIVE = "has a scale that is not a positive number below 1e"
 KINDS = {
     "an input is missing": (
         lambda: other_op(B.FLOOR_DIV, [0]),
@@ -117,6 +117,7 @@ KINDS = {
     "a scale below 0": (lambda: quantized(scale=-1.0), NOT_POSITIVE),
     "a scale of NaN": (lambda: quantized(scale=np.nan), NOT_POSITIVE),
     "a scale of infinity": (lambda: quantized(scale=np.inf), NOT_POSITIVE),
+    "a scale that overflows": (lambda: quantized(scale=3.4e38), NOT_POSITIVE),
     "a subnormal scale": (lambda: quantized(scale=1e-45), NOT_POSITIVE),
     "a zero point": (lambda: quantized(zero_point=128), r"zero point beyond the range of int8: \[128\]"),
     "an offset below 0": (lambda: slice_with_offset([-1, 0], [1, 3]), r"STRIDED_SLICE, begins or ends beyond \[2, 3\]"),
