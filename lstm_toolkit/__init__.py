@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 
 from lstm_toolkit._version import __version__ as __version__
-from lstm_toolkit.process_state import load_tensorflow
 
 TYPE_CHECKING = False  # as type checkers know it; the module typing takes a while to import
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ __all__ = [*_MODULES, *_SUBMODULES]
 
 def __getattr__(name: str) -> Any:
     if name in _WITH_TENSORFLOW:
-        load_tensorflow()
+        importlib.import_module(".process_state", __name__).load_tensorflow()
     if name in _SUBMODULES:
         return importlib.import_module(f".{name}", __name__)
     if name in _MODULES:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter
 
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.runtime.integers import dequantized, quantized
 from lstm_toolkit.runtime.interpreters import interpreter
 from lstm_toolkit.runtime.isolated import IsolatedInterpreter
 from lstm_toolkit.runtime.limits import Limits
@@ -236,11 +237,11 @@ class Runner:
         Returns:
             Inputs to call the runner with. Values beyond the range of an input become the nearest one in it.
         """
-        return {name: _quantized(np.asarray(value), self._inputs[name]) for name, value in inputs.items()}
+        return {name: quantized(np.asarray(value), self._inputs[name]) for name, value in inputs.items()}
 
     def dequantized(self, outputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Turns outputs that are integers with a scale into floats; other outputs stay as they are."""
-        return {name: _dequantized(value, self._outputs[name]) for name, value in outputs.items()}
+        return {name: dequantized(value, self._outputs[name]) for name, value in outputs.items()}
 
     def reset(self) -> None:
         """Sets every carried state to zero, so that the next call starts a new sequence."""
@@ -260,7 +261,7 @@ class Runner:
         """
         with self._lock, _refusals():
             stored = {name: self._interpreter.get_tensor(d["index"]) for name, d in self._state_tensors.items()}
-        return {name: _dequantized(value, self._state_tensors[name]) for name, value in stored.items()}
+        return {name: dequantized(value, self._state_tensors[name]) for name, value in stored.items()}
 
     @state.setter
     def state(self, values: Mapping[str, npt.ArrayLike]) -> None:
@@ -275,7 +276,7 @@ class Runner:
         with self._lock, _refusals():
             for name, array in arrays.items():
                 details = self._state_tensors[name]
-                self._interpreter.set_tensor(details["index"], _quantized(array, details))
+                self._interpreter.set_tensor(details["index"], quantized(array, details))
 
     @cached_property
     def _state_tensors(self) -> dict[str, dict[str, Any]]:
@@ -340,18 +341,3 @@ class Runner:
         if not np.can_cast(array.dtype, details["dtype"], "same_kind"):
             raise ValueError(f"input {name!r} is {np.dtype(details['dtype'])}, got {array.dtype}")
         return array.astype(details["dtype"])
-
-
-def _quantized(value: npt.NDArray[Any], details: Mapping[str, Any]) -> npt.NDArray[Any]:
-    scale, zero_point = details["quantization"]
-    if not scale or value.dtype.kind != "f" or np.dtype(details["dtype"]).kind != "i":
-        return value
-    limits = np.iinfo(details["dtype"])
-    return np.clip(np.rint(value / scale) + zero_point, limits.min, limits.max).astype(details["dtype"])
-
-
-def _dequantized(value: npt.NDArray[Any], details: Mapping[str, Any]) -> npt.NDArray[Any]:
-    scale, zero_point = details["quantization"]
-    if not scale or value.dtype.kind != "i":
-        return value
-    return ((value.astype(np.float64) - zero_point) * scale).astype(np.float32)
