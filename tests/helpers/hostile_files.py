@@ -28,6 +28,18 @@ def crashing() -> bytes:
     return edited_sum(edit)
 
 
+def fine_sum() -> bytes:
+    """An ADD of integers whose output has too fine a scale, which ends the process too, and which no check foresees."""
+
+    def edit(model: Any) -> None:
+        for tensor, scale in zip(model.subgraphs[0].tensors, (1e-2, 1e-2, 1e-9), strict=True):
+            tensor.type = schema.TensorType.INT8
+            tensor.quantization = schema.QuantizationParametersT(scale=[scale], zeroPoint=[0])
+        model.buffers[1].data = model.buffers[1].data[:6]
+
+    return edited_sum(edit)
+
+
 def endless() -> bytes:
     """A WHILE whose condition is constantly true."""
 

@@ -6,7 +6,7 @@ from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime import first_run as module
 from lstm_toolkit.runtime.first_run import first_run
 from lstm_toolkit.runtime.limits import Limits
-from tests.helpers.hostile_files import crashing, edited_sum, endless
+from tests.helpers.hostile_files import edited_sum, endless, fine_sum
 from tests.helpers.sum_file import sum_file
 
 
@@ -16,7 +16,7 @@ def test_a_file_that_runs():
 
 def test_a_file_that_crashes():
     with pytest.raises(ConversionError, match=r"^LiteRT crashes or hangs in op 0 ADD \(.*\): SIG.*; do this$"):
-        first_run(crashing(), remedy="do this")
+        first_run(fine_sum(), remedy="do this")
 
 
 def test_a_file_that_hangs(monkeypatch):
