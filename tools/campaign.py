@@ -35,6 +35,8 @@ from attacks.children import FINDINGS, SOUND, Child, Outcome
 
 START_LIMIT = 120.0
 """Seconds in which a child process must be ready: TensorFlow is loaded then."""
+MOST_ALIKE = 3
+"""Findings of one kind with the same text that are printed; all are counted, and in the log."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,15 +74,18 @@ class Tally:
         self.counts: Counter[str] = Counter()
         self.slowest = Outcome("right")
         self.slowest_seed = 0
-        self.findings: list[tuple[int, Outcome]] = []
+        self._alike: Counter[tuple[str, str]] = Counter()
 
     def add(self, seed: int, outcome: Outcome) -> None:
         """Counts a case."""
         self.counts[outcome.verdict] += 1
         if outcome.seconds > self.slowest.seconds:
             self.slowest, self.slowest_seed = outcome, seed
-        if outcome.verdict in FINDINGS:
-            self.findings.append((seed, outcome))
+
+    def is_new(self, outcome: Outcome) -> bool:
+        """Whether a finding like this was not seen three times yet."""
+        self._alike[outcome.verdict, outcome.what[:60]] += 1
+        return self._alike[outcome.verdict, outcome.what[:60]] <= MOST_ALIKE
 
 
 class Campaign:
@@ -144,7 +149,7 @@ class Campaign:
             tally.add(seed, outcome)
             if self._log is not None:
                 print(json.dumps({"kind": kind, "seed": seed} | outcome._asdict()), file=self._log, flush=True)
-            if outcome.verdict in FINDINGS:
+            if outcome.verdict in FINDINGS and tally.is_new(outcome):
                 print(finding(kind, seed, outcome), flush=True)
 
 
@@ -201,7 +206,7 @@ def main() -> int:
         if given.folder is None:
             shutil.rmtree(folder, ignore_errors=True)
     print(f"{table(tallies)}\n{time.monotonic() - start:.0f} seconds, seeds from {given.seed}")
-    return 1 if any(tally.findings for tally in tallies.values()) else 0
+    return 1 if any(tally.counts[verdict] for tally in tallies.values() for verdict in FINDINGS) else 0
 
 
 if __name__ == "__main__":

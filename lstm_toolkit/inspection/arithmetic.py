@@ -133,7 +133,7 @@ def turns_of(model: Model, subgraph: Subgraph, loop: Any) -> int | None:
         else:
             return None
     known = [each for each in turns if each is not None]
-    return min(known) if len(known) == len(turns) else None
+    return min(known) if known and len(known) == len(turns) else None
 
 
 def _turns_of_counter(model: Model, subgraph: Subgraph, loop: Any, less: Any) -> int | None:
@@ -141,9 +141,9 @@ def _turns_of_counter(model: Model, subgraph: Subgraph, loop: Any, less: Any) ->
     condition = model.subgraphs[loop.builtinOptions.condSubgraphIndex]
     body = model.subgraphs[loop.builtinOptions.bodySubgraphIndex]
     last = graph.operator_name(model, less) == "LESS_EQUAL"
-    counter, bound = less.inputs[:2]
-    if counter not in condition.inputs:
+    if len(less.inputs) != 2 or less.inputs[0] not in condition.inputs:
         return None
+    counter, bound = less.inputs
     place = condition.inputs.index(counter)
     start, limit = _integer(model, subgraph, loop.inputs[place]), _integer(model, condition, bound)
     if bound in condition.inputs:

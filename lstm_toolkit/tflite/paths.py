@@ -47,10 +47,11 @@ def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
     Raises:
         InvalidModelError: if it is no regular file, cannot be read, or is larger.
     """
-    check_size(os.fspath(path), "has", regular_size(path), most)
+    size = regular_size(path)
+    check_size(os.fspath(path), "has", size, most)
     try:
         with open(path, "rb") as file:
-            return file.read(most)
+            return file.read(size)  # Python takes as much memory as it is told to read, before it reads
     except OSError as error:
         raise InvalidModelError(f"cannot read {os.fspath(path)!r}: {error.strerror or error}") from error
 

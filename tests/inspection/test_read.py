@@ -237,6 +237,16 @@ def test_a_loop_without_constant_bounds_has_no_number_of_turns(stock):
     assert "144 a turn" in str(summary.op_table())
 
 
+def test_a_condition_without_operands_has_no_number_of_turns(stock):
+    for name in ("LOGICAL_AND", "LESS"):
+        model = files.read_model(stock)
+        for op in model.subgraphs[1].operators:
+            if graph.operator_name(model, op) == name:
+                op.inputs = []
+        summary = lstm_toolkit.inspect(files.write_model(model))
+        assert [op.turns for op in summary.subgraphs[0].ops if op.name == "WHILE"] == [None]
+
+
 def test_nodes_say_what_they_are(tflite):
     first, second = lstm_toolkit.inspect(tflite).lstm_nodes
     assert (first.batch, first.time_steps, first.input_size, first.output_size) == (2, 7, 5, 6)

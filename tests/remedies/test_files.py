@@ -72,6 +72,12 @@ def without_activation(op: Any, _: Any) -> None:
     op.options.fusedActivationFunction = schema.ActivationFunctionType.NONE
 
 
+def with_a_start_of_rank_3(op: Any, _: Any) -> None:
+    for index in op.subgraph.inputs[1:]:
+        op.subgraph.tensors[index].shape = [1, 1, 6]
+        op.subgraph.tensors[index].shapeSignature = None
+
+
 def with_auxiliary_input(op: Any, _: Any) -> None:
     op.operator.inputs[BIDIRECTIONAL_OPERANDS.index("auxiliary_input")] = op.operands["input"]
 
@@ -255,6 +261,11 @@ LOWERING = [
         (" is set or read in a way that plain ops cannot follow", "layer 'lstm_l0'", "convert the model again"),
         lambda: lower(changed(file(), with_state_as_output)),
         lambda: lower(file()),
+    ),
+    Refusal(
+        (" is set or read in a way that plain ops cannot follow", "layer 'lstm_l0'", "convert the model again"),
+        lambda: lower(changed(file("explicit"), with_a_start_of_rank_3)),
+        lambda: lower(file("explicit")),
     ),
     Refusal(
         (

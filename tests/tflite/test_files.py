@@ -1,14 +1,16 @@
-"""Writing: what is replaced, what is written to, and what is left behind when it fails."""
+"""Reading and writing: what is replaced, what is written to, and what is left behind when it fails."""
 
 import os
 import stat
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import pytest
 
 from lstm_toolkit.tflite.files import check_writable, write_whole
+from lstm_toolkit.tflite.paths import read_regular
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither devices nor FIFOs in folders")
 
@@ -144,3 +146,15 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_whole(tmp_path / "file", NEW)
     assert os.listdir(tmp_path) == ["file"]
     assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_reading_takes_the_memory_of_the_file_and_not_of_the_limit(tmp_path):
+    """Python takes as much memory as it is told to read, before it reads."""
+    path = tmp_path / "small"
+    path.write_bytes(b"small")
+    tracemalloc.start()
+    try:
+        assert read_regular(path, 2**40) == b"small"
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()

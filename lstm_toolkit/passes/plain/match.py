@@ -287,7 +287,8 @@ def _check_state(
         )
     place = operators.index(op.operator)
     is_in_order = all((operators.index(each) < place) == (each in setters) for each in (*setters, *readers))
-    if len(setters) > 1 or not are_known[0] or not is_in_order or state in subgraph.outputs:
+    is_matrix = len(graph.shape_of(subgraph.tensors[setters[0].inputs[0]])) == 2
+    if len(setters) > 1 or not are_known[0] or not is_in_order or not is_matrix or state in subgraph.outputs:
         raise ConversionError(
             f"layer {layer!r}: its state {graph.text(subgraph.tensors[state].name)!r} is set or read in a way that "
             "plain ops cannot follow; convert the model again with lstm_toolkit"
