@@ -287,7 +287,7 @@ def _check_state(
         )
     place = operators.index(op.operator)
     is_in_order = all((operators.index(each) < place) == (each in setters) for each in (*setters, *readers))
-    is_matrix = len(graph.shape_of(subgraph.tensors[setters[0].inputs[0]])) == 2
+    is_matrix = [len(graph.shape_of(subgraph.tensors[index])) for index in setters[0].inputs[:1]] == [2]
     if len(setters) > 1 or not are_known[0] or not is_in_order or not is_matrix or state in subgraph.outputs:
         raise ConversionError(
             f"layer {layer!r}: its state {graph.text(subgraph.tensors[state].name)!r} is set or read in a way that "
