@@ -202,6 +202,11 @@ def _recurrent(name: str, op: Operator, subgraph: Subgraph, _model: Model) -> st
         for operand, index in zip(OPERANDS_OF[name], op.inputs, strict=False)
         if index != ABSENT
     ]
+    present = {operand for operand, _ in pairs}
+    # The kernel asks for the size of the bias of every gate that has weights.
+    for bias in (operand for operand in OPERANDS_OF[name] if operand.endswith("input_gate_bias")):
+        if (bias in present) != (bias.replace("input_gate_bias", "input_to_input_weights") in present):
+            return "has an input gate with weights and no bias, or with a bias and no weights"
     kind = pairs[0][1]
     own = {tensor.type for tensor in _tensors(subgraph, op.outputs)}
     own |= {each for operand, each in pairs if operand.endswith("output_state")}

@@ -13,6 +13,7 @@ import lstm_toolkit
 from lstm_toolkit import Runner
 from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.tflite.run_check import check_runnable
+from lstm_toolkit.weights.operands import OPERANDS_OF
 from tests.helpers import hostile_files
 from tests.helpers.hostile_files import edited_sum
 from tests.helpers.models import randomized
@@ -193,6 +194,15 @@ def test_operands_of_an_lstm(lstms, operand):
         Runner(edited(lstms[0], edit))
     with pytest.raises(InvalidModelError, match=r"UNIDIRECTIONAL_SEQUENCE_LSTM, has (operands|outputs|weights) "):
         Runner(edited(lstms[1], widen))
+
+
+@pytest.mark.parametrize("operand", ["input_gate_bias", "input_to_input_weights"])
+def test_bias_and_weights_of_an_input_gate(lstms, operand):
+    def edit(_, main):
+        lstm(main).inputs[OPERANDS_OF["LSTM"].index(operand)] = -1
+
+    with pytest.raises(InvalidModelError, match="input gate with weights and no bias, or with a bias and no weights"):
+        Runner(edited(lstms[0], edit))
 
 
 def test_all_that_the_package_writes_passes(lstms):
