@@ -23,7 +23,6 @@ OTHER_TESTS = {
     "which leads elsewhere": "sources/test_keras_files_from_strangers.py::test_weights_that_are_elsewhere",
     "seconds to load; if you trust": "sources/test_keras_files_from_strangers.py::test_time_has_a_limit",
     "ends the process that loads it": "sources/test_keras_files_from_strangers.py::test_a_process_that_ends",
-    "was not exported as fusable": "sources/test_keras_files_from_strangers.py::test_a_saved_model_is_looked_at",
     "draws random numbers": "sources/test_reference.py::test_without_training_it_draws_none",
     "has a forward of its own": "sources/test_bare_weights.py::test_",
     "the file does not store the shape of its input": "tflite/test_shapes.py::test_",

@@ -180,11 +180,10 @@ CONVERTER = [
         lambda: lstm_toolkit.Runner(stock(without_lstm())),
     ),
     Refusal(
-        ("the function holds its recurrent layers as loops, so that", "fusable_lstms", "the Keras model itself"),
+        ("was not exported as fusable, so that its recurrent layers are loops", "fusable_lstms", "Keras model itself"),
         lambda: lstm_toolkit.convert(exported(lstm(), "unmarked")),
         lambda: exact(exported_as_fusable(lstm(), "marked")),
         instead(lstm),
-        at="conversion/owners.py",
     ),
     Refusal(
         (" could not be marked when the function was traced", "layer 'gated' (GRU)", "convert the Keras model itself"),

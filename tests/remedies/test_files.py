@@ -24,9 +24,9 @@ from lstm_toolkit.runtime.isolated import IsolatedInterpreter
 from lstm_toolkit.sweeping.sweep import sweep
 from lstm_toolkit.sweeping.values import SweepConfig
 from lstm_toolkit.sweeping.worker import measure
-from lstm_toolkit.tflite import files
+from lstm_toolkit.tflite import edit, files
 from lstm_toolkit.tflite.recurrent import recurrent_ops
-from lstm_toolkit.weights.operands import BIDIRECTIONAL_OPERANDS
+from lstm_toolkit.weights.operands import BIDIRECTIONAL_OPERANDS, OPERANDS
 from tests.helpers import hostile_files
 from tests.helpers.fault_corpus import edited
 from tests.helpers.forms import bidirectional, functional
@@ -83,7 +83,10 @@ def with_auxiliary_input(op: Any, _: Any) -> None:
 
 
 def with_computed_weights(op: Any, model: Any) -> None:
-    op.tensor("input_to_output_weights").buffer = 0
+    place = OPERANDS.index("input_to_output_weights")
+    stored = op.operator.inputs[place]
+    op.operator.inputs[place] = edit.like(op.subgraph, stored, "computed")
+    op.subgraph.operators.insert(0, edit.new_operator(model, "ABS", [stored], [op.operator.inputs[place]]))
 
 
 def with_short_weights(op: Any, model: Any) -> None:
