@@ -91,7 +91,8 @@ class Recipe:
         random = self.random
         kind = one_of(random, *["LSTM"] * 12, *["GRU"] * 4, *["SimpleRNN"] * 3, "cell", "cell", "cells", "cells", "own")
         both, unequal = chance(random, 0.25), chance(random, 0.15)
-        merge_mode = one_of(random, "concat", "concat", "sum", "mul", "ave", *([] if returns else [None]))
+        apart = [] if returns or self.form == "sequential" else [None]
+        merge_mode = one_of(random, "concat", "concat", "sum", "mul", "ave", *apart)
         if kind in ("cells", "own") or unequal:  # of other widths Keras can only join them
             merge_mode = "concat"
         self.described.append(("both ways, " if both else "") + kind)
