@@ -80,12 +80,13 @@ class MicroReport(Tabular):
         return dataclasses.asdict(self) | {"ops": dict(self.ops), "resolver": self.resolver}
 
 
-def micro_report(model: bytes | str | os.PathLike[str], *, run: bool = True) -> MicroReport:
+def micro_report(model: bytes | str | os.PathLike[str], *, run: bool = True, time_limit: float = 60.0) -> MicroReport:
     """Says what TensorFlow Lite Micro needs to run a file.
 
     Args:
         model: the bytes or the path of a `.tflite` file.
         run: whether to look for the smallest arena, by running the file in a process of its own.
+        time_limit: seconds that this may take.
 
     Returns:
         The ops to register, the arena if the file ran, and the sizes of what stays in flash.
@@ -103,7 +104,7 @@ def micro_report(model: bytes | str | os.PathLike[str], *, run: bool = True) -> 
             )
     arena_size = None
     if run:
-        (trial,) = run_on("micro", [(data, random_calls(data, count=1))], arena=True)
+        (trial,) = run_on("micro", [(data, random_calls(data, count=1))], arena=True, time_limit=time_limit)
         if trial.refused is not None:
             raise InvalidModelError(f"TensorFlow Lite Micro cannot run this model: {trial.refused}")
         arena_size = trial.arena_size

@@ -60,7 +60,7 @@ class Diagnosis(Tabular, tuple[Finding, ...]):
         return {"findings": [dataclasses.asdict(finding) for finding in self]}
 
 
-def diagnose(model: Any, *, target: str | None = None, run: bool = False) -> Diagnosis:
+def diagnose(model: Any, *, target: str | None = None, run: bool = False, time_limit: float = 20.0) -> Diagnosis:
     """Looks for faults.
 
     Args:
@@ -69,6 +69,7 @@ def diagnose(model: Any, *, target: str | None = None, run: bool = False) -> Dia
         target: "litert", "compiled" or "micro": also what keeps the file from running there.
         run: also run the file on the target, in a process of its own and on random inputs, and compare the results with
             those of the LiteRT interpreter; this takes a second or two, and runs what is in the file.
+        time_limit: seconds that `run` may take on each of the two.
 
     Returns:
         A tuple, one `Finding` a fault, the gravest first; empty where nothing was found.
@@ -95,7 +96,7 @@ def diagnose(model: Any, *, target: str | None = None, run: bool = False) -> Dia
         findings = list(of_file(files.read_model(data), target))
         # What is known to be wrong needs no second proof, and a loop without an end would use up the time.
         if run and target is not None and all(finding.severity != "error" for finding in findings):
-            findings += _of_trial(data, target)
+            findings += _of_trial(data, target, time_limit)
     return gravest_first(findings)
 
 
@@ -115,10 +116,10 @@ def of_file(model: Model, target: str | None = None) -> Iterator[Finding]:
             yield Finding(fault.code, fault.severity, message, fault.remedy, location, repairable)
 
 
-def _of_trial(data: bytes, target: str) -> Iterator[Finding]:
+def _of_trial(data: bytes, target: str, time_limit: float) -> Iterator[Finding]:
     from lstm_toolkit.runtime.trial import why_not_on
 
-    reason = why_not_on(target, data)
+    reason = why_not_on(target, data, time_limit=time_limit)
     if reason:
         message = f"tried on random inputs, it fails there: {reason}"
         yield Finding("trial", "error", message, f'convert the source with target="{target}"', target)

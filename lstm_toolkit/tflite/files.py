@@ -9,6 +9,7 @@ import hashlib
 import os
 import secrets
 import stat
+import struct
 from collections.abc import Collection
 from typing import Any
 
@@ -81,9 +82,19 @@ def require_runnable(data: bytes) -> None:
 
 
 def write_model(model: Model) -> bytes:
-    """Packs a `ModelT`, after dropping the tensors, buffers and operator codes that nothing refers to."""
+    """Packs a `ModelT`, after dropping the tensors, buffers and operator codes that nothing refers to.
+
+    Raises:
+        InvalidModelError: if a size has become larger than a file can say.
+    """
     prune(model)
-    data = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    try:
+        data = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    except (TypeError, ValueError, struct.error) as error:  # the codec has no errors of its own
+        raise InvalidModelError(
+            f"the new file would have a number that the format cannot hold ({error}); the sizes in the given one are "
+            "no real ones, so get it again from where it comes"
+        ) from error
     with contextlib.suppress(InvalidModelError):
         check_runnable(model)
         # Reading the file for this would take far longer.

@@ -111,6 +111,10 @@ def check_runnable(model: Model) -> None:
             reasons = (why_not(name, op, subgraph, model) for why_not in _RULES)
             if reason := next(filter(None, reasons), None) or _values(name, op, subgraph, model, given):
                 raise InvalidModelError(f"operator {place} of subgraph {number}, {name}, {reason}")
+        for index in {*subgraph.outputs} - given:
+            if _is_empty(subgraph.tensors[index], model):
+                wanted = text(subgraph.tensors[index].name)
+                raise InvalidModelError(f"subgraph {number} gives {wanted!r}, which has no values and nothing computes")
 
 
 def _scales(tensor: Tensor) -> str | None:
@@ -251,12 +255,16 @@ def _values(name: str, op: Operator, subgraph: Subgraph, model: Model, given: se
     for place, index in enumerate(op.inputs):
         if index in given or index == ABSENT or (name == "RESHAPE" and place == 1):
             continue
-        tensor = subgraph.tensors[index]
-        buffer = model.buffers[tensor.buffer]
-        has_data = buffer.offset or (buffer.data is not None and len(buffer.data))
-        if not has_data and not tensor.isVariable and math.prod(listed(tensor.shape)):
-            return f"takes {text(tensor.name)!r}, which has no values and which nothing computes"
+        if _is_empty(subgraph.tensors[index], model):
+            return f"takes {text(subgraph.tensors[index].name)!r}, which has no values and which nothing computes"
     return None
+
+
+def _is_empty(tensor: Tensor, model: Model) -> bool:
+    """Whether a tensor that nothing computes has no values either."""
+    buffer = model.buffers[tensor.buffer]
+    has_data = buffer.offset or (buffer.data is not None and len(buffer.data))
+    return bool(not has_data and not tensor.isVariable and math.prod(listed(tensor.shape)))
 
 
 def _is_basic(op: Operator) -> bool:

@@ -9,8 +9,11 @@ import tracemalloc
 
 import pytest
 
+from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.tflite import files
 from lstm_toolkit.tflite.files import check_writable, write_whole
 from lstm_toolkit.tflite.paths import read_regular
+from tests.helpers.sum_file import sum_file
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither devices nor FIFOs in folders")
 
@@ -158,3 +161,10 @@ def test_reading_takes_the_memory_of_the_file_and_not_of_the_limit(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
+
+
+def test_a_number_that_the_format_cannot_hold_is_refused():
+    model = files.read_model(sum_file())
+    model.subgraphs[0].tensors[0].shape = [1 << 40, 3]
+    with pytest.raises(InvalidModelError, match="a number that the format cannot hold"):
+        files.write_model(model)

@@ -133,6 +133,14 @@ KINDS = {
         lambda: loop(lambda model: setattr(model.subgraphs[1].tensors[1], "type", T.FLOAT32)),
         "WHILE, has a condition that gives no truth value",
     ),
+    "a condition that nothing computes": (
+        lambda: loop(lambda model: setattr(model.subgraphs[1].tensors[1], "buffer", 0)),
+        r"subgraph 1 gives '.*', which has no values and nothing computes",
+    ),
+    "no number of outputs": (
+        lambda: other_op(B.SPLIT, [1, 0]),
+        "SPLIT, has 1 outputs and options for another number, or none",
+    ),
     "what a condition takes": (
         lambda: loop(lambda model: setattr(model.subgraphs[1].tensors[0], "type", T.INT8)),
         "WHILE, has a condition with other inputs",

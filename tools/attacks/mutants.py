@@ -107,6 +107,6 @@ def entry_points(folder: Path, files: list[bytes]) -> list[tuple[str, Callable[[
         ("command repair", command("repair", "-o", str(folder / "repaired.tflite")), 5),
         ("command plot", command("plot"), 7),
         ("command export", command("export", "-o", str(folder), "--no-run"), 9),
-        ("diagnose, run", lambda data: lstm_toolkit.diagnose(data, target="litert", run=True), 40),
-        ("micro_report, run", lambda data: micro.micro_report(data, run=True), 40),
+        ("diagnose, run", lambda data: lstm_toolkit.diagnose(data, target="litert", run=True, time_limit=2), 40),
+        ("micro_report, run", lambda data: micro.micro_report(data, run=True, time_limit=4), 40),
     ]
