@@ -33,7 +33,12 @@ def start(*args, way=("-m", "lstm_toolkit"), scratch=None, **options):
     """The command line in a process, whose temporary files go to the folder `scratch`."""
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     environment = os.environ | ({} if scratch is None else {"TMPDIR": str(scratch)})
-    return subprocess.Popen([sys.executable, *way, *map(str, args)], env=environment, **piped)
+    # A test run that was started by nohup ignores SIGHUP, and so would the command.
+    plain = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])"
+    )
+    command = [sys.executable, *way, *map(str, args)]
+    return subprocess.Popen([sys.executable, "-S", "-c", plain, *command], env=environment, **piped)
 
 
 def shell(line, folder):
