@@ -33,12 +33,7 @@ def start(*args, way=("-m", "lstm_toolkit"), scratch=None, **options):
     """The command line in a process, whose temporary files go to the folder `scratch`."""
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     environment = os.environ | ({} if scratch is None else {"TMPDIR": str(scratch)})
-    # A test run that was started by nohup ignores SIGHUP, and so would the command.
-    plain = (
-        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])"
-    )
-    command = [sys.executable, *way, *map(str, args)]
-    return subprocess.Popen([sys.executable, "-S", "-c", plain, *command], env=environment, **piped)
+    return subprocess.Popen([sys.executable, *way, *map(str, args)], env=environment, **piped)
 
 
 def shell(line, folder):
@@ -114,7 +109,11 @@ def test_control_c_before_anything_is_imported(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_other_signals_end_it_by_themselves(folder, tmp_path, number):
-    process = start("convert", folder / "good.keras", "-o", tmp_path / "new.tflite", scratch=tmp_path)
+    def heeded():  # a test run that was started by nohup ignores SIGHUP, and so would the command
+        signal.signal(number, signal.SIG_DFL)
+
+    output = tmp_path / "new.tflite"
+    process = start("convert", folder / "good.keras", "-o", output, scratch=tmp_path, preexec_fn=heeded)
     assert next(each for each in moments(process) if each == "loading TensorFlow")
     assert ended(process, tmp_path, number) == (-number, [])
     assert os.listdir(tmp_path) == []
