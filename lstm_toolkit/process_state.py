@@ -207,17 +207,19 @@ def captured_stderr() -> Iterator[Callable[[], str]]:
             return sink.read().decode(errors="replace")
 
         try:
-            _stderr = os.dup(2)
+            saved = os.dup(2)
         except OSError:  # there is no standard error
             yield read
             return
+        # It may be open already; a fork wants the outermost one.
+        outer, _stderr = _stderr, saved if _stderr is None else _stderr
         os.dup2(sink.fileno(), 2)
         try:
             yield read
         finally:
-            os.dup2(_stderr, 2)
-            os.close(_stderr)
-            _stderr = None
+            _stderr = outer
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 _collection_pauses, _collects = 0, True

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, TextIO
 import click
 
 from lstm_toolkit.escapes import json_text, printable, printable_lines
+from lstm_toolkit.process_state import captured_stderr
 
 
 def is_stdout(output: Path | None) -> bool:
@@ -108,13 +108,9 @@ def own_stderr() -> Iterator[None]:
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
     """Keeps what TensorFlow's C++ part and its Python layers print away from the terminal."""
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
+    with captured_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        os.dup2(sink.fileno(), 2)
         try:
             yield
         finally:
             sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)

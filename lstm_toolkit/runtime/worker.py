@@ -26,10 +26,6 @@ Answer = Callable[[Any, Callable[[int], Any]], Any]
 """Takes a request, and a function to call with the number of parts that are done, and returns the answer: no number."""
 
 
-_MEMORY_LIMIT = "LSTM_TOOLKIT_MEMORY_LIMIT"
-"""The environment variable that tells a worker its limit."""
-
-
 _started: weakref.WeakSet["WorkerProcess"] = weakref.WeakSet()
 _left: list["WorkerProcess"] = []
 """The processes of the one that this was forked from."""
@@ -44,15 +40,12 @@ class WorkerProcess:
 
     Args:
         command: starts it; it is to call `serve`.
-        memory_limit: bytes of data that it may hold; None for no limit. What wants more gets a MemoryError, or ends the
-            process. Windows has no such limit, and macOS does not keep it.
 
     Attributes:
         process_id: the number of the process.
     """
 
-    def __init__(self, command: Sequence[str], *, memory_limit: int | None = None) -> None:
-        limits = {} if memory_limit is None else {_MEMORY_LIMIT: str(memory_limit)}
+    def __init__(self, command: Sequence[str]) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (lives as long as the process)
         self._last_request = 0
         self._process = subprocess.Popen(
@@ -60,7 +53,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | limits,
+            env={"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )
         self.process_id = self._process.pid
         assert self._process.stdin is not None
@@ -160,8 +153,6 @@ def serve(answer: Answer, prepare: Callable[[], object] = lambda: None) -> NoRet
     """
     # Control-C reaches all processes of a terminal; the one that started this one decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if limit := os.environ.pop(_MEMORY_LIMIT, None):
-        limit_memory(int(limit))
     # What libraries print must not get between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -178,7 +169,10 @@ def serve(answer: Answer, prepare: Callable[[], object] = lambda: None) -> NoRet
 
 
 def limit_memory(most: int | None) -> None:
-    """Limits the bytes of data that this process may hold; None takes the limit away."""
+    """Limits the bytes of data that this process may hold; None takes the limit away.
+
+    What wants more gets a MemoryError, or ends the process. Windows has no such limit, and macOS does not keep it.
+    """
     if sys.platform != "win32":
         # Of the data alone: libraries reserve far more of the address space than they ever use.
         _, highest = resource.getrlimit(resource.RLIMIT_DATA)

@@ -27,7 +27,6 @@ EXCUSED = {
     "runtime/attended.py": "the command line has a process of its own",
     "runtime/trial_worker.py: os.dup2": "a worker has a process of its own",
     "runtime/worker.py: os.dup2": "a worker has a process of its own",
-    "runtime/worker.py: os.environ.pop": "a worker has a process of its own",
     "runtime/worker.py: signal.signal": "a worker has a process of its own",
     "runtime/worker.py: os.register_at_fork": "a forked process leaves workers to the one that started them",
     "runtime/runner.py: os.register_at_fork": "a lock of one runner",

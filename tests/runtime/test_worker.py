@@ -13,7 +13,7 @@ from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess
 
 PROGRAM = """
 import os, sys, time
-from lstm_toolkit.runtime.worker import serve
+from lstm_toolkit.runtime.worker import limit_memory, serve
 
 def answer(request, progress):
     for number in range(request.get("parts", 0)):
@@ -25,6 +25,7 @@ def answer(request, progress):
         os._exit(request["end"])
     time.sleep(request.get("sleep", 0))
     if request.get("memory"):
+        limit_memory(request.pop("limit"))
         try:
             bytes(request["memory"])
         except MemoryError:
@@ -82,10 +83,10 @@ def test_a_time_limit_holds_for_a_process_that_does_not_even_read():
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a limit of memory")
 @pytest.mark.parametrize(("limit", "answer"), [(1 << 30, "no memory"), (None, {"answer": {"memory": 2 << 30}})])
 def test_a_memory_limit(limit, answer):
-    process = WorkerProcess([sys.executable, "-c", PROGRAM], memory_limit=limit)
+    process = WorkerProcess([sys.executable, "-c", PROGRAM])
     try:
-        assert process.ask({"memory": 2 << 30}, time_limit=60) == answer
-        assert process.ask({"memory": 1 << 20}, time_limit=60) == {"answer": {"memory": 1 << 20}}
+        assert process.ask({"memory": 2 << 30, "limit": limit}, time_limit=60) == answer
+        assert process.ask({"memory": 1 << 20, "limit": limit}, time_limit=60) == {"answer": {"memory": 1 << 20}}
     finally:
         process.kill()
 
