@@ -151,11 +151,13 @@ def test_control_z_stops_the_work_too(folder, tmp_path):
     def states():
         return [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in (process.pid, child)]
 
+    # Who is just starting a process waits in the kernel (D) until that one, which is stopped too, goes on.
+    stopped = ["T", "T"], ["T", "D"]
     process.send_signal(signal.SIGTSTP)
     deadline = time.monotonic() + 10
-    while states() != ["T", "T"] and time.monotonic() < deadline:
+    while states() not in stopped and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert states() == ["T", "T"]
+    assert states() in stopped
     process.send_signal(signal.SIGCONT)
     while "T" in states() and time.monotonic() < deadline:
         time.sleep(0.02)

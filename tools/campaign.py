@@ -58,7 +58,7 @@ class Kind:
 
 KINDS = {
     "models": Kind(cases=1000, share=50, limit=60, renewed=60),
-    "mutants": Kind(cases=10_000, share=25, limit=5),
+    "mutants": Kind(cases=10_000, share=35, limit=5),
     "runs": Kind(cases=10_000, share=5, limit=5),
     "isolated": Kind(cases=1000, share=3, limit=5),
     "kills": Kind(cases=100, share=10, limit=120),

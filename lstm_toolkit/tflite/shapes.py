@@ -11,9 +11,10 @@ _SAME_SHAPE = {"CAST", "DEQUANTIZE", "LOGISTIC", "QUANTIZE", "RELU", "REVERSE_V2
 
 
 def fill_in_shapes(name: str, op: Operator, subgraph: Subgraph) -> None:
-    """Gives the outputs of an op their shapes, in place, where they have none and those of the inputs are known.
+    """Gives the outputs of an op their shapes, in place, where the stored ones have another number of axes, or none.
 
-    A tensor without a stored shape looks like a scalar, which no recurrent op takes or gives. What stands between
+    A tensor without a stored shape looks like a scalar, which no recurrent op takes or gives; one with a false number
+    of axes hides what a kernel will not take. What stands between
     recurrent ops is followed as far as stacks and quantized files need it.
 
     Args:
@@ -23,26 +24,29 @@ def fill_in_shapes(name: str, op: Operator, subgraph: Subgraph) -> None:
     """
     if ABSENT in (*op.inputs[:1], *op.outputs) or not op.inputs:
         return
-    missing = [number for number, index in enumerate(op.outputs) if not listed(subgraph.tensors[index].shape)]
-    shapes = _output_shapes(name, op, subgraph) if missing else []
-    for number in missing if len(shapes) == len(op.outputs) else ():
-        tensor, shape = subgraph.tensors[op.outputs[number]], shapes[number]
-        tensor.shape, tensor.hasRank = [1 if size < 0 else size for size in shape], True
-        tensor.shapeSignature = list(shape) if -1 in shape else None
+    shapes = _output_shapes(name, op, subgraph)
+    tensors = [subgraph.tensors[index] for index in op.outputs]
+    for tensor, shape in zip(tensors, shapes, strict=True) if len(shapes) == len(tensors) else ():
+        if len(listed(tensor.shape)) != len(shape):
+            tensor.shape, tensor.hasRank = [1 if size < 0 else size for size in shape], True
+            tensor.shapeSignature = list(shape) if -1 in shape else None
 
 
 def _output_shapes(name: str, op: Operator, subgraph: Subgraph) -> list[Sequence[int]]:
     """The shape of each output, -1 where a size is open; empty where it is not known."""
-    inputs = [shape_of(subgraph.tensors[index]) for index in op.inputs if index != ABSENT]
-    if not inputs[0]:
+    first = shape_of(subgraph.tensors[op.inputs[0]])
+    if not first:
         return []
     if name in _SAME_SHAPE:
-        return [inputs[0]]
+        return [first]
     if name in OPERANDS_OF:
         sizes = _output_sizes(name, op, subgraph)
-        return [(*inputs[0][:-1], size) for size in (sizes if len(op.outputs) == len(sizes) else [sum(sizes)])]
-    if name == "CONCATENATION" and len({len(shape) for shape in inputs}) == 1:
-        axis, joined = op.builtinOptions.axis % len(inputs[0]), list(inputs[0])
+        return [(*first[:-1], size) for size in (sizes if len(op.outputs) == len(sizes) else [sum(sizes)])]
+    if name != "CONCATENATION":
+        return []
+    inputs = [shape_of(subgraph.tensors[index]) for index in op.inputs if index != ABSENT]
+    if len({len(shape) for shape in inputs}) == 1:
+        axis, joined = op.builtinOptions.axis % len(first), list(first)
         sizes = [shape[axis] for shape in inputs]
         joined[axis] = -1 if -1 in sizes else sum(sizes)
         return [joined]

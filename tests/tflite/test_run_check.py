@@ -215,6 +215,18 @@ def test_bias_and_weights_of_an_input_gate(lstms, operand):
         Runner(edited(lstms[0], edit))
 
 
+def test_axes_that_a_recurrent_op_gets_and_the_file_does_not_say(lstms):
+    """LiteRT works out the shapes of what ops compute, whatever is stored, and asserts on this one when it runs."""
+
+    def edit(model, main):
+        source = main.tensors[main.inputs[0]]
+        source.shape = source.shapeSignature = [1, 4, 5, 5]
+
+    for data in lstms:
+        with pytest.raises(InvalidModelError, match=r"_LSTM, has an input and an output of \[4, 2|_LSTM, .*\[4, 3"):
+            files.require_runnable(edited(data, edit))
+
+
 def test_all_that_the_package_writes_passes(lstms):
     for data in lstms:
         check_runnable(flatbuffer_utils.read_model_from_bytearray(data))
