@@ -116,10 +116,11 @@ def _replacements(calls: RecurrentCalls) -> dict[Place, Callable[[Any], Callable
         (function, "__call__"): lambda original: _wrapped_function(original, calls),
         (layers.TimeDistributed, "call"): lambda original: _wrapped_time_distributed(original, calls),
     }
-    for cls in (layers.RNN, layers.LSTM, layers.GRU):
-        # In Keras 3 they all call their base class, in Keras 2 these do not.
-        if "inner_loop" not in vars(cls) or cls is layers.RNN:
-            replacements[cls, "call"] = lambda original: _wrapped_call(_counted(original, calls), calls)
+    # In Keras 3 all layers call their base class, in Keras 2 these do not.
+    convolutional = next(cls for cls in layers.ConvLSTM1D.__mro__ if cls.__base__ is layers.RNN)
+    old = () if hasattr(layers.RNN, "inner_loop") else (layers.LSTM, layers.GRU, convolutional)
+    for cls in (layers.RNN, *old):
+        replacements[cls, "call"] = lambda original: _wrapped_call(_counted(original, calls), calls)
     for cls in (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell):
         replacements[cls, "call"] = lambda original: _wrapped_cell_call(original, calls)
     if hasattr(layers.RNN, "_maybe_config_dropout_masks"):

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import pytest
 import tensorflow as tf
+import tf_keras
 from keras import layers
 
 import lstm_toolkit
@@ -57,6 +58,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
         lambda: time_of_images(layers.ConvLSTM1D(4, 3, name="images")),
         {},
         r"layer 'images' \(ConvLSTM1D\): it is not an LSTM, and there is no fused op for a ConvLSTMCell",
+    ),
+    "ConvLSTM of Keras 2, whose class does not call its base class": (
+        lambda: time_of_images(tf_keras.layers.ConvLSTM1D(4, 3, name="images"), tf_keras),
+        {"state": "carry"},
+        r"layer 'images' \(ConvLSTM1D\): it is not an LSTM, .* pass on_unsupported=\"keep\" and state=\"reset\"",
     ),
     "mixed stack of cells": (
         lambda: functional(layers.RNN([layers.LSTMCell(6), layers.GRUCell(4)], name="mixed")),
@@ -126,6 +132,10 @@ def test_what_cannot_be_exact_is_refused_with_the_reason(form):
 KEPT: dict[str, tuple[Callable[[], Any], str]] = {
     "GRU": (lambda: functional(layers.GRU(6, return_sequences=True, name="kept"), layers.LSTM(4)), "GRUCell"),
     "ConvLSTM": (lambda: time_of_images(layers.ConvLSTM1D(4, 3, name="kept")), "ConvLSTMCell"),
+    "ConvLSTM of Keras 2": (
+        lambda: time_of_images(tf_keras.layers.ConvLSTM1D(4, 3, name="kept"), tf_keras),
+        "ConvLSTMCell",
+    ),
     "simple RNN": (
         lambda: functional(layers.SimpleRNN(6, activation="gelu", return_sequences=True, name="kept"), layers.LSTM(4)),
         "gelu",

@@ -180,9 +180,9 @@ def masked_decoder(layer: Any, *, states: int = 2) -> Any:
     return randomized(keras.Model([steps, valid, *start], layer(steps, initial_state=start, mask=valid)))
 
 
-def time_of_images(layer: Any) -> Any:
-    x = keras.Input((4, 7, 5))
-    return randomized(keras.Model(x, layers.LSTM(6, name="fine")(layers.Reshape((4, -1))(as_sequence(layer)(x)))))
+def time_of_images(layer: Any, library: Any = keras) -> Any:
+    x, layers = library.Input((4, 7, 5)), library.layers
+    return randomized(library.Model(x, layers.LSTM(6, name="fine")(layers.Reshape((4, -1))(as_sequence(layer)(x)))))
 
 
 def as_sequence(layer: Any) -> Any:

@@ -15,7 +15,7 @@ from attacks.source import Array, Arrays, Source, Twin, one_of, random_mask
 
 def outputs_by_name(outputs: Any) -> Arrays:
     """What a model returned under the names that a file has for it."""
-    if isinstance(outputs, dict):
+    if isinstance(outputs, dict) and not any(map(tf.nest.is_nested, outputs.values())):
         return {name: np.asarray(value, np.float64) for name, value in outputs.items()}
     return {f"output_{place}": np.asarray(value, np.float64) for place, value in enumerate(tf.nest.flatten(outputs))}
 

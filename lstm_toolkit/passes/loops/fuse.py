@@ -10,7 +10,6 @@ are reset, or set, at each call.
 
 import copy
 import dataclasses
-import re
 from collections.abc import Collection
 
 from lstm_toolkit.passes import reset
@@ -138,9 +137,11 @@ def drop_subgraphs(model: Model, candidates: Collection[int]) -> int:
 def _layer_name(subgraph: Subgraph, operator: Operator) -> str:
     """Name of the layer: what stands before "/while" in the names of the loop's results."""
     for index in operator.outputs:
-        found = re.search(r"([^/;]+)/while[^/]*$", graph.text(subgraph.tensors[index].name))
-        if found:
-            return found[1]
+        # Split, not searched: a search for a pattern takes the square of a stranger's long name.
+        scopes, _, last = graph.text(subgraph.tensors[index].name).rpartition("/")
+        layer = scopes.rpartition("/")[2].rpartition(";")[2]
+        if layer and last.startswith("while"):
+            return layer
     return "loop"
 
 

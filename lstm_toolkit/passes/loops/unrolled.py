@@ -1,6 +1,6 @@
 """Finds LSTMs that a converter unrolled over time."""
 
-import re
+import itertools
 
 from lstm_toolkit.passes.loops.evaluate import ACTIVATION_OPS
 from lstm_toolkit.tflite import graph
@@ -27,9 +27,19 @@ def unrolled_lstms(model: Model) -> tuple[tuple[str, int], ...]:
             # The first output comes from a step without a product, and the last one goes into none.
             if behind:
                 first = 1 if _output_gate(model, producers, users[0].inputs[0]) else 0
-                name = re.search(r"([^/;]+)/[^/;]*cell[^/;]*/", graph.text(subgraph.tensors[users[0].outputs[0]].name))
-                found.append((name[1] if name else "unrolled", len(users) + first))
+                name = graph.text(subgraph.tensors[users[0].outputs[0]].name)
+                found.append((_layer_name(name) or "unrolled", len(users) + first))
     return tuple(found)
+
+
+def _layer_name(name: str) -> str | None:
+    """The scope before that of a cell in the name of a tensor."""
+    for place in name.split(";"):
+        scopes = place.split("/")
+        for layer, inner in itertools.pairwise(scopes[:-1]):
+            if layer and "cell" in inner:
+                return layer
+    return None
 
 
 def _output_gate(model: Model, producers: dict[int, Operator], tensor: int) -> set[int]:

@@ -5,6 +5,7 @@ The oracles are the stock file itself on LiteRT's interpreter, and Keras.
 
 import functools
 import pickle
+import re
 
 import keras
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from keras import layers
 
 import lstm_toolkit
@@ -324,6 +327,17 @@ def test_unrolled_layers_are_counted():
     assert len({name for name, _ in unrolled.unrolled_lstms(model)}) == 2
     assert unrolled.unrolled_lstms(files.read_model(single(layers.GRU(4, unroll=True)))) == ()
     assert unrolled.unrolled_lstms(files.read_model(stock("two stacked")[1])) == ()
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(name=st.lists(st.sampled_from(["/", ";", "lstm", "while", "cell", ":0"])).map("".join))
+def test_names_of_layers_are_those_that_a_pattern_finds(name):
+    """A search for the pattern takes the square of a long name, of which a stranger's file may have many."""
+    tensor, loop = schema.TensorT(name=name), schema.OperatorT(outputs=[0])
+    found = re.search(r"([^/;]+)/while[^/]*$", name)
+    assert fuse._layer_name(schema.SubGraphT(tensors=[tensor]), loop) == (found[1] if found else "loop")
+    found = re.search(r"([^/;]+)/[^/;]*cell[^/;]*/", name)
+    assert unrolled._layer_name(name) == (found[1] if found else None)
 
 
 SWAPS = {
