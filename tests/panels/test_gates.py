@@ -18,7 +18,7 @@ from tests.helpers.packed_weights import Cell, keras_arrays, torch_state
 pytest.importorskip("ipywidgets", reason="comes with the extra codelabs")
 import ipywidgets
 
-from lstm_toolkit.panels.gates import ALL_GATES, GatePanel, explore_gates
+from lstm_toolkit.widgets.gates import ALL_GATES, GatePanel, explore_gates
 
 
 class ImagePage(html.parser.HTMLParser):

@@ -14,6 +14,7 @@ from lstm_toolkit import codelab, widgets
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.panels import layouts, lowerings, measured
 from lstm_toolkit.panels.measured import Candidate, Comparison, MeasuredFile, Sizes
+from lstm_toolkit.widgets import sizes as sizes_panels
 
 SIZES = Sizes(batch_size=3, time_steps=5, input_size=2, units=4)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -279,7 +280,7 @@ def test_layout_panel(compared_layouts):
 
 def test_lowering_panel(compared_lowerings, monkeypatch):
     asked = []
-    monkeypatch.setattr(widgets, "compare", lambda candidates, sizes: asked.append(sizes) or compared_lowerings)
+    monkeypatch.setattr(sizes_panels, "compare", lambda candidates, sizes: asked.append(sizes) or compared_lowerings)
     panel = widgets.compare_lowerings()
     panel.quantity.value = "largest error"
     assert not panel.picture.value
@@ -296,7 +297,7 @@ def test_lowering_panel(compared_lowerings, monkeypatch):
 
 
 def test_too_much_work_in_a_panel(monkeypatch):
-    monkeypatch.setattr(widgets, "compare", lambda candidates, sizes: pytest.fail("was called"))
+    monkeypatch.setattr(sizes_panels, "compare", lambda candidates, sizes: pytest.fail("was called"))
     panel = widgets.compare_lowerings()
     panel.time_steps.value, panel.units.value = 100, 512
     reason = "Not possible: batch 1, time 100, input 8, units 512 takes 106,496,000 multiplications"
@@ -310,7 +311,7 @@ def test_a_failure_does_not_look_busy(monkeypatch):
     def fail(candidates, sizes):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(widgets, "compare", fail)
+    monkeypatch.setattr(sizes_panels, "compare", fail)
     panel = widgets.compare_lowerings()
     panel.run.click()
     assert "Stopped; nothing was measured for batch 1" in panel.status.value

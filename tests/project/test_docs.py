@@ -14,7 +14,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 import lstm_toolkit
-from lstm_toolkit import lingvo
+from lstm_toolkit import lingvo, widgets
 from lstm_toolkit.cli import main
 from lstm_toolkit.doctor.faults import FAULTS
 from tests.helpers.jupyterlab import browse, needs_chromium
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "lstm_toolkit"
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-MODULES = ("lingvo", "micro", "widgets", "errors", "codelab", "models", "exercises")
+MODULES = ("micro", "errors", "codelab", "models", "exercises")
 # What a browser fetches by itself, and the attribute with its address.
 FETCHED = {
     "audio": "src",
@@ -176,7 +176,8 @@ def reference(tmp_path_factory):
 def public_names():
     """Names that users may rely on, as they are imported."""
     yield from (f"lstm_toolkit.{name}" for name in lstm_toolkit._MODULES)
-    yield from (f"lstm_toolkit.lingvo.{name}" for name in lingvo.__all__)
+    for module in (lingvo, widgets):
+        yield from (f"{module.__name__}.{name}" for name in module.__all__)
     for module in MODULES:
         place = PACKAGE / f"{module}.py"
         files = [place] if place.exists() else sorted((PACKAGE / module).glob("*.py"))

@@ -65,7 +65,7 @@ WITHOUT_REMEDY = {
     "runtime/runner.py:outputs": "the runtime's own message, passed on",
     "micro.py:micro_report": "the runtime's own message, passed on",
     "inspection/netron.py:": "the command that installs what is missing",
-    "widgets.py:": "the command that installs what is missing",
+    "widgets/__init__.py:": "the command that installs what is missing",
     "conversion/target.py:first_right": "cannot happen",
     "conversion/pipeline.py:_layers_of_model: layers {} did not": "cannot happen, as far as is known",
     "passes/graft.py:_fusion: layer {}: its weights do not fit": "cannot happen, as far as is known",

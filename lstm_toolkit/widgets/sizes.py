@@ -1,26 +1,16 @@
-"""Panels for notebooks: `compare_layouts`, `explore_gates`, `compare_lowerings`.
-
-A panel shows what the pure functions of `lstm_toolkit.panels` say. It works without a browser too: set a control's
-`value`, `click()` its button, read the `value` of its `HTML`. Needs the extra `codelabs`.
-"""
+"""The panels whose sizes are chosen, with a button that converts and measures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-try:
-    import ipywidgets
-except ImportError as error:
-    raise ImportError("the panels need ipywidgets: pip install 'lstm_toolkit[codelabs]'") from error
+import ipywidgets
 
-from lstm_toolkit.display.tables import Table
 from lstm_toolkit.escapes import in_html
 from lstm_toolkit.panels import layouts, lowerings
-from lstm_toolkit.panels.gates import explore_gates
 from lstm_toolkit.panels.measured import LIMITS, Comparison, Sizes, compare
-
-__all__ = ("LayoutPanel", "LoweringPanel", "compare_layouts", "compare_lowerings", "explore_gates")
+from lstm_toolkit.widgets.parts import STYLE, html, number, paragraph, section, table
 
 
 def compare_layouts() -> LayoutPanel:
@@ -35,20 +25,6 @@ def compare_lowerings() -> LoweringPanel:
 
 _LABELS = {"batch_size": "Batch", "time_steps": "Time steps", "input_size": "Input size", "units": "Units"}
 
-# Colours that are not set are those of the notebook's theme.
-_STYLE = """<style>
-.lstm-toolkit { line-height: 1.45; color: var(--jp-content-font-color1, inherit); overflow-wrap: break-word; }
-.lstm-toolkit h4 { margin: 0.8em 0 0.3em; font-size: 1.05em; font-weight: bold; }
-.lstm-toolkit p { margin: 0.3em 0; max-width: 60em; }
-.lstm-toolkit table { border-collapse: collapse; margin: 0.3em 0 0.6em; }
-.lstm-toolkit th, .lstm-toolkit td { border: 1px solid #8a8a8a; padding: 3px 8px; text-align: left; }
-.lstm-toolkit th { font-weight: bold; }
-.lstm-toolkit td { font-variant-numeric: tabular-nums; white-space: nowrap; }
-.lstm-toolkit td:nth-child(2) { white-space: normal; min-width: 9em; }
-.lstm-toolkit img { max-width: 100%; height: auto; background: #ffffff; }
-.lstm-toolkit-wide { overflow-x: auto; }
-</style>"""
-
 
 class _SizesPanel(ipywidgets.VBox):
     """Controls for the sizes, a button that converts and measures, and room for the results.
@@ -62,10 +38,10 @@ class _SizesPanel(ipywidgets.VBox):
 
     def __init__(self, button: str, sizes: Sizes, *, above: Sequence[Any] = (), below: Sequence[Any] = ()) -> None:
         self.batch_size, self.time_steps, self.input_size, self.units = self._numbers = tuple(
-            _number(label, getattr(sizes, name), LIMITS[name]) for name, label in _LABELS.items()
+            number(label, getattr(sizes, name), LIMITS[name]) for name, label in _LABELS.items()
         )
         self.run = ipywidgets.Button(description=button, layout=ipywidgets.Layout(width="auto"))
-        self.status, self.results = _html(), _html()
+        self.status, self.results = html(), html()
         for control in self._numbers:
             control.observe(lambda _: self._sizes_changed(), "value")
         self.run.on_click(lambda _: self._clicked())
@@ -105,18 +81,7 @@ class _SizesPanel(ipywidgets.VBox):
             return None
 
     def _say(self, text: str) -> None:
-        self.status.value = f'{_STYLE}<div class="lstm-toolkit" role="status">{in_html(text)}</div>'
-
-
-def _html() -> ipywidgets.HTML:
-    # Of a grid, not of a row: in a row a wide table makes the whole place wide, and what does not fit is cut off.
-    return ipywidgets.HTML(layout=ipywidgets.Layout(display="grid", grid_template_columns="minmax(0, 1fr)"))
-
-
-def _number(label: str, value: int, limit: int) -> ipywidgets.BoundedIntText:
-    layout = ipywidgets.Layout(width="11em")
-    style = {"description_width": "5.5em"}
-    return ipywidgets.BoundedIntText(value=value, min=1, max=limit, description=label, layout=layout, style=style)
+        self.status.value = f'{STYLE}<div class="lstm-toolkit" role="status">{in_html(text)}</div>'
 
 
 class LayoutPanel(_SizesPanel):
@@ -128,14 +93,14 @@ class LayoutPanel(_SizesPanel):
     """
 
     def __init__(self) -> None:
-        self.memory = _html()
+        self.memory = html()
         self.comparison: Comparison | None = None
         super().__init__("Convert and measure", Sizes(3, 5, 2, 4), above=[self.memory])
 
     def _show(self, sizes: Sizes) -> None:
         orders = layouts.memory_orders(sizes)
         drawings = "".join(f"<h4>{in_html(layouts.caption(order))}</h4>{layouts.drawing(order)}" for order in orders)
-        self.memory.value = _section(_paragraph(layouts.LEGEND) + drawings + _table(layouts.strides_table(orders)))
+        self.memory.value = section(paragraph(layouts.LEGEND) + drawings + table(layouts.strides_table(orders)))
 
     def _measure(self, sizes: Sizes) -> None:
         self.comparison = compare(layouts.LAYOUTS, sizes)
@@ -158,7 +123,7 @@ class LoweringPanel(_SizesPanel):
             style={"description_width": "5.5em"},
             layout=ipywidgets.Layout(width="22em"),
         )
-        self.picture = _html()
+        self.picture = html()
         self.comparison: Comparison | None = None
         self.quantity.observe(lambda _: self._draw(), "value")
         super().__init__("Convert and measure", Sizes(1, 28, 8, 20), below=[self.quantity, self.picture])
@@ -171,22 +136,8 @@ class LoweringPanel(_SizesPanel):
     def _draw(self) -> None:
         if self.comparison is not None:
             drawn = lowerings.picture(self.comparison, self.quantity.value)
-            self.picture.value = _section(drawn._repr_html_())
-
-
-def _paragraph(text: str) -> str:
-    return f"<p>{in_html(text)}</p>"
+            self.picture.value = section(drawn._repr_html_())
 
 
 def _results(comparison: Comparison) -> str:
-    return _section("".join(map(_table, comparison.tables())) + _paragraph(comparison.candidates.note))
-
-
-def _section(content: str) -> str:
-    return f'<div class="lstm-toolkit">{content}</div>'
-
-
-def _table(table: Table) -> str:
-    """A table that scrolls by keyboard too where it is wider than the page."""
-    label = in_html(table.title)
-    return f'<div class="lstm-toolkit-wide" role="region" aria-label="{label}" tabindex="0">{table._repr_html_()}</div>'
+    return section("".join(map(table, comparison.tables())) + paragraph(comparison.candidates.note))
