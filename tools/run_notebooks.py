@@ -1,6 +1,7 @@
 """Runs notebooks and writes them back in a form that two runs give byte for byte.
 
-Kept are sources, tags, and outputs but for standard error and the state of widgets; cells are counted from 1.
+Kept are sources, tags, whether a source is collapsed, and outputs but for standard error and the state of widgets;
+cells are counted from 1.
 
 Timings differ between two runs, and so do figures of them. The cells that hold them have the tag nbval-ignore-output.
 They keep the outputs of an earlier run as long as nothing else changed: the code of the notebook, the code of the
@@ -79,7 +80,7 @@ def normalize(notebook: Any) -> None:
     count = 0
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
-        cell.metadata = nbformat.from_dict({"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {})
+        cell.metadata = nbformat.from_dict(_kept_metadata(cell.metadata))
         if cell.cell_type != "code":
             continue
         count += 1
@@ -89,6 +90,13 @@ def normalize(notebook: Any) -> None:
             output.pop("transient", None)
             if "execution_count" in output:
                 output.execution_count = count
+
+
+def _kept_metadata(metadata: Any) -> dict[str, Any]:
+    kept = {"tags": metadata["tags"]} if metadata.get("tags") else {}
+    if metadata.get("jupyter", {}).get("source_hidden"):
+        kept["jupyter"] = {"source_hidden": True}
+    return kept
 
 
 def _joined(outputs: list[Any]) -> list[Any]:

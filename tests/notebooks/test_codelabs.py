@@ -258,6 +258,15 @@ def test_normalizing_twice_changes_nothing():
     assert set(once.metadata) == {"kernelspec", "language_info"}
 
 
+def test_a_collapsed_source_stays_collapsed():
+    notebook = small_notebook("a", "5 ms")
+    notebook.cells[0].metadata = nbformat.from_dict({"jupyter": {"outputs_hidden": False}, "collapsed": False})
+    notebook.cells[1].metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
+    tool("run_notebooks").normalize(notebook)
+    assert notebook.cells[0].metadata == {}
+    assert notebook.cells[1].metadata == {"tags": ["nbval-ignore-output"], "jupyter": {"source_hidden": True}}
+
+
 @pytest.fixture
 def earlier():
     """A notebook as the program wrote it."""
