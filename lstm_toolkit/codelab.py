@@ -8,12 +8,21 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
+from lstm_toolkit.display.gate_looks import draw_gate_order
 from lstm_toolkit.display.picture import Picture
 from lstm_toolkit.inspection.arithmetic import operators_executed
 from lstm_toolkit.runtime.stopwatch import interleaved_medians
 from lstm_toolkit.stock.converter import stock_conversion
 
-__all__ = ("Images", "Picture", "interleaved_medians", "load_images", "operators_executed", "stock_conversion")
+__all__ = (
+    "Images",
+    "Picture",
+    "draw_gate_order",
+    "interleaved_medians",
+    "load_images",
+    "operators_executed",
+    "stock_conversion",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,19 +10,11 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from matplotlib.transforms import Affine2D
 
+from lstm_toolkit.display.gate_looks import COLORS, HATCHES, LINES
 from lstm_toolkit.gate_pictures.layout import LETTERS, Array
 
 Box = tuple[float, float, float, float]
 """Left, right, bottom and top, in inches."""
-
-COLORS = {"input": "#E69F00", "forget": "#0072B2", "cell": "#009E73", "output": "#CC79A7"}
-"""Color of each gate, of Okabe and Ito's set that colour-blind people tell apart."""
-
-HATCHES = {"input": "////", "forget": "....", "cell": "xxxx", "output": "\\\\\\\\"}
-"""Hatch of each gate."""
-
-LINES: dict[str, Any] = {"input": "-", "forget": (0, (6, 1.5)), "cell": (0, (5, 1.2, 1, 1.2)), "output": (0, (1.5, 1))}
-"""Line style of each gate."""
 
 NEUTRAL = "#777777"
 COLORMAP = "Greys"

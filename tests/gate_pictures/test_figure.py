@@ -14,8 +14,8 @@ from PIL import Image
 
 import lstm_toolkit
 from lstm_toolkit import GateWeights, lingvo
+from lstm_toolkit.display.gate_looks import COLORS, HATCHES, LINES
 from lstm_toolkit.errors import InvalidModelError
-from lstm_toolkit.gate_pictures.canvas import COLORS, HATCHES, LINES
 from lstm_toolkit.gate_pictures.figure import plot_gates
 from tests.helpers.files import fused_lstm
 from tests.helpers.models import randomized
