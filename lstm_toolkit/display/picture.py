@@ -1,6 +1,5 @@
 """`Picture`: a figure with a text that says what it shows."""
 
-import base64
 import contextlib
 import dataclasses
 import io
@@ -11,7 +10,8 @@ import matplotlib.pyplot as plt
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from lstm_toolkit.escapes import in_html, printable
+from lstm_toolkit.display.images import PNG, image
+from lstm_toolkit.escapes import printable
 from lstm_toolkit.process_state import alone
 
 
@@ -43,8 +43,7 @@ class Picture:
     def _repr_html_(self) -> str:
         data = io.BytesIO()
         self.figure.savefig(data, format="png", dpi=110, metadata={"Software": None})
-        image = base64.b64encode(data.getvalue()).decode()
-        return f'<img alt="{in_html(self.alt)}" src="data:image/png;base64,{image}">'
+        return image(data.getvalue(), PNG, self.alt)
 
     def __repr__(self) -> str:
         return printable(self.alt)

@@ -1,6 +1,5 @@
 """`plot_gates`: a picture of how the packed weights of an LSTM fill the operand slots of the fused op."""
 
-import base64
 import io
 import os
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lstm_toolkit.escapes import in_html
+from lstm_toolkit.display.images import PNG, image
 from lstm_toolkit.gate_pictures.drawing import GateDrawing
 from lstm_toolkit.gate_pictures.layout import LETTERS, GateLayout, gate_layout
 from lstm_toolkit.process_state import alone
@@ -57,9 +56,8 @@ class GateFigure(Figure):
         if palette:
             drawn, data = data, io.BytesIO()
             Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
-        image = base64.b64encode(data.getvalue()).decode()
         style = f"width:{round(100 * self.get_figwidth())}px;max-width:100%;height:auto"
-        return f'<img alt="{in_html(self.alt)}" style="{style}" src="data:image/png;base64,{image}">'
+        return image(data.getvalue(), PNG, self.alt, style)
 
     def _repr_html_(self) -> str:
         return self.to_html(palette=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
+from lstm_toolkit.display.images import SVG, image
 from lstm_toolkit.escapes import in_html
 from lstm_toolkit.inspection.placement import Placement, place
 from lstm_toolkit.inspection.values import (
@@ -54,7 +55,9 @@ class Drawing:
         return self.alt
 
     def _repr_html_(self) -> str:
-        return f'<div style="max-width: 100%; overflow: auto">{self.svg}</div>'
+        # The words in it stay as large as they are: a wide drawing scrolls.
+        picture = image(self.svg.encode(), SVG, self.alt, "max-width: none")
+        return f'<div style="max-width: 100%; overflow: auto">{picture}</div>'
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the SVG.

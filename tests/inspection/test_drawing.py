@@ -1,5 +1,6 @@
 """The drawing of a file, and the viewer."""
 
+import base64
 import re
 import sys
 import time
@@ -10,6 +11,7 @@ from xml.etree import ElementTree
 import keras
 import pytest
 import tensorflow as tf
+from bs4 import BeautifulSoup
 
 import lstm_toolkit
 from lstm_toolkit import models
@@ -94,7 +96,16 @@ def test_the_text_says_what_the_picture_shows(split):
     assert root.find(f"{SVG}title").text
     for part in ("9 operators", "sequence [1, 7, 5]", "output_0 [1, 7, 8]", "state reset", "4 units"):
         assert part in drawing.alt
-    assert drawing.svg in drawing._repr_html_()
+
+
+def test_a_notebook_gets_an_image(split):
+    """JupyterLab cuts an `<svg>` element out of a notebook that is not trusted."""
+    drawing = lstm_toolkit.inspect(split).drawing()
+    page = BeautifulSoup(drawing._repr_html_(), "html.parser")
+    assert page.img["src"].startswith("data:image/svg+xml;base64,")
+    assert base64.b64decode(page.img["src"].partition(",")[2]).decode() == drawing.svg
+    assert page.img["alt"] == drawing.alt
+    assert page.svg is None
 
 
 def test_a_loop_names_its_body_and_its_turns(stock):
