@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from lstm_toolkit import errors as errors
     from lstm_toolkit import lingvo as lingvo
     from lstm_toolkit import widgets as widgets
+    from lstm_toolkit.activations.gates import gate_activations as gate_activations
+    from lstm_toolkit.activations.values import GateActivations as GateActivations
     from lstm_toolkit.benchmarking.benchmark import benchmark as benchmark
     from lstm_toolkit.benchmarking.result import BenchmarkResult as BenchmarkResult
     from lstm_toolkit.conversion.convert import convert as convert
@@ -45,6 +47,7 @@ _MODULES = {
     "Conversion": "conversion.report",
     "ConversionReport": "conversion.report",
     "Finding": "doctor.diagnose",
+    "GateActivations": "activations.values",
     "GateWeights": "weights.gate_weights",
     "Limits": "runtime.limits",
     "LstmNode": "inspection.values",
@@ -58,6 +61,7 @@ _MODULES = {
     "convert": "conversion.convert",
     "diagnose": "doctor.diagnose",
     "fusable_lstms": "sources.functions",
+    "gate_activations": "activations.gates",
     "grid": "sweeping.sweep",
     "inspect": "inspection.read",
     "lower": "passes.plain.lower",

@@ -90,6 +90,8 @@ class Runner:
     Threads can share a runner, and then call it one after the other, on the same state. For speed, use one a thread.
     """
 
+    _keeps_all_tensors = False
+
     def __init__(
         self,
         model: bytes | str | os.PathLike[str],
@@ -113,7 +115,7 @@ class Runner:
                 self._interpreter: Any = IsolatedInterpreter(self._data, limits, **options)
                 self._inputs, self._outputs = self._interpreter.signature
             else:
-                self._interpreter = interpreter(self._data, **options)
+                self._interpreter = interpreter(self._data, keeps_all_tensors=self._keeps_all_tensors, **options)
                 self._inputs, self._outputs = signature(self._interpreter)
         self._input_indices = {name: details["index"] for name, details in self._inputs.items()}
         self._output_indices = {name: details["index"] for name, details in self._outputs.items()}

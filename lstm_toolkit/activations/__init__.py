@@ -1,0 +1,1 @@
+"""What the gates of a trained LSTM do on real inputs."""
