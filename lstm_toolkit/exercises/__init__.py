@@ -61,8 +61,11 @@ def require_bool(answer: Any) -> None:
 
 
 def is_number(answer: Any) -> bool:
-    """Whether an answer is one number, of Python or NumPy."""
-    return isinstance(answer, (int, float, np.number)) and not isinstance(answer, bool)
+    """Whether an answer is one number: of Python, of NumPy, or an array or tensor without axes."""
+    if isinstance(answer, (str, bytes, type(...))):
+        return False
+    array = np.asarray(answer)
+    return array.ndim == 0 and array.dtype.kind in "iuf"
 
 
 def require_number(answer: Any) -> None:

@@ -32,6 +32,14 @@ def check_ratio(ratio: Callable[[Float64, Float64], Any]) -> None:
     Args:
         ratio: takes two arrays of times of equal length and returns a number, which may be off by 2 percent.
     """
+    faster = np.random.default_rng(6).normal(1.0, 0.01, (2, 50)) * [[40.0], [24.0]]
+    answer = ratio(*faster)
+    _require_finite(answer)
+    require(abs(answer * 0.6 - 1) > 0.02, "that is how many times as long the first takes")
+    require(
+        abs(answer / 0.6 - 1) < 0.02,
+        f"the second takes 0.6 times as long here, not {answer:.2f}; a ratio below 1 says that it is faster",
+    )
     random = np.random.default_rng(7)
     drift = np.where(np.arange(60) < 32, 1.0, 3.0)
     first, second = (20 * drift * random.normal(1.0, 0.01, 60), 25 * drift * random.normal(1.0, 0.01, 60))

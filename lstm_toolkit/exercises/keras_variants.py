@@ -73,9 +73,14 @@ def check_put_back(put_back: Callable[[Array, npt.NDArray[np.bool_]], Any]) -> N
         put_back: takes outputs [batch, time, units] and valid [batch, time], bool; returns an array of the shape of the
             outputs: at each step the output after the last valid step up to there, and zeros before the first one.
     """
+    for batch, time in ((40, 6), (5, 40)):
+        _check_put_back(put_back, batch, time)
+
+
+def _check_put_back(put_back: Callable[[Array, npt.NDArray[np.bool_]], Any], batch: int, time: int) -> None:
     random = np.random.default_rng(6)
-    outputs = random.normal(size=(40, 6, 3)).astype(np.float32)
-    valid = random.random((40, 6)) < random.random((40, 1))
+    outputs = random.normal(size=(batch, time, 3)).astype(np.float32)
+    valid = random.random((batch, time)) < random.random((batch, 1))
     valid[0], valid[1] = False, True
     wanted = np.zeros_like(outputs)
     for row, steps, shown in zip(outputs, valid, wanted, strict=True):

@@ -16,7 +16,7 @@ Theta = dict[str, Array]
 
 CELL_VALUE_CAP, FORGET_GATE_BIAS = 0.7, 1.5
 
-_BATCH, _INPUTS, _OUTPUTS, _HIDDEN = 2, 3, 4, 5
+_BATCH, _INPUTS, _OUTPUTS, _HIDDEN = 6, 3, 4, 5
 _COUPLED_GATES = ("cell", "forget", "output")
 
 _WHERE_TO_LOOK = {
@@ -62,7 +62,8 @@ def check_coupled_step(step: Callable[..., Any]) -> None:
     """
     theta = _random_theta(_INPUTS, _OUTPUTS, _HIDDEN, gates=3)
     random = np.random.default_rng(51)
-    x, m = (random.normal(size=(_BATCH, size)).astype(np.float32) for size in (_INPUTS, _OUTPUTS))
+    # Large enough to drive c beyond both bounds.
+    x, m = (random.normal(scale=2.0, size=(_BATCH, size)).astype(np.float32) for size in (_INPUTS, _OUTPUTS))
     c = random.uniform(-0.7, 0.7, (_BATCH, _HIDDEN)).astype(np.float32)
     copies = ({name: array.copy() for name, array in theta.items()}, x.copy(), m.copy(), c.copy())
     answer = step(*copies, CELL_VALUE_CAP, FORGET_GATE_BIAS)
@@ -104,9 +105,12 @@ def _wrong_steps(theta: Theta, x: Array, m: Array, c: Array) -> dict[str, Float6
             read_as = ", ".join(_COUPLED_GATES[order.index(block)] for block in range(3))
             hint = f"the columns of wm and b are in the order {', '.join(_COUPLED_GATES)}; you read them as {read_as}"
             wrong[hint] = _by_gate(theta | {name: _turned(theta[name], order) for name in ("wm", "b")})
-    unbounded = {"cell_value_cap is missing: it bounds the new c, from below too": _after_step(weights, x, m, c, 0.0)}
-    steps = unbounded | {hint: _after_step(parts, x, m, c) for hint, parts in wrong.items()}
-    return {hint: new_c for hint, (_, new_c) in steps.items()}
+    _, unbounded = _after_step(weights, x, m, c, 0.0)
+    return {
+        "cell_value_cap is missing: it bounds the new c": unbounded,
+        "cell_value_cap bounds the new c from below too": np.minimum(unbounded, CELL_VALUE_CAP),
+        "cell_value_cap bounds the new c from above too": np.maximum(unbounded, -CELL_VALUE_CAP),
+    } | {hint: _after_step(parts, x, m, c)[1] for hint, parts in wrong.items()}
 
 
 def check_normalize(normalize: Callable[..., Any]) -> None:

@@ -26,6 +26,8 @@ def check_scale(scale_and_zero_point: Callable[[float, float], Any]) -> None:
         where = f"for a range of {low} to {high} "
         low, high = min(low, 0.0), max(high, 0.0)
         require(zero_point % 1 == 0, f"{where}the zero point is {zero_point}, and must be an integer")
+        # In int8 the distances from the zero point would not fit.
+        scale, zero_point = float(scale), int(zero_point)
         hint = f"{where}the zero point is {zero_point}, and int8 has -128 to 127. 0 must be in the range: padding is 0"
         require(LOWEST <= zero_point <= HIGHEST, hint)
         ends = [scale * (q - zero_point) for q in (LOWEST, HIGHEST)]
@@ -64,6 +66,7 @@ def check_share_cut(share_cut: ToInt8) -> None:
         inside = random.uniform(low, high, 58 - below - above)
         ends = [low - 0.3 * scale, high + 0.3 * scale]
         steps = scale * random.uniform(2, 100, below + above)
+        steps[[0, -1]] = 0.7 * scale
         x = np.concatenate([inside, ends, low - steps[:below], high + steps[below:]]).astype(np.float32)
         answer = share_cut(random.permutation(x).reshape(3, 4, 5), scale, zero_point)
         require_answer(answer)

@@ -31,7 +31,9 @@ RATIOS = [
     (lambda first, second: second / first, "return a number, not ndarray"),
     (lambda first, second: np.nan, "that is finite, not nan"),
     (lambda first, second: np.median(first / second), "how many times as long the first takes"),
-    (lambda first, second: np.median(second), "takes 1.25 times as long"),
+    (lambda first, second: np.median(second), "takes 0.6 times as long"),
+    (lambda first, second: 0.6, "takes 1.25 times as long here, not 0.60"),
+    (lambda first, second: max(np.median(second / first), np.median(first / second)), "long the first takes"),
     (lambda first, second: np.mean(second) / np.mean(first), "one spike must not count more"),
     (lambda first, second: np.median(second) / np.median(first), "slowed down in the middle, and 3.68 compares"),
     (lambda first, second: np.mean(second / first), "one spike must not count more"),
@@ -80,7 +82,10 @@ WRONG = {
     "check_least_time": TIMES,
 }
 RIGHT = {
-    "check_ratio": [lambda first, second: float(np.median(second / first))],
+    "check_ratio": [
+        lambda first, second: float(np.median(second / first)),
+        lambda first, second: np.array(1 / np.median(first / second)),
+    ],
     "check_verdict": [verdict, by_inverse],
     "check_least_time": [least_time],
 }

@@ -81,7 +81,16 @@ def without_zeros(outputs, valid):
     return np.take_along_axis(outputs, np.maximum(np.cumsum(valid, axis=1) - 1, 0)[:, :, np.newaxis], axis=1)
 
 
+def by_an_unstable_sort(outputs, valid):
+    """The places of an order that need not be the one in which the words were read."""
+    places = np.argsort(np.argsort(~valid, axis=1, kind="heapsort" if valid.shape[1] > 16 else "stable"), axis=1)
+    last = np.maximum.accumulate(np.where(valid, np.arange(valid.shape[1]), -1), axis=1)
+    places = np.take_along_axis(places, np.maximum(last, 0), axis=1)
+    return np.where(last[:, :, np.newaxis] < 0, 0, np.take_along_axis(outputs, places[:, :, np.newaxis], axis=1))
+
+
 ROWS = [
+    (by_an_unstable_sort, r"whose output the op gives at step \d+"),
     (lambda outputs, valid: None, "returns nothing"),
     (lambda outputs, valid: outputs[0], r"of \[40, 6, 3\] outputs the function makes \[6, 3\]"),
     (without_zeros, "no word yet, so the output is zero"),

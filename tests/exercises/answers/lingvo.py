@@ -16,13 +16,25 @@ def options_of(theta, **changes):
     return dict(zip(NAMES, values, strict=True)) | {name: change(theta) for name, change in changes.items()}
 
 
-def coupled_step(theta, x, m, c, cap, forget_gate_bias, *, order=(0, 1, 2), news=lambda f: 1 - f, stays=lambda f: f):
+def coupled_step(
+    theta,
+    x,
+    m,
+    c,
+    cap,
+    forget_gate_bias,
+    *,
+    order=(0, 1, 2),
+    news=lambda f: 1 - f,
+    stays=lambda f: f,
+    bound=lambda c, cap: np.clip(c, -cap, cap),
+):
     sums = np.concatenate([x, m], axis=1) @ theta["wm"] + theta["b"]
     blocks = np.split(sums, 3, axis=1)
     cell, forget, output = (blocks[block] for block in order)
     f = sigmoid(forget + forget_gate_bias)
     c = stays(f) * c + news(f) * np.tanh(cell)
-    c = np.clip(c, -cap, cap)
+    c = bound(c, cap)
     return sigmoid(output) * np.tanh(c) @ theta["w_proj"], c
 
 
@@ -80,12 +92,14 @@ STEPS = [
     (lambda *given: None, "returns nothing"),
     (lambda *given: 0.5, "returns a single float"),
     (lambda *given: coupled_step(*given)[:1], "the new m and the new c; the function returns 1 things"),
-    (lambda *given: coupled_step(*given)[::-1], r"the new m must be \[2, 4\], not \[2, 5\]; w_proj makes m smaller"),
-    (lambda *given: (coupled_step(*given)[0], None), r"the new c must be \[2, 5\], not \[\]"),
+    (lambda *given: coupled_step(*given)[::-1], r"the new m must be \[6, 4\], not \[6, 5\]; w_proj makes m smaller"),
+    (lambda *given: (coupled_step(*given)[0], None), r"the new c must be \[6, 5\], not \[\]"),
     (changed_step(theta=m_first), "the first rows of wm are for x"),
     (changed_step(theta=lambda given: given["theta"] | {"b": 0}), "b is missing from the sums"),
     (changed_step(forget_gate_bias=lambda given: 0), "forget_gate_bias is missing"),
     (changed_step(cap=lambda given: np.inf), "cell_value_cap is missing"),
+    (changed_step(bound=lambda given: np.minimum), "cell_value_cap bounds the new c from below too"),
+    (changed_step(bound=lambda given: lambda c, cap: np.maximum(c, -cap)), "bounds the new c from above too"),
     (
         lambda *given: coupled_step(*given, order=(1, 0, 2)),
         "order cell, forget, output; you .* as forget, cell, output",

@@ -9,6 +9,11 @@ def scale_and_zero_point(low, high):
     return scale, round(-128 - low / scale)
 
 
+def in_small_types(low, high):
+    scale, zero_point = scale_and_zero_point(low, high)
+    return np.float32(scale), np.int8(zero_point)
+
+
 def to_int8(x, scale, zero_point):
     return np.clip(np.round(x / scale) + zero_point, -128, 127).astype(np.int8)
 
@@ -68,6 +73,10 @@ SHARES = [
         lambda x, scale, zero_point: np.mean((x < scale * (-128 - zero_point)) | (x > scale * (127 - zero_point))),
         "less than half a step beyond an end",
     ),
+    (
+        lambda x, scale, zero_point: np.mean((x < scale * (-129 - zero_point)) | (x > scale * (128 - zero_point))),
+        "0 lie below and 8 above",
+    ),
     (lambda x, scale, zero_point: share_cut(x, scale, 0), "a zero point of -128, -128 and 127 stand for 0 and 1"),
 ]
 
@@ -77,7 +86,7 @@ WRONG = {
     "check_share_cut": SHARES,
 }
 RIGHT = {
-    "check_scale": [scale_and_zero_point],
+    "check_scale": [scale_and_zero_point, in_small_types],
     "check_to_int8": [to_int8, lambda x, s, z: np.floor(np.clip(x / s + z, -128, 127) + 0.5).astype("int8")],
     "check_share_cut": [share_cut, lambda x, s, z: float(np.mean(abs(x / s + z + 0.5) > 128))],
 }
