@@ -80,39 +80,88 @@ class Arithmetic:
         return Work(turns * per_turn + condition, turns, per_turn)
 
 
-def operators_executed(tflite: bytes, time_steps: int) -> int:
+def operators_executed(tflite: bytes, time_steps: int | None = None) -> int | None:
     """Operators that one call executes; the body of a loop counts as often as it runs, an initializer not at all.
 
     Args:
-        tflite: the file.
-        time_steps: turns of a loop whose number of turns cannot be read in the file.
+        tflite: the file. If its number of time steps is fixed, this is what it executes, whatever else is asked.
+        time_steps: of a call, if the file leaves them open.
+
+    Returns:
+        The number; None where neither the file nor `time_steps` tells how often a loop runs.
 
     Raises:
         InvalidModelError: if the bytes are no readable `.tflite` file.
+        ValueError: if the file takes sequences of other lengths alone.
     """
     model = files.read_model(tflite)
+    _require_length(model, time_steps)
 
-    def executed(number: int) -> int:
-        subgraph, total = model.subgraphs[number], 0
-        for op in subgraph.operators:
-            name = graph.operator_name(model, op)
-            total += name != "CALL_ONCE"
-            if name == "WHILE":
-                turns = turns_of(model, subgraph, op) or time_steps
-                total += (turns + 1) * executed(op.builtinOptions.condSubgraphIndex)
-                total += turns * executed(op.builtinOptions.bodySubgraphIndex)
-        return total
+    def executed(number: int) -> int | None:
+        subgraph = model.subgraphs[number]
+        return known_sum(of_operator(subgraph, op) for op in subgraph.operators)
+
+    def of_operator(subgraph: Subgraph, op: Operator) -> int | None:
+        name = graph.operator_name(model, op)
+        if name == "CALL_ONCE":
+            return 0
+        if name != "WHILE":
+            return None if called_subgraphs(op) else 1
+        condition, body = (executed(number) for number in called_subgraphs(op))
+        turns = turns_of(model, subgraph, op, time_steps)
+        if condition is None or body is None or turns is None:
+            return None
+        return 1 + (turns + 1) * condition + turns * body
 
     return executed(0)
 
 
-def turns_of(model: Model, subgraph: Subgraph, loop: Any) -> int | None:
+def _require_length(model: Model, time_steps: int | None) -> None:
+    """Refuses a number of time steps that no input of the file can have."""
+    main = model.subgraphs[0]
+    shapes = [graph.shape_of(main.tensors[index]) for index in main.inputs]
+    sequences = [shape for shape in shapes if len(shape) > 2]
+    if time_steps is None or not sequences:
+        return
+    if all(-1 not in shape and time_steps not in shape[:-1] for shape in sequences):
+        raise ValueError(
+            f"time_steps is {time_steps}, but the file takes {' and '.join(map(str, sequences))} and executes the same "
+            f"at every call; leave time_steps out, or convert the model for {time_steps} steps"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Counter:
+    """What a loop counts; a number that is not constant is None.
+
+    Attributes:
+        start, step, bound: where it starts, what a turn adds, and where it ends.
+        last: whether the bound itself has a turn too.
+    """
+
+    start: int | None
+    step: int | None
+    bound: int | None
+    last: bool
+
+    def turns(self, time_steps: int | None) -> int | None:
+        """Turns until it is not below its bound any more; time steps are counted from 0 by ones."""
+        bound = self.bound
+        if (self.start, self.step, self.bound, self.last) == (0, 1, None, False):
+            bound = time_steps
+        if self.start is None or bound is None or self.step is None or self.step < 1:
+            return None
+        return max(0, -((self.start - bound - self.last) // self.step))
+
+
+def turns_of(model: Model, subgraph: Subgraph, loop: Any, time_steps: int | None = None) -> int | None:
     """How often the body of a `WHILE` runs, where counters that start, step and end at constants decide that.
 
     Args:
         model: the file.
         subgraph: the one that the operator stands in.
         loop: the operator.
+        time_steps: where a counter ends that goes from 0 by ones, if only a call tells.
     """
     condition = model.subgraphs[loop.builtinOptions.condSubgraphIndex]
     body = model.subgraphs[loop.builtinOptions.bodySubgraphIndex]
@@ -129,31 +178,29 @@ def turns_of(model: Model, subgraph: Subgraph, loop: Any) -> int | None:
         if name == "LOGICAL_AND":
             waiting += op.inputs
         elif name in ("LESS", "LESS_EQUAL"):
-            turns.append(_turns_of_counter(model, subgraph, loop, op))
+            counter = _counter(model, subgraph, loop, op)
+            turns.append(None if counter is None else counter.turns(time_steps))
         else:
             return None
     known = [each for each in turns if each is not None]
     return min(known) if known and len(known) == len(turns) else None
 
 
-def _turns_of_counter(model: Model, subgraph: Subgraph, loop: Any, less: Any) -> int | None:
-    """Turns until a counter is not below its bound any more; with LESS_EQUAL, the bound itself has a turn too."""
+def _counter(model: Model, subgraph: Subgraph, loop: Any, less: Any) -> _Counter | None:
+    """What a condition compares with a bound; None where that is no variable of the loop."""
     condition = model.subgraphs[loop.builtinOptions.condSubgraphIndex]
     body = model.subgraphs[loop.builtinOptions.bodySubgraphIndex]
-    last = graph.operator_name(model, less) == "LESS_EQUAL"
     if len(less.inputs) != 2 or less.inputs[0] not in condition.inputs:
         return None
     counter, bound = less.inputs
     place = condition.inputs.index(counter)
-    start, limit = _integer(model, subgraph, loop.inputs[place]), _integer(model, condition, bound)
+    limit = _integer(model, condition, bound)
     if bound in condition.inputs:
         other = condition.inputs.index(bound)
         if body.outputs[other] == body.inputs[other]:
             limit = _integer(model, subgraph, loop.inputs[other])
-    step = _step(model, body, place)
-    if start is None or limit is None or step is None or step < 1:
-        return None
-    return max(0, -((start - limit - last) // step))
+    last = graph.operator_name(model, less) == "LESS_EQUAL"
+    return _Counter(_integer(model, subgraph, loop.inputs[place]), _step(model, body, place), limit, last)
 
 
 def _step(model: Model, body: Any, place: int) -> int | None:

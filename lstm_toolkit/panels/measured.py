@@ -121,7 +121,7 @@ COLUMNS: Mapping[str, Callable[[MeasuredFile], str]] = MappingProxyType(
     {
         "main graph": lambda file: ", ".join(f"{number} {name}" for name, number in (file.main_ops or {}).items()),
         "ops in file": lambda file: f"{file.op_count:,}",
-        "ops run": lambda file: f"{file.ops_executed:,}",
+        "ops run": lambda file: "unknown" if file.ops_executed is None else f"{file.ops_executed:,}",
         "bytes": lambda file: f"{file.size:,}",
         "median µs": lambda file: f"{file.median:.1f}",
         "quartiles µs": lambda file: f"{file.time.quartile_1:.1f} to {file.time.quartile_3:.1f}" if file.time else "",

@@ -11,6 +11,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 import lstm_toolkit
 from lstm_toolkit import GateWeights, models
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.inspection.arithmetic import operators_executed
 from lstm_toolkit.stock.converter import run_converter
 from lstm_toolkit.tflite import edit, files, graph
 from tests.helpers.models import randomized
@@ -243,6 +244,48 @@ def test_a_condition_without_operands_has_no_number_of_turns(stock):
     both[0].inputs = []
     summary = lstm_toolkit.inspect(files.write_model(model))
     assert [op.turns for op in summary.subgraphs[0].ops if op.name == "WHILE"] == [None, 7]
+
+
+def stock_lstm(time_steps):
+    """An LSTM over some steps, or over as many as a call has, as the stock converter writes it."""
+    x = keras.Input((time_steps, 5), batch_size=1)
+    model = keras.Model(x, keras.layers.LSTM(4, dropout=0.1)(x))
+    return run_converter(tf.lite.TFLiteConverter.from_keras_model(model))
+
+
+def parts(tflite):
+    """Operators of the main graph but for the initializer's call, of the condition and of the body of its loop."""
+    main, _, condition, body = lstm_toolkit.inspect(tflite).subgraph_ops
+    assert (main["WHILE"], main["CALL_ONCE"]) == (1, 1)
+    return main.total() - 1, condition.total(), body.total()
+
+
+@pytest.fixture(scope="module")
+def open_lstm():
+    return stock_lstm(None)
+
+
+@pytest.mark.parametrize("time_steps", [3, 11])
+def test_operators_executed_by_files_of_different_lengths(time_steps):
+    """The condition is asked once more than the body runs; the initializer does not count."""
+    tflite = stock_lstm(time_steps)
+    main, condition, body = parts(tflite)
+    assert operators_executed(tflite) == main + (time_steps + 1) * condition + time_steps * body
+    assert operators_executed(tflite, time_steps) == operators_executed(tflite)
+
+
+def test_operators_executed_where_a_call_tells_the_time_steps(open_lstm):
+    main, condition, body = parts(open_lstm)
+    for time_steps in (7, 19):
+        expected = main + (time_steps + 1) * condition + time_steps * body
+        assert operators_executed(open_lstm, time_steps) == expected
+
+
+def test_operators_executed_are_unknown_where_nothing_tells_the_turns(open_lstm):
+    """A loop of ours with open time has several steps a turn, then one a turn for the rest."""
+    assert operators_executed(open_lstm) is None
+    ours = lstm_toolkit.convert(models.unidirectional(time_steps=None, input_size=5, units=4), lowering="loop")
+    assert operators_executed(ours.tflite, 7) is None
 
 
 def test_nodes_say_what_they_are(tflite):

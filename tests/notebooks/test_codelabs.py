@@ -3,6 +3,7 @@
 The tests look at the notebooks as they are committed; nbval and `test_codelabs_in_browser.py` run them.
 """
 
+import ast
 import copy
 import functools
 import itertools
@@ -41,7 +42,10 @@ BADGES = (
     "[Map of the series](index.ipynb)"
 )
 TAKES = re.compile(r"\*Takes (\d+) minutes? to read(?: and|,) (\d+) to run\b.*?\bNeeds\s(.*?)\*(?!\*)", re.DOTALL)
-ENDING = ["Exercises", "What you have seen", "Where to go next"]
+YOURS = tuple(CODELABS[number] for number in (0,))
+"""The codelabs that end in a cell for a model of the reader's own."""
+SHORT = 12
+"""Lines of a cell with a picture that need not be collapsed."""
 SVG = "{http://www.w3.org/2000/svg}"
 
 each_codelab = pytest.mark.parametrize("name", CODELABS)
@@ -127,7 +131,9 @@ def test_opening(name):
 
 @each_codelab
 def test_sections(name):
-    assert list(sections(name))[-3:] == ENDING, f"{name}: the last sections are not {', '.join(ENDING)}"
+    yours = ["Now yours"] if name in YOURS else []
+    ending = ["Exercises", "What you have seen", *yours, "Where to go next"]
+    assert list(sections(name))[-len(ending) :] == ending, f"{name}: the last sections are not {', '.join(ending)}"
     assert any("**Your guess" in text for text in prose(name)), f"{name}: no “**Your guess:**”"
     trains = any(re.search(r"\.fit\(|\boptimizer\.apply", cell.source) for cell in code(name))
     cards = any(re.search(r"^### Model card", text, re.MULTILINE) for text in prose(name))
@@ -143,6 +149,31 @@ def test_conclusion(name):
     assert re.search(r"\]\(\w+\.ipynb\)", last.partition("## Where to go next")[2]), (
         f"{name}: “Where to go next” has no link"
     )
+
+
+@pytest.mark.parametrize("name", YOURS)
+def test_own_model(name):
+    """One cell, which runs as it is, and one line of it to change."""
+    (cell,) = sections(name)["Now yours"]
+    first, *others = cell.source.splitlines()
+    assert re.match(r"yours = \S.*  # <- your model", first), (
+        f"{name}: “Now yours” does not start with the line to change"
+    )
+    assert not any("# <-" in line for line in others)
+    assert printed(cell).strip(), f"{name}: “Now yours” prints nothing"
+
+
+@pytest.mark.parametrize("name", CODELABS[:1])
+def test_pictures_say_what_is_drawn(name):
+    """Their texts are computed from what they show, and long cells that draw are collapsed."""
+    for cell in code(name):
+        pictures = [each for each in ast.walk(ast.parse(cell.source)) if isinstance(each, ast.Call)]
+        texts = [each.args[1] for each in pictures if getattr(each.func, "id", "") == "Picture"]
+        for text in texts:
+            assert not isinstance(text, ast.Constant), f"{name}: the text “{text.value}” is the same whatever is drawn"
+        if texts and len(cell.source.splitlines()) > SHORT:
+            hidden = cell.metadata.get("jupyter", {}).get("source_hidden")
+            assert hidden, f"{name}: the cell that draws “{ast.unparse(texts[0])[:40]}...” is not collapsed"
 
 
 @each_codelab

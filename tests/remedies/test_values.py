@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lstm_toolkit
-from lstm_toolkit import GateWeights, Runner, benchmark, codelab, quantization
+from lstm_toolkit import GateWeights, Runner, benchmark, codelab, models, quantization
 from lstm_toolkit.benchmarking.result import BenchmarkResult
 from lstm_toolkit.benchmarking.timings import ModelTiming, Overhead, Timing
 from lstm_toolkit.conversion.plans import plans_for
@@ -537,6 +537,11 @@ def sizes(**changed: int) -> Sizes:
 NO_FILE = Comparison((), sizes(), (MeasuredFile("fused", reason="refused"),))
 
 
+def lstm_file(time_steps: int) -> bytes:
+    model = models.unidirectional(time_steps=time_steps, input_size=3, units=4)
+    return lstm_toolkit.convert(model, verify=False).tflite
+
+
 def config(model: str = "unidirectional", **options: Any) -> SweepConfig:
     return SweepConfig(model, **options)
 
@@ -546,6 +551,12 @@ OTHERS = [
         ('source must be "digits" or "mnist"', "'letters'"),
         lambda: codelab.load_images("letters"),
         codelab.load_images,
+    ),
+    Refusal(
+        ("time_steps is {}, but the file takes {}", "time_steps is 28", "(1, 7, 3)", "leave time_steps out"),
+        lambda: codelab.operators_executed(lstm_file(time_steps=7), 28),
+        lambda: codelab.operators_executed(lstm_file(time_steps=7)),
+        lambda: codelab.operators_executed(lstm_file(time_steps=28), 28),
     ),
     Refusal(
         ("quantity must be one of ", "time of a call", "'beauty'"),
