@@ -1,11 +1,13 @@
 """LSTMs from Keras to TensorFlow Lite's fused ops, exactly.
 
-The public names are loaded when they are first used; importing the package loads neither TensorFlow nor LiteRT.
+The public names are loaded when they are first used; importing the package loads neither TensorFlow nor LiteRT. It
+makes a TensorFlow that is imported after it log less, unless `TF_CPP_MIN_LOG_LEVEL` is set.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 
 from lstm_toolkit._version import __version__ as __version__
 
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
     from lstm_toolkit.sweeping.sweep import grid as grid
     from lstm_toolkit.sweeping.sweep import sweep as sweep
     from lstm_toolkit.weights.gate_weights import GateWeights as GateWeights
+
+# TensorFlow reads it once, when it is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _MODULES = {
     "BenchmarkResult": "benchmarking.result",

@@ -11,8 +11,12 @@ import numpy.typing as npt
 from lstm_toolkit.display.gate_looks import draw_gate_order
 from lstm_toolkit.display.picture import Picture
 from lstm_toolkit.inspection.arithmetic import operators_executed
+from lstm_toolkit.process_state import load_tensorflow
 from lstm_toolkit.runtime.stopwatch import interleaved_medians
 from lstm_toolkit.stock.converter import stock_conversion
+
+# The codelabs import Keras after this module. What TensorFlow prints then, here it does not.
+load_tensorflow()
 
 __all__ = (
     "Images",

@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.escapes import printable_lines
 
 Place = tuple[Any, str]
 """What has an attribute (a class, a module or an object), and the name of the attribute."""
@@ -198,7 +199,10 @@ _stderr: int | None = None
 
 @contextlib.contextmanager
 def captured_stderr() -> Iterator[Callable[[], str]]:
-    """Keeps what native code prints to standard error from the caller, and yields a function that reads it."""
+    """Keeps what native code prints to standard error from the caller, and yields a function that reads it.
+
+    An error gets it as a note, so that it is shown with the error's traceback.
+    """
     global _stderr
     with alone(), tempfile.TemporaryFile() as sink:
 
@@ -216,6 +220,10 @@ def captured_stderr() -> Iterator[Callable[[], str]]:
         os.dup2(sink.fileno(), 2)
         try:
             yield read
+        except BaseException as error:
+            if said := read().strip():
+                error.add_note(f"On standard error:\n{printable_lines(said)}")
+            raise
         finally:
             _stderr = outer
             os.dup2(saved, 2)
@@ -261,11 +269,12 @@ def prepare_tensorflow() -> None:
 def load_tensorflow() -> None:
     """Imports TensorFlow and Keras: two threads cannot do so at once if each begins with the other one.
 
-    TensorFlow logs less if it is not there yet. Whoever needs one that cannot be imported gets the error then.
+    Whoever needs one that cannot be imported gets the error then. TensorFlow prints as it is imported, whatever its log
+    level is; that is kept from the caller.
     """
-    with _loading:
-        if "tensorflow" not in sys.modules:
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Of the two locks this one comes first everywhere. It may be held for minutes, so it is taken where it is needed.
+    quiet = contextlib.nullcontext() if "tensorflow" in sys.modules else captured_stderr()
+    with quiet, _loading:
         # What a thread outside of the package imports just now is waited for.
         for name in sorted(("keras", "tensorflow"), key=lambda name: name not in sys.modules):
             with contextlib.suppress(Exception):

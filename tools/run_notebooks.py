@@ -12,7 +12,6 @@ the notebook's metadata says so. If any of it changed, all outputs are new.
 import copy
 import hashlib
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -117,7 +116,6 @@ def _is_kept(output: Any) -> bool:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for name in sys.argv[1:]:
         run(Path(name))
         print(name)

@@ -1,8 +1,15 @@
 """The interpreters that run a file in this process."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from lstm_toolkit.process_state import captured_stderr
+
+_has_greeted = False
+"""Whether LiteRT has printed in this process what it prints with the first interpreter."""
 
 
 def interpreter(
@@ -27,13 +34,26 @@ def interpreter(
         from lstm_toolkit.runtime.compiled import CompiledInterpreter
 
         return CompiledInterpreter(data, num_threads=num_threads, xnnpack=xnnpack)
-    made = Interpreter(
-        model_content=data,
-        num_threads=num_threads,
-        experimental_op_resolver_type=OpResolverType.AUTO
-        if xnnpack
-        else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        experimental_preserve_all_tensors=keeps_all_tensors,
-    )
-    made.allocate_tensors()
+    with _greeting() if xnnpack else contextlib.nullcontext():
+        made = Interpreter(
+            model_content=data,
+            num_threads=num_threads,
+            experimental_op_resolver_type=OpResolverType.AUTO
+            if xnnpack
+            else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_preserve_all_tensors=keeps_all_tensors,
+        )
+        made.allocate_tensors()
     return made
+
+
+@contextlib.contextmanager
+def _greeting() -> Iterator[None]:
+    """Keeps from the caller what LiteRT prints once a process, that it has made its delegate."""
+    global _has_greeted
+    if _has_greeted:
+        yield
+        return
+    with captured_stderr() as said:
+        yield
+        _has_greeted = bool(said())

@@ -34,7 +34,17 @@ def stock_conversion(model: Any, *, batch_size: int | None = None) -> bytes:
 
 
 def run_converter(converter: Any) -> bytes:
-    """Runs a `tf.lite.TFLiteConverter` without its chatter (log lines and the paths of temporary folders).
+    """Runs a `tf.lite.TFLiteConverter` without its chatter; what it printed before an error is a note of the error.
+
+    Raises:
+        ConversionError: with the converter's reason.
+    """
+    with process_state.captured_stderr():
+        return run_converter_in_worker(converter)
+
+
+def run_converter_in_worker(converter: Any) -> bytes:
+    """The same in a process whose standard error is kept already, and must hold its last words if it crashes.
 
     Raises:
         ConversionError: with the converter's reason.

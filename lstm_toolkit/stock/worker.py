@@ -19,7 +19,7 @@ from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.process_state import alone
 from lstm_toolkit.runtime.scratch import scratch_folder
 from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess, limited_memory, serve
-from lstm_toolkit.stock.converter import quiet_tensorflow, run_converter
+from lstm_toolkit.stock.converter import quiet_tensorflow, run_converter_in_worker
 
 
 class Request(TypedDict):
@@ -210,7 +210,7 @@ def _convert(request: Request, _: Callable[[int], Any]) -> bytes:
 
     converter = tf.lite.TFLiteConverter.from_saved_model(request["folder"])
     converter.allow_custom_ops = True
-    return run_converter(converter)
+    return run_converter_in_worker(converter)
 
 
 def _calibrate(request: Request, progress: Callable[[int], Any]) -> bytes:

@@ -84,14 +84,15 @@ def serve(notebooks, state):
         file = state / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(settings))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")} | {
+    # A reader's server sets no log level; conftest.py does.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "TF_CPP"))}
+    environment = kept | {
         "JUPYTER_CONFIG_DIR": str(state / "config"),
         "JUPYTER_DATA_DIR": str(state / "data"),
         "JUPYTER_RUNTIME_DIR": str(state / "runtime"),
         "JUPYTERLAB_SETTINGS_DIR": str(state / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(state / "workspaces"),
         "IPYTHONDIR": str(state / "ipython"),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     port, token = _free_port(), secrets.token_hex(16)
     command = [
