@@ -133,11 +133,26 @@ def test_every_program_can_be_imported(path, monkeypatch):
     assert tool(path.stem, path.parent.name).__doc__
 
 
-def test_every_mutation_finds_its_line():
+def test_every_falsehood_finds_its_line():
     """`tools/check_notebooks_notice.py` shows that codelabs notice them."""
-    for mutation in tool("check_notebooks_notice").MUTATIONS:
-        assert (ROOT / "lstm_toolkit" / mutation.module).read_text().count(mutation.before) == 1, mutation.what
-        assert (ROOT / "notebooks" / f"{mutation.notebook}.ipynb").exists()
+    falsehoods = tool("check_notebooks_notice").FALSEHOODS
+    assert len({each.codelab for each in falsehoods}) >= 6
+    for each in falsehoods:
+        assert (ROOT / "lstm_toolkit" / each.module).read_text().count(each.before) == 1, each.what
+        assert (ROOT / "notebooks" / f"{each.codelab}.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "error"),
+    [("assert number == 2", None), ("assert number == 3", "AssertionError"), ("1 / 0", "ZeroDivisionError")],
+)
+def test_whether_a_notebook_notices_is_told_by_its_assertions(tmp_path, conclusion, error):
+    """What its cells printed before is not compared."""
+    (tmp_path / "package.py").write_text("number = 2")
+    cells = [nbformat.v4.new_code_cell(source) for source in ("from package import number\nnumber", conclusion)]
+    cells[0].outputs = [nbformat.v4.new_output("stream", text="7")]
+    found = tool("check_notebooks_notice").first_error(nbformat.v4.new_notebook(cells=cells), tmp_path)
+    assert found == (error and (error, conclusion))
 
 
 def test_make_lab_answers_on_localhost_and_asks_for_its_token(tmp_path):

@@ -1,0 +1,3 @@
+def pytest_collectstart(collector):
+    if hasattr(collector, "skip_compare"):
+        collector.skip_compare += ("stderr",)
