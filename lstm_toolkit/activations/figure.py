@@ -206,14 +206,19 @@ def _listed(numbers: Sequence[int]) -> str:
 def _sentences(shown: Shown) -> Iterator[str]:
     for row in shown.rows():
         finite = row.values[np.isfinite(row.values)] if row.values.size else np.zeros(1)
-        span = f"from {finite.min():.2f} to {finite.max():.2f}"
+        span = f"from {_text(finite.min())} to {_text(finite.max())}"
         if row.letter:
-            yield f"{row.title.capitalize()} ({row.letter}) {span}, {finite.mean():.2f} on average."
+            yield f"{row.title.capitalize()} ({row.letter}) {span}, {_text(finite.mean())} on average."
         else:
             yield f"The difference goes {span}{_where(row.values)}."
         if row.other is not None:
             distances = np.abs(row.values - row.other)
             yield f"The {shown.names[1]} differs by at most {distances.max():.2f}{_where(distances)}."
+
+
+def _text(number: float) -> str:
+    """Two digits; a zero has no sign."""
+    return f"{round(float(number), 2) + 0.0:.2f}"
 
 
 def _where(differences: Any) -> str:

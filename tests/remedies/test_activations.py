@@ -8,7 +8,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 import lstm_toolkit
-from lstm_toolkit import GateWeights, gate_activations, models
+from lstm_toolkit import GateWeights, gate_activations, models, widgets
 from lstm_toolkit.tflite import files
 from lstm_toolkit.tflite.recurrent import recurrent_ops
 from tests.helpers.packed_weights import keras_arrays
@@ -154,6 +154,11 @@ REFUSALS = [
         ("cannot be compared: c is {} and {}", "[2, 7, 4]", "the same LSTM and the same sequences"),
         lambda: gate_activations(sequential(lstm()), X).picture(against=gate_activations(model(), X)),
         lambda: gate_activations(model(), X).picture(against=gate_activations(tflite(), X)),
+    ),
+    Refusal(
+        ("watch_memory needs what the LSTM reads: give x", "[batch, time, input]"),
+        lambda: widgets.watch_memory(WEIGHTS),
+        lambda: widgets.watch_memory(WEIGHTS, Y),
     ),
     Refusal(
         ("gate must be one of {}, or None for all, got {}", "i, f, g, o, c, h", "'forget'"),
