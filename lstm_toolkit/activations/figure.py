@@ -23,7 +23,10 @@ TITLES = {letter: f"{gate} gate" for letter, gate in GATES.items()} | {"c": "cel
 WIDTH, LEFT, RIGHT = 8.2, 1.25, 7.35
 """Width of the picture, and from where to where time goes, in inches."""
 
-_TOP, _BOTTOM, _GAP = 0.42, 0.42, 0.16
+TOP, BOTTOM = 0.42, 0.42
+"""What is above and below the rows, in inches."""
+
+_GAP = 0.16
 _BORDER, _STEP = "#D55E00", "#000000"
 
 
@@ -113,13 +116,13 @@ def draw(shown: Shown) -> Picture:
     """The picture, with a text that says what it shows."""
     rows = shown.rows()
     height = 0.62 if len(rows) > 3 else 1.15
-    size = (WIDTH, _TOP + len(rows) * (height + _GAP) + _BOTTOM - _GAP)
+    size = (WIDTH, TOP + len(rows) * (height + _GAP) + BOTTOM - _GAP)
     with plain_figure(*size) as (figure, axes):
         figure.set_layout_engine("none")
         axes.set(position=(0, 0, 1, 1), xlim=(0, size[0]), ylim=(0, size[1]))
         axes.set_axis_off()
         for number, row in enumerate(rows):
-            top = size[1] - _TOP - number * (height + _GAP)
+            top = size[1] - TOP - number * (height + _GAP)
             _draw_row(axes, row, (top - height, top), lines=shown.unit is not None)
             axes.set(xlim=(0, size[0]), ylim=(0, size[1]), aspect="auto")
         _draw_time(axes, shown, size[1])
@@ -175,18 +178,18 @@ def _draw_time(axes: Any, shown: Shown, height: float) -> None:
     steps, starts = shown.one.time_steps, shown.one.starts
     every = next(each for each in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**9) if steps / each <= 12)
     for step in range(0, steps, every):
-        axes.text(_x(step + 0.5, steps), _BOTTOM - 0.06, str(step), ha="center", va="top", fontsize=8)
+        axes.text(_x(step + 0.5, steps), BOTTOM - 0.06, str(step), ha="center", va="top", fontsize=8)
     axes.text((LEFT + RIGHT) / 2, 0.03, "step", ha="center", va="bottom", fontsize=8)
     for number, start in enumerate(starts if len(starts) > 1 else ()):
         if len(starts) <= 12:
             end = [*starts, steps][number + 1]
-            axes.text(_x((start + end) / 2, steps), height - _TOP + 0.03, f"call {number}", ha="center", fontsize=8)
+            axes.text(_x((start + end) / 2, steps), height - TOP + 0.03, f"call {number}", ha="center", fontsize=8)
         if number:
-            axes.plot([_x(start, steps)] * 2, (_BOTTOM - 0.04, height - _TOP + 0.12), color=_BORDER, linewidth=1.4)
+            axes.plot([_x(start, steps)] * 2, (BOTTOM - 0.04, height - TOP + 0.12), color=_BORDER, linewidth=1.4)
     whose = f", unit {shown.unit}" if shown.unit is not None else ""
     axes.text(LEFT, height - 0.05, in_figure(f"{shown.one.name}{whose}"), va="top", fontsize=9, weight="bold")
     if shown.step is not None:
-        axes.plot([_x(shown.step + 0.5, steps)] * 2, (_BOTTOM - 0.04, height - _TOP + 0.06), color=_STEP, linewidth=1.2)
+        axes.plot([_x(shown.step + 0.5, steps)] * 2, (BOTTOM - 0.04, height - TOP + 0.06), color=_STEP, linewidth=1.2)
 
 
 def description(shown: Shown) -> str:

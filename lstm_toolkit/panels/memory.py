@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from lstm_toolkit.activations.figure import LEFT, RIGHT, WIDTH
+from lstm_toolkit.activations.figure import BOTTOM, LEFT, RIGHT, TOP, WIDTH
 from lstm_toolkit.activations.gates import gate_activations
 from lstm_toolkit.activations.values import GateActivations
 from lstm_toolkit.display.images import PNG, image
@@ -139,6 +139,8 @@ def as_html(picture: Picture) -> str:
 def cursor(shown: GateActivations, step: int, size: Sequence[float]) -> str:
     """A line over a picture of `GateActivations`, at a step; the size is that of the picture."""
     share = 100 * (LEFT + (RIGHT - LEFT) * (step + 0.5) / shown.time_steps) / WIDTH
-    line = f"left:{share:.2f}%;top:5%;bottom:6%;width:2px;margin-left:-1px;background:#000;box-shadow:0 0 0 1px #fff"
+    top, bottom = (100 * (each - 0.05) / size[1] for each in (TOP, BOTTOM))
+    place = f"left:{share:.2f}%;top:{top:.2f}%;bottom:{bottom:.2f}%"
+    line = f"{place};width:2px;margin-left:-1px;background:#000;box-shadow:0 0 0 1px #fff"
     ratio = f"width:100%;aspect-ratio:{size[0]:.2f}/{size[1]:.2f}"
     return f'<div style="position:relative;{ratio}"><div style="position:absolute;{line}"></div></div>'

@@ -16,7 +16,7 @@ from lstm_toolkit.errors import LstmToolkitError
 from lstm_toolkit.escapes import in_html
 from lstm_toolkit.panels import memory
 from lstm_toolkit.panels.memory import Subject
-from lstm_toolkit.widgets.parts import STYLE, html, number, section, table
+from lstm_toolkit.widgets.parts import STYLE, html, section, table
 
 ALL, ALL_UNITS = "all six", "all units"
 
@@ -67,8 +67,8 @@ class MemoryPanel(ipywidgets.VBox):
         unit: a `Dropdown`: heat maps of all units, or lines of one.
         sequence: a `BoundedIntText`: which sequence of the batch; not there for a batch of one.
         length: a `BoundedIntText`: the steps of a call; not there where x is a list.
-        play: a `Play`, which moves the step.
         step: a `BoundedIntText`.
+        play: a `ToggleButton`; while it is down, the step goes on by itself.
         status: says what is wrong, if anything is.
         picture, cursor: the picture, and the line over it at the step.
         at_step: a table of what happens at the step.
@@ -82,10 +82,10 @@ class MemoryPanel(ipywidgets.VBox):
         self.show = _dropdown("Show", self._choices())
         self.unit = _dropdown("Unit", [ALL_UNITS, *map(str, range(self._truth.units))])
         self.sequence = _counter("Sequence", 0, len(self._truth.c) - 1)
-        self.length = number("Steps a call", steps_a_call or subject.time_steps, subject.time_steps)
-        self.play = ipywidgets.Play(min=0, max=steps - 1, interval=250, layout=ipywidgets.Layout(width="auto"))
+        self.length = _counter("Steps a call", 1, subject.time_steps, steps_a_call or subject.time_steps)
         self.step = _counter("Step", 0, steps - 1)
-        ipywidgets.jslink((self.play, "value"), (self.step, "value"))
+        self.play = ipywidgets.ToggleButton(description="Play", layout=ipywidgets.Layout(width="auto"))
+        self._clock = _clock(self.play, self.step)
         self.status, self.picture, self.cursor, self.at_step, self.calls = (html() for _ in range(5))
         self._watched = self._truth
         for control, act in self._actions():
@@ -117,7 +117,10 @@ class MemoryPanel(ipywidgets.VBox):
         chosen += [self.sequence] if len(self._truth.c) > 1 else []
         chosen += [self.length] if subject.is_whole else []
         wrapped = ipywidgets.Layout(**_WRAPPED)
-        return [ipywidgets.HBox(chosen, layout=wrapped), ipywidgets.HBox([self.step, self.play], layout=wrapped)]
+        return [
+            ipywidgets.HBox(chosen, layout=wrapped),
+            ipywidgets.HBox([self.step, self.play, self._clock], layout=wrapped),
+        ]
 
     def _overlaid(self) -> ipywidgets.GridBox:
         """The picture with the line over it: both are in the one cell of a grid."""
@@ -167,11 +170,24 @@ class MemoryPanel(ipywidgets.VBox):
         self.status.value = f'{STYLE}<div class="lstm-toolkit" role="status">{in_html(text)}</div>'
 
 
+def _clock(button: ipywidgets.ToggleButton, step: ipywidgets.BoundedIntText) -> ipywidgets.Play:
+    """What moves a step while a button is down. It is hidden: its own buttons have no names for screen readers."""
+    hidden = ipywidgets.Layout(display="none")
+    clock = ipywidgets.Play(min=step.min, max=step.max, interval=300, layout=hidden)
+    # ipywidgets 7 has another name for it.
+    playing = "playing" if clock.has_trait("playing") else "_playing"
+    ipywidgets.jslink((button, "value"), (clock, playing))
+    ipywidgets.jslink((clock, "value"), (step, "value"))
+    button.observe(lambda change: setattr(button, "description", "Pause" if change["new"] else "Play"), "value")
+    return clock
+
+
 def _dropdown(label: str, options: list[Any]) -> ipywidgets.Dropdown:
-    layout, style = ipywidgets.Layout(width="19em"), {"description_width": "5.5em"}
+    layout, style = ipywidgets.Layout(width="19em"), {"description_width": "6.5em"}
     return ipywidgets.Dropdown(options=options, description=label, layout=layout, style=style)
 
 
-def _counter(label: str, low: int, high: int) -> ipywidgets.BoundedIntText:
-    layout, style = ipywidgets.Layout(width="11em"), {"description_width": "5.5em"}
-    return ipywidgets.BoundedIntText(value=low, min=low, max=high, description=label, layout=layout, style=style)
+def _counter(label: str, low: int, high: int, value: int | None = None) -> ipywidgets.BoundedIntText:
+    layout, style = ipywidgets.Layout(width="12em"), {"description_width": "6.5em"}
+    value = low if value is None else value
+    return ipywidgets.BoundedIntText(value=value, min=low, max=high, description=label, layout=layout, style=style)

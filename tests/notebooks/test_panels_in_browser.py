@@ -14,13 +14,16 @@ CELLS = {
     "compare_layouts": "layouts = widgets.compare_layouts()\nlayouts",
     "explore_gates": "gates = widgets.explore_gates()\ngates",
     "compare_lowerings": "lowerings = widgets.compare_lowerings()\nlowerings",
+    "watch_memory": "memory = widgets.watch_memory()\nmemory",
 }
 SIZES = ("Batch", "Time steps", "Input size", "Units")
 CONTROLS = {
     "compare_layouts": SIZES,
     "explore_gates": ("Weights", "Array", "Gate", "Step", "Row", "Column"),
     "compare_lowerings": (*SIZES, "Bars show"),
+    "watch_memory": ("Show", "Unit", "Steps a call", "Step"),
 }
+BUTTONS = {"explore_gates": [], "watch_memory": ["Play"]}
 CONTROL = "input, select, textarea, button, [role=slider], [contenteditable=true]"
 
 
@@ -120,6 +123,41 @@ def test_compare_lowerings(page):
     panel.get_by_role("img", name="Bars of largest error").wait_for()
 
 
+def test_watch_memory(page):
+    panel = panel_of(page, "watch_memory")
+    step = panel.get_by_label("Step", exact=True)
+    changes(panel, lambda: step.press("ArrowUp"))
+    changes(panel, lambda: panel.get_by_label("Steps a call", exact=True).press("ArrowDown"))
+    panel.get_by_role("img", name="in 2 calls, from steps 0, 9").wait_for()
+    for label in ("Show", "Unit"):
+        changes(panel, lambda label=label: choose_next(page, panel.get_by_label(label, exact=True)))
+    panel.get_by_role("img", name="Lines of unit 0").wait_for()
+
+
+def test_play(page):
+    """The step goes on by itself, without a new picture, until the button is pressed again, and stops at the end."""
+    panel = panel_of(page, "watch_memory")
+    step, status = (
+        panel.get_by_label("Step", exact=True),
+        panel.get_by_role("region", name=re.compile("^Step [3-9] in")),
+    )
+    step.fill("0")
+    step.press("Enter")
+    panel.get_by_role("region", name="Step 0 in call").wait_for()
+    before = panel.get_by_role("img").get_attribute("src")
+    panel.get_by_role("button", name="Play").press("Enter")
+    status.wait_for()
+    panel.get_by_role("button", name="Pause").press("Enter")
+    panel.get_by_role("button", name="Play").wait_for()
+    stands = step.input_value()
+    page.wait_for_timeout(1_000)
+    assert step.input_value() == stands
+    panel.get_by_role("button", name="Play").press("Enter")
+    panel.get_by_role("region", name="Step 9 in call").wait_for()
+    panel.get_by_role("button", name="Play").wait_for()
+    assert panel.get_by_role("img").get_attribute("src") == before
+
+
 @pytest.fixture(scope="module")
 def used_page(page):
     """The page with figures in every panel, also where the tests above did not run."""
@@ -137,10 +175,10 @@ def test_every_control_was_moved(page, name):
     panel = panel_of(page, name)
     labels = [re.sub(r"\s+", " ", text).strip() for text in panel.locator("label:visible").all_inner_texts()]
     assert sorted(labels) == sorted(CONTROLS[name])
-    controls = panel.locator(CONTROL)
-    buttons = panel.locator("button")
+    controls = panel.locator(f":is({CONTROL}):visible")
+    buttons = panel.locator("button:visible")
     assert controls.count() == len(labels) + buttons.count()
-    assert buttons.all_inner_texts() == ([] if name == "explore_gates" else ["Convert and measure"])
+    assert buttons.all_inner_texts() == BUTTONS.get(name, ["Convert and measure"])
 
 
 @pytest.mark.parametrize("name", CELLS)
