@@ -7,6 +7,8 @@ images are embedded, and the scripts that nbconvert's template loads are left ou
 their pages, and links to other files of the repository lead to GitHub.
 """
 
+import base64
+import mimetypes
 import sys
 import tomllib
 from pathlib import Path
@@ -40,7 +42,8 @@ main img { max-width: 100%; height: auto; }
 
 def render(folder: Path, paths: list[Path]) -> list[Path]:
     """Renders notebooks into a folder, in the places that they have in `notebooks/`; returns the pages."""
-    exporter = HTMLExporter(raw_template=TEMPLATE, embed_images=True)
+    # Its own way to embed images closes each <details> before what is to be folded.
+    exporter = HTMLExporter(raw_template=TEMPLATE, embed_images=False)
     pages = []
     for path in (each.resolve() for each in paths):
         notebook = nbformat.read(path, as_version=4)
@@ -49,7 +52,7 @@ def render(folder: Path, paths: list[Path]) -> list[Path]:
         text, _ = exporter.from_notebook_node(notebook, resources)
         pages.append(folder / path.relative_to(NOTEBOOKS).with_suffix(".html"))
         pages[-1].parent.mkdir(parents=True, exist_ok=True)
-        pages[-1].write_text(_linked(text, path), encoding="utf-8")
+        pages[-1].write_text(_complete(text, path), encoding="utf-8")
     return pages
 
 
@@ -58,12 +61,22 @@ def _title(notebook: Any) -> str:
     return next((line[2:].strip() for text in texts for line in text.splitlines() if line.startswith("# ")), "")
 
 
-def _linked(text: str, path: Path) -> str:
-    """A page with its links to files led to where they are for its reader."""
+def _complete(text: str, path: Path) -> str:
+    """A page with its images in it, and its links to files led to where they are for its reader."""
     soup = BeautifulSoup(text, "html.parser")
     for link in soup.select("a[href]"):
         link["href"] = _address(str(link["href"]), path)
+    for image in soup.select("img[src]"):
+        if not urlsplit(source := str(image["src"])).scheme:
+            data = base64.b64encode((path.parent / unquote(source)).read_bytes()).decode()
+            image["src"] = f"data:{mimetypes.guess_type(source)[0]};base64,{data}"
     return str(soup)
+
+
+def all_notebooks() -> list[Path]:
+    """The notebooks of the repository, without the copies that Jupyter keeps in hidden folders."""
+    found = (path.relative_to(NOTEBOOKS) for path in sorted(NOTEBOOKS.rglob("*.ipynb")))
+    return [NOTEBOOKS / path for path in found if not any(part.startswith(".") for part in path.parts)]
 
 
 def _address(href: str, path: Path) -> str:
@@ -77,6 +90,6 @@ def _address(href: str, path: Path) -> str:
 
 
 if __name__ == "__main__":
-    chosen = [Path(each) for each in sys.argv[2:]] or sorted(NOTEBOOKS.rglob("*.ipynb"))
+    chosen = [Path(each) for each in sys.argv[2:]] or all_notebooks()
     for page in render(Path(sys.argv[1]), chosen):
         print(page)

@@ -22,7 +22,7 @@ from tests.helpers.tools import tool
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "lstm_toolkit"
-NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+NOTEBOOKS = tool("render_notebooks").all_notebooks()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = ("micro", "errors", "codelab", "models", "exercises")
 # What a browser fetches by itself, and the attribute with its address.
@@ -91,6 +91,25 @@ def test_pages_are_whole(folder, pages):
         assert page.html["lang"] == "en"
         assert page.title.get_text() in page.h1.get_text()
         assert len(page.select("main .jp-Cell")) == len(cells)
+
+
+def test_hints_are_folded(folder, pages):
+    for path in NOTEBOOKS:
+        cells = json.loads(path.read_text())["cells"]
+        hints = sum("".join(cell["source"]).count("<details>") for cell in cells if cell["cell_type"] == "markdown")
+        every = pages[page_of(folder, path)].select("details")
+        folded = [each for each in every if each.summary.get_text().startswith("Hint")]
+        assert len(folded) == hints
+        assert all(len(each.get_text()) > 40 for each in folded), path.name
+
+
+def test_hidden_folders_are_not_rendered(tmp_path, monkeypatch):
+    render = tool("render_notebooks")
+    for name in ("a.ipynb", "solutions/b.ipynb", ".ipynb_checkpoints/a.ipynb", "solutions/.old/b.ipynb"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(render, "NOTEBOOKS", tmp_path)
+    assert render.all_notebooks() == [tmp_path / "a.ipynb", tmp_path / "solutions/b.ipynb"]
 
 
 def test_pages_ask_no_other_host(pages):
