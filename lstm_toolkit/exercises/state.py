@@ -1,4 +1,4 @@
-"""Checks of the exercises in codelab 04: many streams through one function, and a file whose state is not known."""
+"""Checks of the exercises in codelab 04: many streams, a file of unknown state, and who remembers longest."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.exercises import Float64, as_numbers, random_weights, require, require_answer, several
+from lstm_toolkit.activations.gates import gate_activations
+from lstm_toolkit.activations.values import GateActivations
+from lstm_toolkit.exercises import (
+    Float64,
+    as_numbers,
+    random_weights,
+    require,
+    require_answer,
+    require_number,
+    several,
+)
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import BIASES, RECURRENT_WEIGHTS
@@ -21,6 +31,10 @@ Call = Callable[[npt.ArrayLike], Float64]
 
 _REQUESTS = (("ann", 4), ("ann", 6), ("bob", 3), ("ann", 1), ("cem", 5), ("bob", 7), ("cem", 2), ("bob", 4), ("ann", 8))
 """Who asks, and with how many time steps."""
+
+
+_WATCHED = (274, 1470, 1914, 2835)
+"""Seeds of LSTMs of which each of the mistakes in `_mistakes` names another unit than the right one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +103,43 @@ def check_which_state(which_state: Callable[[Call], Any]) -> None:
             used = "has been called before, and " if called_before else ""
             does = "starts every call from zero" if mode == "reset" else "starts a call where the last one ended"
             require(answer == mode, f"a file {used}{does}, and the function says {answer!r}: {_evidence(calls, mode)}")
+
+
+def check_lasts_longest(lasts_longest: Callable[[GateActivations], Any]) -> None:
+    """Checks a function that finds the unit in which what comes in at a call's start lasts longest.
+
+    Args:
+        lasts_longest: takes what `gate_activations` returned of one sequence in three calls; returns the number of the
+            unit that keeps the largest share of its c from the start of the last call to its end.
+    """
+    for seed in _WATCHED:
+        random = np.random.default_rng(seed)
+        calls = [random.normal(size=(1, time, INPUT_SIZE)) for time in (9, 4, 6)]
+        watched = gate_activations(random_weights(seed, UNITS, INPUT_SIZE), calls)
+        answer = lasts_longest(watched)
+        require_answer(answer)
+        require_number(answer)
+        require(answer in range(UNITS), f"return the number of a unit, 0 to {UNITS - 1}, not {answer}")
+        given, shares = int(answer), watched.f[0, watched.starts[-1] :].prod(axis=0)
+        best = int(shares.argmax())
+        reason = next((why for why, unit in _mistakes(watched) if unit == given), "multiply f over the steps")
+        hint = f"unit {given} keeps {shares[given]:.1e} of its c, unit {best} {shares[best]:.1e}: {reason}"
+        require(given == best, hint)
+
+
+def _mistakes(watched: GateActivations) -> list[tuple[str, int]]:
+    """Units that wrong answers name, each after a hint."""
+    f = watched.f[0]
+    last = f[watched.starts[-1] :]
+    return [
+        ("count the steps of the last call alone; starts[-1] is where it starts", int(f.prod(axis=0).argmax())),
+        (
+            "a mean hides a step that forgets all; what is left is the product of f over the steps",
+            int(last.mean(axis=0).argmax()),
+        ),
+        ("f of one step is not all; c is multiplied by f at every step of the call", int(last[-1].argmax())),
+        ("that is the unit that keeps least", int(last.prod(axis=0).argmin())),
+    ]
 
 
 def _reason(calls: Sequence[_Call], x: Float64, h: Float64, c: Float64, *, is_new: bool) -> str:

@@ -185,6 +185,10 @@ def test_operators_that_a_loop_of_several_steps_a_turn_executes(time_steps):
     assert (more == 0) == (time_steps == 5)
 
 
+def test_operators_are_unknown_where_nothing_tells_the_turns_of_a_loop():
+    assert measured.COLUMNS["ops run"](MeasuredFile("loop")) == "unknown"
+
+
 def test_wrong_files_show(compared_lowerings):
     """One that carries its state is right in the first call only; one with other weights never."""
     errors = {file.name: file.max_abs_error for file in compared_lowerings.files}

@@ -139,11 +139,34 @@ STATES = [
     (tiring(), r"called before, and starts every call .* it made 1 call\(s\)"),
 ]
 
+
+def last_call(activations):
+    """The forget gates of the last call, [time, units]."""
+    return activations.f[0, activations.starts[-1] :]
+
+
+LASTING = [
+    (lambda activations: None, "returns nothing"),
+    (lambda activations: last_call(activations)[0], "return a number, not ndarray"),
+    (lambda activations: 7, "the number of a unit, 0 to 4, not 7"),
+    (lambda activations: 0.5, "the number of a unit, 0 to 4, not 0.5"),
+    (lambda activations: activations.f[0].prod(axis=0).argmax(), "the last call alone"),
+    (lambda activations: last_call(activations).mean(axis=0).argmax(), "a mean hides"),
+    (lambda activations: last_call(activations)[-1].argmax(), "f of one step"),
+    (lambda activations: last_call(activations).prod(axis=0).argmin(), "keeps least"),
+    (lambda activations: 3, "multiply f over the steps|last call|a mean|one step|least"),
+]
+
 WRONG = {
+    "check_lasts_longest": LASTING,
     "check_serve": SERVES,
     "check_which_state": STATES,
 }
 RIGHT = {
+    "check_lasts_longest": [
+        lambda activations: int(last_call(activations).prod(axis=0).argmax()),
+        lambda activations: np.log(last_call(activations)).sum(axis=0).argmax(),
+    ],
     "check_serve": [serve, at_once],
     "check_which_state": [which_state],
 }
