@@ -53,14 +53,15 @@ def of_keras(source: Any, inputs: Sequence[Any], chosen: str | int | None) -> Ga
         raise ConversionError(f"{source.name!r} has no weights yet; call it once on such inputs")
     tf_keras = sys.modules.get("tf_keras")
     of_keras_2 = tf_keras is not None and isinstance(source, tf_keras.layers.Layer)
+    library: Any = tf_keras if of_keras_2 else keras
     arguments = {"training": False} if of_keras_2 else inference_arguments(source)
-    layers = list(source._flatten_layers())
-    states = [each for one in layers if getattr(one, "stateful", False) for each in tf.nest.flatten(one.states)]
+    layers = [each for each in source._flatten_layers() if isinstance(each, library.layers.RNN)]
+    states = [each for one in layers if one.stateful for each in tf.nest.flatten(one.states)]
     own_variables = OwnVariables(source.non_trainable_variables, [each for each in states if each is not None])
     calls: list[list[_Seen]] = []
     for x in inputs:
         calls.append([])
-        places = _replacements(tf_keras if of_keras_2 else keras, layers, calls[-1])
+        places = _replacements(library, layers, calls[-1])
         with own_variables.continued(), replaced_here(places):
             source(tf.nest.map_structure(tf.convert_to_tensor, x), **arguments)
     number = _chosen(source, calls[0], chosen)
@@ -88,8 +89,8 @@ def _replacements(
     library: Any, layers: Sequence[Any], seen: list[_Seen]
 ) -> dict[Place, Callable[[Any], Callable[..., Any]]]:
     """What notes the calls of recurrent layers, in every class that has a say in them."""
-    recurrent, inside = library.layers.RNN, [0]
-    classes = {cls for each in layers for cls in type(each).__mro__ if issubclass(cls, recurrent)}
+    inside = [0]
+    classes = {cls for each in layers for cls in type(each).__mro__ if issubclass(cls, library.layers.RNN)}
     places: dict[Place, Callable[[Any], Callable[..., Any]]] = {
         (cls, "call"): lambda original: _watched(original, seen, inside) for cls in classes if "call" in vars(cls)
     }

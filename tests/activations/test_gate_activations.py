@@ -175,6 +175,27 @@ def test_a_layer_deep_inside(calls):
         assert_gates(gate_activations(converted, 2 * calls[0], node=number), expected)
 
 
+def test_keras_2(calls):
+    tf_keras = pytest.importorskip("tf_keras", reason="comes with the extra legacy")
+    options = {"bias_initializer": "normal", "return_sequences": True}
+    both, last = (
+        tf_keras.layers.Bidirectional(tf_keras.layers.LSTM(4, **options)),
+        tf_keras.layers.LSTM(UNITS, stateful=True, **options, name="last"),
+    )
+    model = tf_keras.Sequential([tf_keras.Input((TIME, INPUT), batch_size=BATCH), both, last])
+    before, after = (
+        by_hand(half.get_weights(), x)[0]
+        for half, x in ((both.forward_layer, calls[0]), (both.backward_layer, calls[0][:, ::-1]))
+    )
+    actual = gate_activations(model, calls[0], layer=0)
+    assert_gates(actual, before)
+    assert_gates(actual.backward, {name: each[:, ::-1] for name, each in after.items()})
+    joined = np.concatenate([before["h"], after["h"][:, ::-1]], axis=2)
+    actual = gate_activations(model, [calls[0], calls[0]], layer="last")
+    assert_gates(actual, in_a_row(last.get_weights(), [joined, joined], carry=True))
+    assert not any(each.numpy().any() for each in last.states)
+
+
 def test_time_major_files(calls):
     model = models.time_major(time_steps=TIME, batch_size=BATCH, input_size=INPUT, units=[UNITS], seed=9)
     (layer,) = (each for each in model.layers if isinstance(each, keras.layers.LSTM))
