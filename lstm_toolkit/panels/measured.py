@@ -19,46 +19,9 @@ from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import LstmToolkitError
 from lstm_toolkit.inspection.arithmetic import operators_executed
 from lstm_toolkit.inspection.read import inspect
+from lstm_toolkit.panels.sizes import Sizes
+from lstm_toolkit.panels.subjects import Subject, keras_call
 from lstm_toolkit.runtime.runner import Runner
-
-LIMITS: Mapping[str, int] = MappingProxyType({"batch_size": 16, "time_steps": 100, "input_size": 128, "units": 512})
-"""Largest value of each size."""
-
-MAX_MULTIPLICATIONS = 50_000_000
-"""Most multiplications of a call; with more, a comparison takes minutes."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """Sizes of one LSTM and of the sequence that it reads.
-
-    Raises:
-        ValueError: if a size is not an integer from 1 to its limit, or all together are too much work.
-    """
-
-    batch_size: int
-    time_steps: int
-    input_size: int
-    units: int
-
-    def __post_init__(self) -> None:
-        for name, limit in LIMITS.items():
-            value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= limit:
-                raise ValueError(f"{name} must be an integer from 1 to {limit}, got {value!r}")
-        if self.multiplications > MAX_MULTIPLICATIONS:
-            raise ValueError(
-                f"{self} takes {self.multiplications:,} multiplications a call, more than {MAX_MULTIPLICATIONS:,}; "
-                "make one of the sizes smaller"
-            )
-
-    @property
-    def multiplications(self) -> int:
-        """Of the matrix products in one call."""
-        return self.batch_size * self.time_steps * 4 * self.units * (self.input_size + self.units)
-
-    def __str__(self) -> str:
-        return f"batch {self.batch_size}, time {self.time_steps}, input {self.input_size}, units {self.units}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +30,8 @@ class Candidate:
 
     Attributes:
         name: unlike that of any other.
-        convert: makes the bytes of a `.tflite` file out of a `keras.Model` with one LSTM, [batch, time, input] to
-            [batch, time, units]; it may raise `LstmToolkitError`.
+        convert: makes the bytes of a `.tflite` file out of a `keras.Model` with one input [batch, time, input] and all
+            sizes fixed, or out of the bytes of another file; it may raise `LstmToolkitError`.
         runtime: that runs the file, of `Runner`.
         time_major_file: the file takes and gives [time, batch, ...].
         time_major_data: the caller has and wants [time, batch, ...]. Where the file is otherwise, the caller swaps the
@@ -80,6 +43,11 @@ class Candidate:
     runtime: str = "interpreter"
     time_major_file: bool = False
     time_major_data: bool = False
+
+    @property
+    def caller_swaps(self) -> bool:
+        """Whether the caller swaps the axes before and after each call."""
+        return self.time_major_data != self.time_major_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +61,8 @@ class MeasuredFile:
         ops_executed: operators that one call executes; the body of a loop counts as often as it runs.
         size: bytes of the file.
         time: of a call, in microseconds.
-        max_abs_error: largest difference from Keras over two calls in a row.
+        max_abs_error: largest difference from the source over two calls in a row.
+        caller_swaps: whether the caller swaps the axes of its data before and after each call.
         reason: why there is no file, and then the figures are None; empty if there is one.
     """
 
@@ -104,12 +73,21 @@ class MeasuredFile:
     size: int | None = None
     time: Timing | None = None
     max_abs_error: float | None = None
+    caller_swaps: bool = False
     reason: str = ""
 
     @property
     def op_count(self) -> int | None:
         """Operators in the file."""
         return None if self.ops is None else sum(self.ops.values())
+
+    @property
+    def swaps(self) -> str:
+        """Who swaps the axes batch and time."""
+        in_file = (self.main_ops or {}).get("TRANSPOSE", 0)
+        if self.caller_swaps:
+            return "the caller, before and after"
+        return f"the file, {in_file} TRANSPOSE" if in_file else "nobody"
 
     @property
     def median(self) -> float | None:
@@ -120,6 +98,7 @@ class MeasuredFile:
 COLUMNS: Mapping[str, Callable[[MeasuredFile], str]] = MappingProxyType(
     {
         "main graph": lambda file: ", ".join(f"{number} {name}" for name, number in (file.main_ops or {}).items()),
+        "who swaps": lambda file: file.swaps,
         "ops in file": lambda file: f"{file.op_count:,}",
         "ops run": lambda file: "unknown" if file.ops_executed is None else f"{file.ops_executed:,}",
         "bytes": lambda file: f"{file.size:,}",
@@ -157,19 +136,26 @@ class Candidates:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Comparison(Tabular):
-    """One LSTM in several files.
+    """One model in several files.
 
     Attributes:
         candidates: what was compared.
-        sizes: of the LSTM.
+        sizes: of the model.
         files: one for each way, in their order.
         times: of a call of each file; None if there is no file.
+        name: of a reader's own model; empty for the example.
     """
 
     candidates: Candidates
     sizes: Sizes
     files: tuple[MeasuredFile, ...]
     times: BenchmarkResult | None = None
+    name: str = ""
+
+    @property
+    def subject(self) -> str:
+        """What was compared, in words."""
+        return f"{self.name}, {self.sizes}" if self.name else str(self.sizes)
 
     def tables(self) -> tuple[Table, ...]:
         """The files, one a row, and the ratios of their times."""
@@ -181,7 +167,7 @@ class Comparison(Tabular):
             for file in self.files
         ]
         ratios = self.times.tables()[1:] if self.times else ()
-        return (Table(f"Files for {self.sizes}", ("file", *columns), rows), *ratios)
+        return (Table(f"Files for {self.subject}", ("file", *columns), rows), *ratios)
 
 
 def lstm_model(sizes: Sizes, *, seed: int = 0, unroll: bool = False) -> Any:
@@ -225,57 +211,73 @@ def converted(model: Any, **options: Any) -> bytes:
     return convert(model, **options).tflite
 
 
-def compare(candidates: Candidates, sizes: Sizes, *, seed: int = 0, rounds: int = 20) -> Comparison:
-    """Converts one LSTM in several ways and measures the files.
+def compare(
+    candidates: Candidates, sizes: Sizes, *, subject: Subject | None = None, seed: int = 0, rounds: int = 20
+) -> Comparison:
+    """Converts one model in several ways and measures the files.
 
     Args:
         candidates: the ways.
-        sizes: of the LSTM and the sequence.
+        sizes: of the model and the sequence.
+        subject: a reader's own model or file; None takes `lstm_model`.
         seed: of weights and data.
         rounds: of `benchmark`; each file is timed once in every round.
 
     Returns:
         Figures of each file. The times are those of this machine, of one thread and of a call of `Runner`. A way that
         gives no file is there with its reason.
+
+    Raises:
+        ConversionError: if the subject does not take such sizes.
     """
-    inputs, outputs = _keras_outputs(sizes, seed)
+    if subject is None:
+        name, inputs, outputs, make = "", *_keras_outputs(sizes, seed), functools.partial(_example_file, sizes, seed)
+    else:
+        source = subject.at(sizes)
+        name, make = subject.name, functools.partial(_file, source)
+        inputs, outputs = _two_calls(subject.call(source), sizes, seed)
     files, calls = [], {}
     for way in candidates.ways:
-        file = _file(way, sizes, seed)
+        file = make(way)
         if isinstance(file, str):
             files.append(MeasuredFile(way.name, reason=file))
             continue
         call, arrays = _call(way, file), [inputs, outputs]
         given, wanted = [[_swapped(x) for x in each] for each in arrays] if way.time_major_data else arrays
         error = max(float(np.abs(call(x) - y).max()) for x, y in zip(given, wanted, strict=True))
-        files.append(_counted(way.name, file, sizes.time_steps, error))
+        files.append(_counted(way, file, sizes.time_steps, error))
         calls[way.name] = functools.partial(call, given[0])
     if not calls:
-        return Comparison(candidates, sizes, tuple(files))
+        return Comparison(candidates, sizes, tuple(files), name=name)
     baseline = candidates.baseline if candidates.baseline in calls else None
     times = benchmark(calls, runs=rounds, baseline=baseline, progress=False)
     timings = {model.name: model.call for model in times.models}
     timed = tuple(dataclasses.replace(file, time=timings.get(file.name)) for file in files)
-    return Comparison(candidates, sizes, timed, times)
+    return Comparison(candidates, sizes, timed, times, name)
 
 
-def _counted(name: str, file: bytes, time_steps: int, error: float) -> MeasuredFile:
+def _counted(way: Candidate, file: bytes, time_steps: int, error: float) -> MeasuredFile:
     summary = inspect(file)
     return MeasuredFile(
-        name,
+        way.name,
         ops=MappingProxyType(dict(sorted(summary.ops.items()))),
         main_ops=MappingProxyType(dict(sorted(summary.subgraph_ops[0].items()))),
         ops_executed=operators_executed(file, time_steps),
         size=len(file),
         max_abs_error=error,
+        caller_swaps=way.caller_swaps,
     )
 
 
 @functools.lru_cache(maxsize=64)
-def _file(candidate: Candidate, sizes: Sizes, seed: int) -> bytes | str:
+def _example_file(sizes: Sizes, seed: int, candidate: Candidate) -> bytes | str:
+    return _file(lstm_model(sizes, seed=seed), candidate)
+
+
+def _file(source: Any, candidate: Candidate) -> bytes | str:
     """The candidate's file, or the reason why it was not made."""
     try:
-        file = candidate.convert(lstm_model(sizes, seed=seed))
+        file = candidate.convert(source)
         Runner(file, runtime=candidate.runtime)
         return file
     except LstmToolkitError as error:
@@ -284,13 +286,14 @@ def _file(candidate: Candidate, sizes: Sizes, seed: int) -> bytes | str:
 
 def _call(candidate: Candidate, file: bytes) -> Callable[[Any], Any]:
     runner = Runner(file, runtime=candidate.runtime)
-    if candidate.time_major_data == candidate.time_major_file:
+    if not candidate.caller_swaps:
         return runner
     return lambda x: _swapped(runner(_swapped(x)))
 
 
 def _swapped(array: Any) -> npt.NDArray[np.float32]:
-    return np.ascontiguousarray(np.swapaxes(array, 0, 1))
+    """With batch and time swapped; an output of the last step alone, [batch, units], has no time."""
+    return np.ascontiguousarray(np.swapaxes(array, 0, 1)) if np.ndim(array) > 2 else array
 
 
 def sequence(sizes: Sizes, *, seed: int = 0) -> npt.NDArray[np.float32]:
@@ -299,9 +302,15 @@ def sequence(sizes: Sizes, *, seed: int = 0) -> npt.NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+Arrays = list[npt.NDArray[np.float32]]
+
+
 @functools.lru_cache(maxsize=8)
-def _keras_outputs(sizes: Sizes, seed: int) -> tuple[list[npt.NDArray[np.float32]], list[npt.NDArray[np.float32]]]:
-    """Two inputs, and what Keras makes of them."""
-    model = lstm_model(sizes, seed=seed)
+def _keras_outputs(sizes: Sizes, seed: int) -> tuple[Arrays, Arrays]:
+    return _two_calls(keras_call(lstm_model(sizes, seed=seed)), sizes, seed)
+
+
+def _two_calls(call: Callable[[Any], Any], sizes: Sizes, seed: int) -> tuple[Arrays, Arrays]:
+    """Two inputs, and what the source makes of them, one after the other."""
     inputs = [sequence(sizes, seed=seed + number) for number in range(2)]
-    return inputs, [np.asarray(model(x)) for x in inputs]
+    return inputs, [np.array(call(x)) for x in inputs]

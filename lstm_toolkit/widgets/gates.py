@@ -5,39 +5,48 @@ It shows what `gate_pictures.steps` draws. Needs the extra `codelabs`.
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
 import ipywidgets
 import numpy as np
 
+from lstm_toolkit.escapes import in_html
 from lstm_toolkit.gate_pictures.layout import GateLayout, gate_layout
 from lstm_toolkit.gate_pictures.steps import STEPS, step_figure
+from lstm_toolkit.panels.gates import gate_layouts
 from lstm_toolkit.weights.frameworks import LINGVO
 from lstm_toolkit.weights.gate_weights import GateWeights
+from lstm_toolkit.widgets.parts import Results, WholeNumber
 
 ALL_GATES = "all gates"
 
 
 def explore_gates(
-    source: Any = None, *, order: str | None = None, layer: int = 0, reverse: bool | None = None, node: int = 0
+    source: Any = None,
+    *,
+    order: str | None = None,
+    layer: int = 0,
+    reverse: bool | None = None,
+    node: int | None = None,
 ) -> GatePanel:
     """A panel that follows a number of packed weights, step by step, into the operand slot of the fused op.
 
     Args:
-        source: as for `plot_gates`; without one there are examples only.
+        source: as for `plot_gates`; or a Keras model, or its path, for all of its LSTM layers; without one there are
+            examples only.
         order: as for `plot_gates`.
         layer: as for `plot_gates`.
         reverse: as for `plot_gates`.
-        node: as for `plot_gates`.
+        node: as for `plot_gates`; None takes all fused LSTM ops of a file.
 
     Raises:
-        TypeError, ValueError, InvalidModelError: as `plot_gates`.
+        TypeError, ValueError, InvalidModelError: as `plot_gates`; also for a model without an LSTM layer.
+        ConversionError: if a Keras file cannot be loaded.
     """
     layouts = examples()
     if source is not None:
-        own = gate_layout(source, order=order, layer=layer, reverse=reverse, node=node)
-        layouts = {own.title: own, **layouts}
+        own = gate_layouts(source, order=order, layer=layer, reverse=reverse, node=node)
+        layouts = {**{each.title: each for each in own}, **layouts}
     return GatePanel(layouts)
 
 
@@ -65,8 +74,8 @@ class GatePanel(ipywidgets.VBox):
 
     Attributes:
         source, array, gate, step: each a `Dropdown`.
-        row, column: each a `BoundedIntText`: the number to follow; a vector has columns only.
-        picture: `HTML` with the picture of the step.
+        row, column: each a `WholeNumber`: the number to follow; a vector has columns only.
+        picture: `HTML` with the picture of the step; grey while there is no such number.
         answer: `HTML` with a sentence: where the number goes.
     """
 
@@ -76,15 +85,15 @@ class GatePanel(ipywidgets.VBox):
         self.array = _dropdown("Array", [""])
         self.gate = _dropdown("Gate", [ALL_GATES])
         self.step = _dropdown("Step", list(STEPS))
-        self.row, self.column = _number("Row"), _number("Column")
-        self.picture, self.answer = ipywidgets.HTML(), ipywidgets.HTML()
+        self.row, self.column = WholeNumber("Row", 0, 0, 0), WholeNumber("Column", 0, 0, 0)
+        self.picture, self.answer = Results("numbers"), ipywidgets.HTML()
         wrapped = ipywidgets.Layout(flex_flow="row wrap")
         controls = (self.source, self.array, self.gate, self.step, self.row, self.column)
         super().__init__([ipywidgets.HBox(controls, layout=wrapped), self.answer, self.picture])
         self._source_changed()
         self.source.observe(lambda _: self._source_changed(), "value")
         self.array.observe(lambda _: self._array_changed(), "value")
-        for control in (self.gate, self.step, self.row, self.column):
+        for control in (self.gate, self.step, self.row.field, self.column.field):
             control.observe(lambda _: self._draw(), "value")
 
     @property
@@ -93,10 +102,11 @@ class GatePanel(ipywidgets.VBox):
         return self._layouts[self.source.value]
 
     @property
-    def position(self) -> tuple[int, ...]:
-        """Index of the number that is followed."""
+    def position(self) -> tuple[int, ...] | None:
+        """Index of the number that is followed; None while there is none in the array."""
         two = self.layout_shown.array(self.array.value).values.ndim == 2
-        return (self.row.value, self.column.value) if two else (self.column.value,)
+        chosen = (self.row.value, self.column.value) if two else (self.column.value,)
+        return tuple(each for each in chosen if each is not None) if None not in chosen else None
 
     def _source_changed(self) -> None:
         self._updating = True
@@ -110,8 +120,11 @@ class GatePanel(ipywidgets.VBox):
             return
         self._updating = True
         shape = self.layout_shown.array(self.array.value).values.shape
-        self.row.max, self.column.max = shape[0] - 1 if len(shape) == 2 else 0, shape[-1] - 1
-        self.row.disabled = len(shape) == 1
+        for control, most in ((self.row, shape[0] - 1 if len(shape) == 2 else 0), (self.column, shape[-1] - 1)):
+            if control.value is None or control.value > most:
+                control.value = 0
+            control.limit(most)
+        self.row.field.disabled = len(shape) == 1
         self._updating = False
         self._draw()
 
@@ -119,16 +132,19 @@ class GatePanel(ipywidgets.VBox):
         if self._updating:
             return
         layout, array, position = self.layout_shown, self.array.value, self.position
+        if position is None:
+            self._say(f"{array} has no such number: see beside the fields.")
+            self.picture.chosen(None)
+            return
         gate = None if self.gate.value == ALL_GATES else self.gate.value
-        answer = html.escape(str(layout.destination(array, *position)))
-        self.answer.value = f'<p role="status" style="font-family:monospace;overflow-wrap:break-word">{answer}</p>'
-        self.picture.value = step_figure(layout, array, self.step.value, position, gate=gate).to_html()
+        self._say(str(layout.destination(array, *position)))
+        drawn = step_figure(layout, array, self.step.value, position, gate=gate).to_html()
+        self.picture.show(drawn, f"{array}{list(position)}")
+
+    def _say(self, text: str) -> None:
+        style = "font-family:monospace;overflow-wrap:break-word"
+        self.answer.value = f'<p role="status" style="{style}">{in_html(text)}</p>'
 
 
 def _dropdown(label: str, options: list[str]) -> ipywidgets.Dropdown:
     return ipywidgets.Dropdown(options=options, description=label, layout=ipywidgets.Layout(width="24em"))
-
-
-def _number(label: str) -> ipywidgets.BoundedIntText:
-    layout = ipywidgets.Layout(width="12em")
-    return ipywidgets.BoundedIntText(value=0, min=0, max=0, description=label, layout=layout)

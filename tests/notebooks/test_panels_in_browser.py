@@ -18,12 +18,12 @@ CELLS = {
 }
 SIZES = ("Batch", "Time steps", "Input size", "Units")
 CONTROLS = {
-    "compare_layouts": SIZES,
+    "compare_layouts": (*SIZES, "Turn"),
     "explore_gates": ("Weights", "Array", "Gate", "Step", "Row", "Column"),
     "compare_lowerings": (*SIZES, "Bars show"),
     "watch_memory": ("Show", "Unit", "Steps a call", "Step"),
 }
-BUTTONS = {"explore_gates": [], "watch_memory": ["Play"]}
+BUTTONS = {"compare_layouts": ["Convert and measure", "Play"], "explore_gates": [], "watch_memory": ["Play"]}
 CONTROL = "input, select, textarea, button, [role=slider], [contenteditable=true]"
 
 
@@ -70,7 +70,7 @@ def measure(panel, sizes):
     """Presses the button by the keyboard and waits for the figures of these sizes."""
     panel.get_by_role("button", name="Convert and measure").press("Enter")
     said = panel.locator("[role=status]", has_text=re.compile(f"^(Measured for {sizes}|Stopped)"))
-    said.wait_for()
+    said.wait_for(timeout=3 * WAIT)
     assert "Stopped" not in said.inner_text()
 
 
@@ -89,14 +89,80 @@ def test_kernel(page):
 
 def test_compare_layouts(page):
     panel = panel_of(page, "compare_layouts")
-    drawings = panel.get_by_role("img", name=re.compile("memory from the first address"))
+    drawings = panel.get_by_role("img", name=re.compile("memory: turn 1 of"))
     assert drawings.count() == 2
     for label in SIZES:
         changes(panel, lambda label=label: panel.get_by_label(label, exact=True).press("ArrowUp"))
     sizes = "batch 4, time 6, input 3, units 5"
     measure(panel, sizes)
     assert panel.get_by_role("region", name=f"Files for {sizes}").locator("tbody tr").count() == 5
-    assert drawings.first.locator("rect").count() == 24
+    assert panel.get_by_role("img", name="batch-major memory: turn 1 of 24 reads t0 b0, bytes 0 to 11").count() == 1
+    stale = panel.get_by_text(f"This is for {sizes}, not for the sizes above.")
+    assert not stale.count()
+    units = panel.get_by_label("Units", exact=True)
+    units.press("ArrowUp")
+    stale.wait_for()
+    units.press("ArrowDown")
+    stale.wait_for(state="detached")
+
+
+def test_the_turns_play(page):
+    """The turn counts up by itself, and the drawings follow; a press holds it, and at the end it stops."""
+    panel = panel_of(page, "compare_layouts")
+    turn = panel.get_by_label("Turn", exact=True)
+    changes(panel, lambda: turn.press("ArrowUp"))
+    panel.get_by_role("img", name=re.compile("time-major memory: turn 2 of")).wait_for()
+    panel.get_by_role("button", name="Play").press("Enter")
+    panel.get_by_role("img", name=re.compile("batch-major memory: turn 4 of")).wait_for()
+    panel.get_by_role("button", name="Pause").press("Enter")
+    panel.get_by_role("button", name="Play").wait_for()
+    held = turn.input_value()
+    time.sleep(1.5)
+    assert turn.input_value() == held
+    last = panel.locator("img").first.get_attribute("alt").split()[5]
+    turn.fill(str(int(last) - 1))
+    turn.press("Enter")
+    panel.get_by_role("button", name="Play").press("Enter")
+    panel.get_by_role("img", name=re.compile(f"batch-major memory: turn {last} of")).wait_for()
+    panel.get_by_role("button", name="Play").wait_for()
+    assert panel.get_by_role("img", name=re.compile("time-major memory: all is read after turn")).count() == 1
+
+
+@pytest.mark.parametrize("name", ["compare_layouts", "compare_lowerings"])
+def test_what_is_no_size_is_said_beside_the_field(page, name):
+    panel = panel_of(page, name)
+    for label, limit in (("Batch", "16"), ("Time steps", "1,000")):
+        field = panel.get_by_label(label, exact=True)
+        before = field.input_value()
+        for typed in ("7.5", "100000", "-2"):
+            field.fill(typed)
+            field.press("Enter")
+            said = f"{label} must be a whole number from 1 to {limit}; {typed} is not."
+            panel.get_by_role("alert").filter(has_text=said).wait_for()
+            assert field.input_value() == typed
+            panel.get_by_text("not for the sizes above.").first.wait_for()
+        field.fill(before)
+        field.press("Enter")
+        panel.get_by_role("alert").wait_for(state="detached")
+
+
+@pytest.mark.parametrize(
+    ("name", "label"), [("compare_layouts", "Turn"), ("compare_layouts", "Batch"), ("compare_lowerings", "Time steps")]
+)
+def test_a_picture_follows_at_once(page, name, label):
+    """In less than 200 ms where nothing else runs; the limit leaves room for a machine that is busy."""
+    panel, seconds = panel_of(page, name), []
+    picture, field = panel.locator("img").first, panel.get_by_label(label, exact=True)
+    changes(panel, lambda: (field.fill("6"), field.press("Enter")))
+    for key in ("ArrowDown", "ArrowUp") * 4:
+        before, start = picture.get_attribute("src"), time.perf_counter()
+        field.press(key)
+        while picture.get_attribute("src") == before:
+            assert time.perf_counter() - start < WAIT / 1000
+            time.sleep(0.005)
+        seconds.append(time.perf_counter() - start)
+    print(name, label, [round(1000 * each) for each in seconds])
+    assert min(seconds) < 1
 
 
 def test_explore_gates(page):
@@ -165,7 +231,13 @@ def used_page(page):
         panel = panel_of(page, name)
         if not panel.get_by_text("Measured on this machine").count():
             panel.get_by_role("button", name="Convert and measure").press("Enter")
-            panel.locator("[role=status]", has_text=re.compile("^Measured for")).wait_for()
+            panel.locator("[role=status]", has_text=re.compile("^Measured for")).wait_for(timeout=3 * WAIT)
+        # Results of other sizes, and a message beside a field.
+        panel.get_by_label("Units", exact=True).press("ArrowUp")
+        panel.get_by_text("not for the sizes above.").first.wait_for()
+    panel.get_by_label("Batch", exact=True).fill("7.5")
+    panel.get_by_label("Batch", exact=True).press("Enter")
+    panel.get_by_role("alert").wait_for()
     return page
 
 
@@ -213,7 +285,7 @@ def test_tab_reaches_every_control(used_page):
         used_page.keyboard.press("Tab")
         assert panel.get_by_label(label, exact=True).evaluate("input => input === document.activeElement")
     used_page.keyboard.press("Tab")
-    assert panel.get_by_role("button").evaluate("button => button === document.activeElement")
+    assert panel.get_by_role("button", name="Convert").evaluate("button => button === document.activeElement")
 
 
 def test_no_errors_in_the_console(used_page):

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import lstm_toolkit
 from lstm_toolkit import GateWeights
 from lstm_toolkit.gate_pictures.layout import gate_layout
 from lstm_toolkit.gate_pictures.steps import STEPS, step_figure, tiles
+from lstm_toolkit.panels import gates
 from tests.helpers.packed_weights import Cell, keras_arrays, torch_state
 
 pytest.importorskip("ipywidgets", reason="comes with the extra codelabs")
@@ -155,11 +157,55 @@ def test_the_panel_says_where_a_number_goes(random):
     assert answer(panel) == expected
     assert 'role="status"' in panel.answer.value
     panel.array.value = "bias"
-    assert panel.row.disabled
+    assert panel.row.field.disabled
     assert answer(panel) == f"bias[7] = {arrays[2][7]:.6g} → forget_gate_bias (operand 13) [2]"
     panel.array.value = "recurrent_kernel"
-    assert not panel.row.disabled
-    assert (panel.row.max, panel.column.max) == (4, 19)
+    assert not panel.row.field.disabled
+    assert (panel.row.most, panel.column.most) == (4, 19)
+
+
+def test_a_number_that_is_not_there(random):
+    panel = explore_gates(GateWeights.from_keras(keras_arrays(random)))
+    panel.row.value, panel.column.value = 2, 7
+    before = panel.picture.value
+    for control, typed, most in ((panel.row, 3, 2), (panel.column, 20, 19), (panel.column, 0.5, 19)):
+        good, control.value = control.value, typed
+        said = f"{control.description} must be a whole number from 0 to {most}; {typed} is not."
+        assert said in control.message.value
+        assert answer(panel) == "kernel has no such number: see beside the fields."
+        assert "This is for kernel[2, 7], not for the numbers above." in panel.picture.value
+        control.value = good
+        assert panel.picture.value == before
+    panel.column.value = 19
+    panel.array.value = "recurrent_kernel"
+    panel.row.value = 4
+    panel.array.value = "kernel"
+    assert panel.position == (0, 19)
+
+
+def test_all_lstms_of_a_model_and_of_a_file(monkeypatch):
+    import keras
+
+    inner = keras.Sequential([keras.Input((None, 4)), keras.layers.LSTM(3, return_sequences=True, name="inside")])
+    recurrent = [keras.layers.RNN(keras.layers.LSTMCell(5), return_sequences=True, name="cell"), keras.layers.GRU(2)]
+    first = keras.layers.Bidirectional(keras.layers.LSTM(2, return_sequences=True), name="both")
+    model = keras.Sequential([keras.Input((7, 3)), first, inner, *recurrent, keras.layers.Dense(2)])
+    names = ["Bidirectional 'both'", "LSTM 'inside'", "RNN 'cell'"]
+    examples = list(explore_gates().source.options)
+    panel = explore_gates(model)
+    assert list(panel.source.options) == names + examples
+    panel.source.value = "LSTM 'inside'"
+    kernel = inner.layers[0].get_weights()[0]
+    assert answer(panel).startswith(f"kernel[0, 0] = {kernel[0, 0]:.6g} → ")
+    monkeypatch.setattr(gates, "loaded", {"model.keras": model}.get)
+    assert list(explore_gates("model.keras").source.options) == names + examples
+    small = keras.Sequential([keras.Input((3, 2)), keras.layers.LSTM(2, return_sequences=True), keras.layers.LSTM(3)])
+    file = lstm_toolkit.convert(small, verify=False)
+    shown = list(explore_gates(file).source.options)[: -len(examples)]
+    assert [name.partition(" '")[0] for name in shown] == [".tflite, op 0", ".tflite, op 1"]
+    assert list(explore_gates(file, node=1).source.options)[:2] == [shown[1], examples[0]]
+    with pytest.raises(ValueError, match="model 'dense' has no LSTM layer whose weights could be shown"):
+        explore_gates(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)], name="dense"))
 
 
 def test_every_control_changes_the_picture(random):
@@ -171,7 +217,7 @@ def test_every_control_changes_the_picture(random):
         pictures.append(panel.picture.value)
     panel.source.value = "Example: PyTorch"
     assert list(panel.array.options) == ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
-    assert answer(panel).startswith("weight_ih_l0[0, 2] = ")
+    assert answer(panel).startswith("weight_ih_l0[0, 0] = ")
     assert len({*pictures, panel.picture.value}) == 6
 
 
@@ -196,7 +242,7 @@ def test_every_control_has_a_label_and_waits_for_the_end_of_typing():
     panel = explore_gates()
     controls = panel.children[0].children
     assert [control.description for control in controls] == ["Weights", "Array", "Gate", "Step", "Row", "Column"]
-    assert all(not getattr(control, "continuous_update", False) for control in controls)
+    assert not any(control.field.continuous_update for control in controls[4:])
     assert not any(isinstance(control, ipywidgets.IntSlider) for control in controls)
 
 

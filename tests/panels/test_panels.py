@@ -2,22 +2,21 @@
 
 import dataclasses
 import re
-import struct
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
-import numpy as np
 import pytest
 
+import lstm_toolkit
 from lstm_toolkit import codelab, widgets
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.panels import layouts, lowerings, measured
-from lstm_toolkit.panels.measured import Candidate, Comparison, MeasuredFile, Sizes
+from lstm_toolkit.panels.measured import Candidate, Comparison, MeasuredFile
+from lstm_toolkit.panels.sizes import LIMITS, Sizes
 from lstm_toolkit.widgets import sizes as sizes_panels
 
 SIZES = Sizes(batch_size=3, time_steps=5, input_size=2, units=4)
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 def refuse(model):
@@ -38,6 +37,13 @@ WAYS = (
     Candidate("carrying", carry),
     Candidate("other weights", other_weights),
 )
+
+
+def by_name(name):
+    return next(way for way in WAYS if way.name == name)
+
+
+LOWERING_NAMES = [way.name for way in lowerings.LOWERINGS.ways]
 CANDIDATES = dataclasses.replace(lowerings.LOWERINGS, ways=WAYS)
 
 
@@ -51,74 +57,11 @@ def compared_layouts():
     return measured.compare(layouts.LAYOUTS, SIZES, rounds=7)
 
 
-def drawn(order):
-    return ElementTree.fromstring(layouts.drawing(order).replace("<svg ", f'<svg xmlns="{SVG[1:-1]}" ', 1))
-
-
 def test_import_without_tensorflow():
     code = "import sys; from lstm_toolkit import widgets; widgets.compare_layouts(); print(*sys.modules, sep='\\n')"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "ipywidgets" in loaded
     assert not {"tensorflow", "keras"} & set(loaded)
-
-
-# Memory orders.
-
-
-@pytest.mark.parametrize("place", [0, 1])
-def test_cells_are_where_the_bytes_are(place):
-    order = layouts.memory_orders(SIZES, seed=4)[place]
-    values = measured.sequence(SIZES, seed=4)
-    memory = np.transpose(values, ((0, 1, 2), (1, 0, 2))[place]).tobytes()
-    for cell in order.cells:
-        assert struct.unpack_from("f", memory, cell.offset)[0] == values[cell.batch, cell.time, 0] == cell.first
-    assert [cell.offset for cell in order.cells] == list(range(0, 3 * 5 * 2 * 4, 2 * 4))
-
-
-def test_strides():
-    batch_major, time_major = layouts.memory_orders(SIZES)
-    assert (batch_major.strides, batch_major.element_strides) == ((40, 8, 4), (10, 2, 1))
-    assert (time_major.strides, time_major.element_strides) == ((24, 8, 4), (6, 2, 1))
-    rows = layouts.strides_table((batch_major, time_major)).rows
-    assert [row[-1] for row in rows] == ["3 pieces of 8 bytes, 40 bytes apart", "one piece of 24 bytes"]
-    single = layouts.memory_orders(Sizes(1, 5, 2, 4))
-    assert {row[-1] for row in layouts.strides_table(single).rows} == {"one piece of 8 bytes"}
-
-
-def test_drawing():
-    batch_major, time_major = (drawn(order) for order in layouts.memory_orders(SIZES))
-    for drawing, names in (
-        (batch_major, {f"t{time} b{batch}" for batch in range(3) for time in range(5)}),
-        (time_major, {f"t{time} b{batch}" for batch in range(3) for time in range(5)}),
-    ):
-        texts = {text.text for text in drawing.iter(f"{SVG}text")}
-        assert names <= texts
-        thick = [
-            group.find(f"{SVG}text").text
-            for group in drawing.iter(f"{SVG}g")
-            if group.find(f"{SVG}rect").get("stroke-width") == "4"
-        ]
-        assert thick == ["t0 b0", "t0 b1", "t0 b2"]
-    assert "first address to the last: t0 b0, t1 b0, t2 b0" in batch_major.get("aria-label")
-    assert "first address to the last: t0 b0, t0 b1, t0 b2, t1 b0" in time_major.get("aria-label")
-
-
-def test_places_in_the_drawing():
-    """From left to right and from top to bottom the cells stand in the order of their addresses."""
-    order = layouts.memory_orders(SIZES)[1]
-    places = []
-    for group in drawn(order).iter(f"{SVG}g"):
-        box = {name: float(group.find(f"{SVG}rect").get(name)) for name in ("x", "y", "width", "height")}
-        middle = box["y"] + box["height"] / 2, box["x"] + box["width"] / 2
-        places.append((*middle, group.find(f"{SVG}text").text))
-    wanted = [f"t{time} b{batch}" for time in range(5) for batch in range(3)]
-    assert [name for _, _, name in sorted(places)] == wanted
-
-
-def test_drawing_is_cut():
-    order = layouts.memory_orders(Sizes(16, 100, 1, 1))[0]
-    assert len(list(drawn(order).iter(f"{SVG}rect"))) == layouts.MAX_CELLS == 32
-    assert layouts.caption(order) == "batch-major, [batch, time, input]: the first 32 of 1,600 cells"
 
 
 # Sizes.
@@ -131,7 +74,7 @@ def test_sizes_are_checked(wrong):
 
 
 @pytest.mark.parametrize(
-    ("name", "limit"), [("batch_size", 16), ("time_steps", 100), ("input_size", 128), ("units", 512)]
+    ("name", "limit"), [("batch_size", 16), ("time_steps", 1000), ("input_size", 1024), ("units", 1024)]
 )
 def test_limits(name, limit):
     least = {"batch_size": 1, "time_steps": 1, "input_size": 1, "units": 1}
@@ -165,7 +108,7 @@ def test_lowerings(compared_lowerings):
         assert file.max_abs_error < 1e-5
         assert 0 < file.time.quartile_1 <= file.median <= file.time.quartile_3
         assert file.time == compared_lowerings.times[file.name].call
-        assert file.size == len(measured._file(next(way for way in WAYS if way.name == file.name), SIZES, 0))
+        assert file.size == len(measured._example_file(SIZES, 0, by_name(file.name)))
     ratio = compared_lowerings.times.ratio(loop.name)
     assert ratio.baseline == "fused"
     _, ratios = compared_lowerings.tables()
@@ -237,11 +180,38 @@ def test_picture_of_no_file():
         lowerings.picture(comparison, "beauty")
 
 
+@pytest.mark.parametrize("time_steps", [2, 11])
+def test_sketch(time_steps):
+    """What is sketched is in the files: loops, and one activation a step of each copy."""
+    sizes = Sizes(batch_size=2, time_steps=time_steps, input_size=3, units=4)
+    model = measured.lstm_model(sizes)
+    for way, (name, parts) in zip(lowerings.LOWERINGS.ways, lowerings.sketch(sizes).rows, strict=True):
+        assert name == way.name
+        summary = lstm_toolkit.inspect(way.convert(model))
+        loops = any(part[0] == "loop" for part in parts)
+        assert loops == ("WHILE" in summary.ops)
+        assert (parts == ("LSTM op",)) == bool(summary.lstm_nodes)
+        assert parts.count("swap axes") == summary.subgraph_ops[0]["TRANSPOSE"]
+        if ("copies", time_steps) in parts:
+            assert summary.ops["TANH"] == 2 * time_steps
+    said = str(lowerings.sketch(sizes)).splitlines()
+    inside = f"swap axes, then a loop of {time_steps} turns, a step in each, then swap axes"
+    assert said[0] == f"stock Keras 3: WHILE: {inside}"
+    assert said[1] == f"stock, unroll=True: swap axes, then {time_steps} copies of the step, then swap axes"
+    assert f"{time_steps} copies of the step" in lowerings.sketch(sizes)._repr_html_()
+    drawing = ElementTree.fromstring(lowerings.drawing(lowerings.sketch(sizes)))
+    texts = [each.text for each in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    assert [text for text in texts if text in LOWERING_NAMES] == LOWERING_NAMES
+    assert texts.count(f"× {time_steps}") == (2 if time_steps > 10 else 3)
+
+
 def test_layouts(compared_layouts):
     stock_batch, stock_time, fused_batch, fused_time, swapped = compared_layouts.files
     assert dict(stock_batch.main_ops) == {"TRANSPOSE": 2, "WHILE": 1}
     assert dict(stock_time.main_ops) == {"WHILE": 1}
     assert stock_batch.op_count == stock_time.op_count + 2
+    swaps = ["the file, 2 TRANSPOSE", "nobody", "nobody", "nobody", "the caller, before and after"]
+    assert [file.swaps for file in compared_layouts.files] == swaps
     for file in (fused_batch, fused_time, swapped):
         assert dict(file.ops) == {"UNIDIRECTIONAL_SEQUENCE_LSTM": 1, "ZEROS_LIKE": 2}
     assert all(file.max_abs_error < 1e-5 for file in compared_layouts.files)
@@ -262,7 +232,7 @@ def test_transposes_of_a_single_sequence():
 
 def test_layout_panel(compared_layouts):
     panel = widgets.compare_layouts()
-    assert 'aria-label="batch-major memory' in panel.memory.value
+    assert 'alt="batch-major memory: turn 1 of 15 reads t0 b0' in panel.memory.value
     assert "Press “Convert and measure”" in panel.status.value
     for control, text in (
         (panel.batch_size, "batch 4, time 5, input 2"),
@@ -282,13 +252,36 @@ def test_layout_panel(compared_layouts):
     assert "Measured for batch 3, time 5, input 2, units 4." in panel.status.value
 
 
+def test_the_player():
+    panel = widgets.compare_layouts()
+    for turn in (2, 5, 6, 15):
+        panel.turn.number.value = turn
+        said = str(layouts.frame(SIZES, turn)).splitlines()
+        assert all(f'alt="{line}"' in panel.memory.value for line in said)
+        assert panel.turn.clock.value == turn
+    panel.turn.number.value = 16
+    assert "Turn must be a whole number from 1 to 15; 16 is not." in panel.turn.number.message.value
+    assert "turn 15 of 15" in panel.memory.value
+    panel.batch_size.value = 2
+    assert (panel.turn.number.value, panel.turn.number.most, panel.turn.clock.max) == (1, 10, 10)
+    assert not panel.turn.number.message.value
+    panel.turn.button.value = True
+    assert panel.turn.button.description == "Pause"
+    panel.turn.button.value = False
+    assert panel.turn.button.description == "Play"
+
+
 def test_lowering_panel(compared_lowerings, monkeypatch):
     asked = []
-    monkeypatch.setattr(sizes_panels, "compare", lambda candidates, sizes: asked.append(sizes) or compared_lowerings)
+    monkeypatch.setattr(
+        sizes_panels, "compare", lambda candidates, sizes, subject: asked.append(sizes) or compared_lowerings
+    )
     panel = widgets.compare_lowerings()
+    assert "28 copies of the step" in panel.sketch.value
     panel.quantity.value = "largest error"
     assert not panel.picture.value
     panel.batch_size.value, panel.time_steps.value, panel.input_size.value, panel.units.value = 3, 5, 2, 4
+    assert "5 copies of the step" in panel.sketch.value
     panel.run.click()
     assert asked == [SIZES]
     assert "no file: no &lt;b&gt;such&lt;/b&gt; op" in panel.results.value
@@ -300,8 +293,27 @@ def test_lowering_panel(compared_lowerings, monkeypatch):
     assert 'alt="Bars of operators in the file' in panel.picture.value
 
 
+def test_what_is_measured_for_other_sizes_says_so(compared_lowerings, monkeypatch):
+    monkeypatch.setattr(sizes_panels, "compare", lambda candidates, sizes, subject: compared_lowerings)
+    panel = widgets.compare_lowerings()
+    panel.batch_size.value, panel.time_steps.value, panel.input_size.value, panel.units.value = 3, 5, 2, 4
+    panel.run.click()
+    label = "This is for batch 3, time 5, input 2, units 4, not for the sizes above."
+    places = (panel.results, panel.picture)
+    fresh = [place.value for place in places]
+    assert not any(label in value for value in fresh)
+    for value in (6, 7.5, 6):
+        panel.time_steps.value = value
+        assert all(label in place.value and "grayscale" in place.value for place in places)
+        assert ("not for the sizes above" in panel.sketch.value) == (value == 7.5)
+    panel.quantity.value = "largest error"
+    assert label in panel.picture.value
+    panel.time_steps.value, panel.quantity.value = 5, "time of a call (µs)"
+    assert [place.value for place in places] == fresh
+
+
 def test_too_much_work_in_a_panel(monkeypatch):
-    monkeypatch.setattr(sizes_panels, "compare", lambda candidates, sizes: pytest.fail("was called"))
+    monkeypatch.setattr(sizes_panels, "compare", lambda *_, **__: pytest.fail("was called"))
     panel = widgets.compare_lowerings()
     panel.time_steps.value, panel.units.value = 100, 512
     reason = "Not possible: batch 1, time 100, input 8, units 512 takes 106,496,000 multiplications"
@@ -312,7 +324,7 @@ def test_too_much_work_in_a_panel(monkeypatch):
 
 
 def test_a_failure_does_not_look_busy(monkeypatch):
-    def fail(candidates, sizes):
+    def fail(candidates, sizes, subject):
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(sizes_panels, "compare", fail)
@@ -321,15 +333,26 @@ def test_a_failure_does_not_look_busy(monkeypatch):
     assert "Stopped; nothing was measured for batch 1" in panel.status.value
 
 
-def test_numbers_are_bounded_and_labelled():
+@pytest.mark.parametrize("typed", [100_000, 0, -1, 7.5, 1e308])
+def test_what_is_no_such_number_is_said_beside_the_field(typed, monkeypatch):
+    monkeypatch.setattr(sizes_panels, "compare", lambda *_, **__: pytest.fail("was called"))
     for panel in (widgets.compare_layouts(), widgets.compare_lowerings()):
         controls = (panel.batch_size, panel.time_steps, panel.input_size, panel.units)
         assert [control.description for control in controls] == ["Batch", "Time steps", "Input size", "Units"]
-        for control, limit in zip(controls, measured.LIMITS.values(), strict=True):
-            control.value = 100_000
-            assert control.value == limit
-            control.value = -1
-            assert control.value == 1
+        assert panel.children[0].children[:4] == controls
+        shown = panel.sketch if hasattr(panel, "sketch") else panel.memory
+        for control, limit in zip(controls, LIMITS.values(), strict=True):
+            before = control.value
+            control.value = typed
+            assert (control.value, control.field.value) == (None, typed)
+            said = f"{control.description} must be a whole number from 1 to {limit:,}; {typed:.15g} is not."
+            assert control.children[1].value.endswith(f'role="alert">{said}</div>')
+            assert f"see {control.description}." in panel.status.value
+            assert "not for the sizes above" in shown.value
+            panel.run.click()
+            control.value = before
+            assert not control.message.value
+            assert "not for the sizes above" not in shown.value
 
 
 def test_gate_panel():

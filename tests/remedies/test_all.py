@@ -36,6 +36,17 @@ OTHER_TESTS = {
     "CompiledModel cannot run this model": "runtime/test_compiled.py::test_a_custom_op_is_refused_with_its_name",
     "have one name in {}; write the file with different na": "runtime/test_strange_files.py::test_two_inputs_of_one_",
     "belongs to the process that made it, and this one was forked": "runtime/test_isolated.py::test_a_fork_leaves_the_",
+    "has no LSTM layer whose weights could be shown": "panels/test_gates.py::test_all_lstms_of_a_model",
+    "steps take the stock converter minutes": "panels/test_subjects.py::test_many_steps_are_not_unrolled",
+    "cannot be built with unroll=True": "panels/test_subjects.py::test_a_layer_that_cannot_be_built_again",
+    "has no fused LSTM op; pass the model that it": "panels/test_subjects.py::test_what_the_refusals_advise",
+    "expected a Keras 3 model, its path or a .tflite": "panels/test_subjects.py::test_what_the_refusals_advise",
+    "does not know its inputs; pass": "panels/test_subjects.py::test_what_the_refusals_advise",
+    "which the panel could compare": "panels/test_subjects.py::test_what_the_refusals_advise",
+    "is stateful, so that a call changes it": "panels/test_subjects.py::test_what_the_refusals_advise",
+    "; choose other sizes": "panels/test_subjects.py::test_sizes_that_a_model_does_not_take",
+    "for the panel to compare it": "panels/test_subjects.py::test_what_the_refusals_advise",
+    "a .tflite file has one layout": "panels/test_subjects.py::test_what_the_refusals_advise",
     "this Runner was interrupted in a call": "runtime/test_isolated.py::test_an_interrupted_call_ends_the_process",
 }
 """Messages whose remedies other tests follow: what is constant of them, and where."""
