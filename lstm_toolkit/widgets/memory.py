@@ -5,7 +5,7 @@ It shows what `panels.memory` computes. Needs the extra `codelabs`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import ipywidgets
@@ -16,11 +16,9 @@ from lstm_toolkit.errors import LstmToolkitError
 from lstm_toolkit.escapes import in_html
 from lstm_toolkit.panels import memory
 from lstm_toolkit.panels.memory import Subject
-from lstm_toolkit.widgets.parts import STYLE, html, section, table
+from lstm_toolkit.widgets.parts import STYLE, Player, WholeNumber, html, section, table
 
 ALL, ALL_UNITS = "all six", "all units"
-
-_WRAPPED = {"flex_flow": "row wrap"}
 
 
 def watch_memory(
@@ -65,9 +63,9 @@ class MemoryPanel(ipywidgets.VBox):
         show: a `Dropdown`: all six of the source or of the file, or one of i, f, g, o, c and h, of both with the
             difference.
         unit: a `Dropdown`: heat maps of all units, or lines of one.
-        sequence: a `BoundedIntText`: which sequence of the batch; not there for a batch of one.
-        length: a `BoundedIntText`: the steps of a call; not there where x is a list.
-        step: a `BoundedIntText`.
+        sequence: a `WholeNumber`: which sequence of the batch; not there for a batch of one.
+        length: a `WholeNumber`: the steps of a call; not there where x is a list.
+        step: a `WholeNumber`.
         play: a `ToggleButton`; while it is down, the step goes on by itself.
         status: says what is wrong, if anything is.
         picture, cursor: the picture, and the line over it at the step.
@@ -81,15 +79,17 @@ class MemoryPanel(ipywidgets.VBox):
         self.file = _dropdown("File", list(subject.files))
         self.show = _dropdown("Show", self._choices())
         self.unit = _dropdown("Unit", [ALL_UNITS, *map(str, range(self._truth.units))])
-        self.sequence = _counter("Sequence", 0, len(self._truth.c) - 1)
-        self.length = _counter("Steps a call", 1, subject.time_steps, steps_a_call or subject.time_steps)
-        self.step = _counter("Step", 0, steps - 1)
-        self.play = ipywidgets.ToggleButton(description="Play", layout=ipywidgets.Layout(width="auto"))
-        self._clock = _clock(self.play, self.step)
+        self.sequence = WholeNumber("Sequence", 0, 0, len(self._truth.c) - 1)
+        self.length = WholeNumber("Steps a call", steps_a_call or subject.time_steps, 1, subject.time_steps)
+        self.length.field.style.description_width = "6.5em"
+        self._player = Player("Step", steps - 1, least=0, milliseconds=300)
+        self.step, self.play = self._player.number, self._player.button
         self.status, self.picture, self.cursor, self.at_step, self.calls = (html() for _ in range(5))
         self._watched = self._truth
-        for control, act in self._actions():
+        for control, act in ((self.file, self._compute), (self.show, self._draw), (self.unit, self._draw)):
             control.observe(lambda _, act=act: act(), "value")
+        for field, act in ((self.length, self._compute), (self.sequence, self._draw), (self.step, self._move)):
+            field.on_change(act)
         super().__init__([*self._rows(), self.status, self._overlaid(), self.at_step, self.calls])
         self._compute()
 
@@ -101,26 +101,13 @@ class MemoryPanel(ipywidgets.VBox):
         letters = [(f"{letter}: {title}", ("file", letter)) for letter, title in TITLES.items()]
         return [*whole, *letters]
 
-    def _actions(self) -> list[tuple[Any, Callable[[], None]]]:
-        """What each control does."""
-        computing, drawing = (self.file, self.length), (self.show, self.unit, self.sequence)
-        return [
-            *((each, self._compute) for each in computing),
-            *((each, self._draw) for each in drawing),
-            (self.step, self._move),
-        ]
-
     def _rows(self) -> list[ipywidgets.HBox]:
         subject = self._subject
         chosen = [self.file] if subject.files else []
         chosen += [self.show, self.unit]
         chosen += [self.sequence] if len(self._truth.c) > 1 else []
         chosen += [self.length] if subject.is_whole else []
-        wrapped = ipywidgets.Layout(**_WRAPPED)
-        return [
-            ipywidgets.HBox(chosen, layout=wrapped),
-            ipywidgets.HBox([self.step, self.play, self._clock], layout=wrapped),
-        ]
+        return [ipywidgets.HBox(chosen, layout=ipywidgets.Layout(flex_flow="row wrap")), self._player]
 
     def _overlaid(self) -> ipywidgets.GridBox:
         """The picture with the line over it: both are in the one cell of a grid."""
@@ -133,6 +120,8 @@ class MemoryPanel(ipywidgets.VBox):
     def _compute(self) -> None:
         """Runs the file, or the source where there is none, in calls of the chosen length."""
         subject, length = self._subject, self.length.value
+        if length is None:
+            return  # the field says why
         try:
             watched = subject.of_file(self.file.value, length) if subject.files else subject.of_source(length)
         except (ValueError, LstmToolkitError) as error:
@@ -153,6 +142,8 @@ class MemoryPanel(ipywidgets.VBox):
         unit = None if self.unit.value == ALL_UNITS else int(self.unit.value)
         against = self._truth if gate is not None and self._subject.files else None
         batch = self.sequence.value
+        if batch is None:
+            return
         drawn = self._shown().picture(gate=gate, unit=unit, batch=batch, against=against)
         self._size = tuple(drawn.figure.get_size_inches())
         self.picture.value = memory.as_html(drawn)
@@ -160,34 +151,18 @@ class MemoryPanel(ipywidgets.VBox):
 
     def _move(self) -> None:
         """Shows another step; the picture stays."""
-        shown, step = self._shown(), self.step.value
+        shown, step, batch = self._shown(), self.step.value, self.sequence.value
+        if step is None or batch is None:
+            return
         unit = None if self.unit.value == ALL_UNITS else int(self.unit.value)
         self.cursor.value = memory.cursor(shown, step, self._size)
-        at_step = memory.step_table(shown, step, batch=self.sequence.value, unit=unit)
+        at_step = memory.step_table(shown, step, batch=batch, unit=unit)
         self.at_step.value = section(table(at_step))
 
     def _say(self, text: str) -> None:
         self.status.value = f'{STYLE}<div class="lstm-toolkit" role="status">{in_html(text)}</div>'
 
 
-def _clock(button: ipywidgets.ToggleButton, step: ipywidgets.BoundedIntText) -> ipywidgets.Play:
-    """What moves a step while a button is down. It is hidden: its own buttons have no names for screen readers."""
-    hidden = ipywidgets.Layout(display="none")
-    clock = ipywidgets.Play(min=step.min, max=step.max, interval=300, layout=hidden)
-    # ipywidgets 7 has another name for it.
-    playing = "playing" if clock.has_trait("playing") else "_playing"
-    ipywidgets.jslink((button, "value"), (clock, playing))
-    ipywidgets.jslink((clock, "value"), (step, "value"))
-    button.observe(lambda change: setattr(button, "description", "Pause" if change["new"] else "Play"), "value")
-    return clock
-
-
 def _dropdown(label: str, options: list[Any]) -> ipywidgets.Dropdown:
     layout, style = ipywidgets.Layout(width="19em"), {"description_width": "6.5em"}
     return ipywidgets.Dropdown(options=options, description=label, layout=layout, style=style)
-
-
-def _counter(label: str, low: int, high: int, value: int | None = None) -> ipywidgets.BoundedIntText:
-    layout, style = ipywidgets.Layout(width="12em"), {"description_width": "6.5em"}
-    value = low if value is None else value
-    return ipywidgets.BoundedIntText(value=value, min=low, max=high, description=label, layout=layout, style=style)

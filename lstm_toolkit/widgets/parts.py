@@ -100,15 +100,15 @@ class Player(ipywidgets.HBox):
 
     Attributes:
         button: a `ToggleButton`.
-        number: a `WholeNumber`, from 1.
+        number: a `WholeNumber`.
         clock: the `Play` behind the button. It is hidden, since its own buttons have no names for screen readers.
     """
 
-    def __init__(self, label: str, most: int, *, milliseconds: int = 700) -> None:
+    def __init__(self, label: str, most: int, *, least: int = 1, milliseconds: int = 700) -> None:
         self.button = ipywidgets.ToggleButton(description="Play", layout=ipywidgets.Layout(width="auto"))
-        self.number = WholeNumber(label, 1, 1, most)
+        self.number = WholeNumber(label, least, least, most)
         hidden = ipywidgets.Layout(display="none")
-        self.clock = ipywidgets.Play(value=1, min=1, max=most, interval=milliseconds, layout=hidden)
+        self.clock = ipywidgets.Play(value=least, min=least, max=most, interval=milliseconds, layout=hidden)
         super().__init__([self.number, self.button, self.clock], layout=ipywidgets.Layout(flex_flow="row wrap"))
         # ipywidgets 7 has another name for it.
         playing = "playing" if self.clock.has_trait("playing") else "_playing"
@@ -118,9 +118,9 @@ class Player(ipywidgets.HBox):
         self.button.observe(lambda change: self._name(pressed=change["new"]), "value")
 
     def limit(self, most: int) -> None:
-        """Sets the largest number, and goes back to 1 if the number is larger."""
+        """Sets the largest number, and goes back to the first if the number is larger."""
         if self.number.value is None or self.number.value > most:
-            self.number.value = 1
+            self.number.value = self.number.least
         self.clock.max = most
         self.number.limit(most)
 

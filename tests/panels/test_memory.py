@@ -136,6 +136,17 @@ def test_steps_a_call(panel):
     assert not re.sub("<.*?>", "", panel.status.value.partition("</style>")[2])
 
 
+def test_wrong_numbers_are_said_and_change_nothing(panel):
+    before = panel.picture.value, panel.calls.value, panel.at_step.value
+    for field, wrong in ((panel.length, 100), (panel.length, 7.5), (panel.sequence, 2), (panel.step, -1)):
+        right = field.value
+        field.value = wrong
+        assert f"{wrong:g} is not." in field.message.value
+        assert (panel.picture.value, panel.calls.value, panel.at_step.value) == before
+        field.value = right
+        assert field.message.value == ""
+
+
 def test_a_length_that_the_file_does_not_take(x, random):
     arrays = keras_arrays(random)
     weights = GateWeights.from_keras(arrays)
