@@ -42,7 +42,7 @@ BADGES = (
     "[Map of the series](index.ipynb)"
 )
 TAKES = re.compile(r"\*Takes (\d+) minutes? to read(?: and|,) (\d+) to run\b.*?\bNeeds\s(.*?)\*(?!\*)", re.DOTALL)
-YOURS = tuple(CODELABS[number] for number in (0, 2, 3, 4, 7))
+YOURS = tuple(CODELABS[number] for number in (0, 2, 3, 4, 7, 8))
 """The codelabs that end in a cell for a model of the reader's own."""
 SHORT = 12
 """Lines of a cell with a picture that need not be collapsed."""
