@@ -33,7 +33,7 @@ campaign: $(INSTALLED)
 	$(BIN)/python tools/campaign.py --minutes 0.9 $(CAMPAIGN_ARGS)
 
 browser: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/notebooks/test_codelabs_in_browser.py tests/notebooks/test_panels_in_browser.py
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/notebooks/*_in_browser.py
 
 nbval: $(INSTALLED)
 	$(BIN)/python -m pytest $(NBVAL) -v notebooks

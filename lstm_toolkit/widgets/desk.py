@@ -25,7 +25,7 @@ MOST_OFFERED = 32 << 20
 """Bytes of a file that a link can hold: some browsers take no longer address."""
 
 _STYLE = """<style>
-.lstm-toolkit-prose td { white-space: normal; min-width: 4em; overflow-wrap: anywhere; }
+.lstm-toolkit-prose td { white-space: normal; min-width: 7em; overflow-wrap: anywhere; }
 .lstm-toolkit-desk summary { cursor: pointer; font-weight: bold; margin: 0.6em 0; }
 .lstm-toolkit-desk a { color: var(--jp-content-link-color, inherit); text-decoration: underline; }
 </style>"""
