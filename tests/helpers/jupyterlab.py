@@ -39,6 +39,8 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
 WAIT = 60_000
+RED = "[data-mime-type='application/vnd.jupyter.stderr']"
+TRACEBACK = "Traceback (most recent call last)"
 ERROR_MESSAGE = re.compile(r'"msg_type": ?"error"')
 
 
@@ -72,15 +74,16 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(notebooks, state):
+def serve(notebooks, state, *, theme="JupyterLab Light"):
     """A JupyterLab on a folder of notebooks that knows nothing of this machine's settings.
 
     Args:
         notebooks: the folder.
         state: a folder for the server's own files.
+        theme: the name of JupyterLab's.
     """
     state.mkdir(parents=True, exist_ok=True)
-    for name, settings in SETTINGS.items():
+    for name, settings in (SETTINGS | {"apputils-extension/themes": {"theme": theme}}).items():
         file = state / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(settings))
@@ -98,6 +101,7 @@ def serve(notebooks, state):
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
         *("--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={notebooks}"),
+        "--LabApp.expose_app_in_browser=True",
     ]
     server, log = Server(f"http://127.0.0.1:{port}", token), state / "server.log"
     with log.open("w") as output:
@@ -221,8 +225,12 @@ def run_all_cells(page):
 
 def errors(page):
     """Where cells show errors; JupyterLab marks them as it marks what goes to standard error."""
-    red = "[data-mime-type='application/vnd.jupyter.stderr']"
-    return page.locator(red, has_text="Traceback (most recent call last)")
+    return page.locator(RED, has_text=TRACEBACK)
+
+
+def logs(page):
+    """Where cells show what went to standard error."""
+    return page.locator(RED, has_not_text=TRACEBACK)
 
 
 def shown(panel):

@@ -1,6 +1,7 @@
 """Every codelab in a real browser, as a reader goes through it: solutions pasted, all cells run, every control moved.
 
-`LSTM_TOOLKIT_SCREENSHOTS=folder` keeps pictures of what the browser showed.
+`LSTM_TOOLKIT_SCREENSHOTS=folder` keeps pictures of what the browser showed; `LSTM_TOOLKIT_THEME="JupyterLab Dark"` and
+`LSTM_TOOLKIT_WIDTH=1600` choose how it shows.
 """
 
 import os
@@ -17,6 +18,7 @@ from tests.helpers.jupyterlab import (
     browse,
     errors,
     idle,
+    logs,
     needs_chromium,
     open_notebook,
     run_all_cells,
@@ -28,7 +30,8 @@ pytestmark = needs_chromium
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 NAMES = [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
 SCREENSHOTS = os.environ.get("LSTM_TOOLKIT_SCREENSHOTS")
-WIDTH, HEIGHT = 1280, 1700
+WIDTH, HEIGHT = int(os.environ.get("LSTM_TOOLKIT_WIDTH", "1280")), 1700
+THEME = os.environ.get("LSTM_TOOLKIT_THEME", "JupyterLab Light")
 RUN = 300_000
 # JavaScript: names of the pictures that the browser could not load.
 BROKEN = """each => each.filter(one => !(one.complete && one.naturalWidth))
@@ -69,7 +72,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(folder, tmp_path_factory):
-    with serve(folder, tmp_path_factory.mktemp("server")) as server:
+    with serve(folder, tmp_path_factory.mktemp("server"), theme=THEME) as server:
         yield server
 
 
@@ -134,6 +137,7 @@ def problems(page, notebook):
     panels = sum(len(PANEL_CALL.findall(cell.source)) for cell in code)
     drawn = page.locator(PANEL)
     wrong = [f"an error: {error[-600:]}" for error in errors(page).all_inner_texts()]
+    wrong += [f"red, though nothing is wrong: {log[:600]}" for log in logs(page).all_inner_texts()]
     if prompts != [f"[{number}]:" for number in range(1, len(code) + 1)]:
         wrong.append(f"cells did not run: {prompts} of {len(code)}")
     wrong += [f"not solved: {line}" for line in text.splitlines() if "Not yet:" in line]
