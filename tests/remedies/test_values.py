@@ -564,9 +564,9 @@ OTHERS = [
         *(functools.partial(lowerings.picture, NO_FILE, each) for each in lowerings.QUANTITIES),
     ),
     Refusal(
-        (" must be an integer from 1 to ", "units", "512", "0"),
+        (" must be an integer from 1 to ", "units", "1024", "0"),
         lambda: sizes(units=0),
-        lambda: sizes(units=512),
+        lambda: sizes(units=1024),
     ),
     Refusal(
         (" multiplications a call, more than ", "make one of the sizes smaller"),
