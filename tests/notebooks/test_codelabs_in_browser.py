@@ -138,7 +138,9 @@ def problems(page, notebook):
     drawn = page.locator(PANEL)
     wrong = [f"an error: {error[-600:]}" for error in errors(page).all_inner_texts()]
     wrong += [f"red, though nothing is wrong: {log[:600]}" for log in logs(page).all_inner_texts()]
-    if prompts != [f"[{number}]:" for number in range(1, len(code) + 1)]:
+    # JupyterLab shows no number beside a cell whose source is collapsed.
+    collapsed = [cell.metadata.get("jupyter", {}).get("source_hidden", False) for cell in code]
+    if prompts != ["" if hidden else f"[{number}]:" for number, hidden in enumerate(collapsed, start=1)]:
         wrong.append(f"cells did not run: {prompts} of {len(code)}")
     wrong += [f"not solved: {line}" for line in text.splitlines() if "Not yet:" in line]
     if text.count("Solved!") < exercises:

@@ -47,6 +47,8 @@ TEXTS = """areas => areas.flatMap(area => {
     while (walker.nextNode()) {
         const element = walker.currentNode.parentElement;
         if (!walker.currentNode.textContent.trim() || !element.checkVisibility()) continue;
+        // JupyterLab's own colours of code in prose.
+        if (element.closest('.jp-RenderedMarkdown pre span')) continue;
         const behind = [];
         const style = getComputedStyle(element);
         for (let each = element; each; each = each.parentElement)
