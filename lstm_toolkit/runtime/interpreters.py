@@ -49,11 +49,12 @@ def interpreter(
 
 @contextlib.contextmanager
 def _greeting() -> Iterator[None]:
-    """Keeps from the caller what LiteRT prints once a process, that it has made its delegate."""
+    """Keeps from the caller what LiteRT prints with the first interpreter of a process: it has made its delegate."""
     global _has_greeted
     if _has_greeted:
         yield
         return
-    with captured_stderr() as said:
+    # If somebody else's was the first, nothing is printed; to wait for it would put every later one behind the lock.
+    _has_greeted = True
+    with captured_stderr():
         yield
-        _has_greeted = bool(said())

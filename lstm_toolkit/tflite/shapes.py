@@ -14,8 +14,8 @@ def fill_in_shapes(name: str, op: Operator, subgraph: Subgraph) -> None:
     """Gives the outputs of an op their shapes, in place, where the stored ones have another number of axes, or none.
 
     A tensor without a stored shape looks like a scalar, which no recurrent op takes or gives; one with a false number
-    of axes hides what a kernel will not take. What stands between
-    recurrent ops is followed as far as stacks and quantized files need it.
+    of axes hides what a kernel will not take. What stands between recurrent ops is followed as far as stacks and
+    quantized files need it.
 
     Args:
         name: of the op.

@@ -14,7 +14,7 @@ from lstm_toolkit.escapes import in_html
 from lstm_toolkit.panels.desk import PATIENT, Examination, Treatment, examine, treat
 from lstm_toolkit.runtime.limits import Limits
 from lstm_toolkit.runtime.targets import TARGETS
-from lstm_toolkit.widgets.parts import STYLE, html, paragraph, section, table
+from lstm_toolkit.widgets.parts import STYLE, dropdown, html, paragraph, section, status, table
 
 T = TypeVar("T")
 
@@ -83,8 +83,9 @@ class DeskPanel(ipywidgets.VBox):
         self.upload = ipywidgets.FileUpload(
             accept=".tflite,.keras,.h5", multiple=False, description="Upload a file", layout={"width": "auto"}
         )
-        self.target = _dropdown("Runs on", [("any runtime", None), *((each, each) for each in TARGETS)])
-        self.state = _dropdown("Keras state", ["auto", "reset", "carry", "explicit"])
+        widths = {"width": "16em", "label_width": "6em"}
+        self.target = dropdown("Runs on", [("any runtime", None), *((each, each) for each in TARGETS)], **widths)
+        self.state = dropdown("Keras state", ["auto", "reset", "carry", "explicit"], **widths)
         self.examine, self.repair = _button("Examine"), _button("Repair")
         self.repairs = ipywidgets.Box(layout={"flex_flow": "row wrap"})
         self.status, self.examined, self.outcome, self.treated = html(), html(), html(), html()
@@ -159,10 +160,10 @@ class DeskPanel(ipywidgets.VBox):
             self.treated.value = _treated(self.treatment)
 
     def _say(self, text: str) -> None:
-        self.status.value = _status(text)
+        self.status.value = status(text)
 
     def _say_of_repair(self, text: str) -> None:
-        self.outcome.value = _status(text)
+        self.outcome.value = status(text)
 
 
 def _result(work: Callable[[], T], say: Callable[[str], None]) -> T | None:
@@ -212,16 +213,6 @@ def _link(data: bytes, name: str, suffix: str) -> str:
     content = base64.b64encode(data).decode()
     address = f"data:application/octet-stream;base64,{content}"
     return f'<p><a download="{file}" href="{address}">Download {file} ({len(data):,} bytes)</a></p>'
-
-
-def _status(text: str) -> str:
-    return f'<div class="lstm-toolkit" role="status">{in_html(text)}</div>'
-
-
-def _dropdown(label: str, options: list[Any]) -> ipywidgets.Dropdown:
-    return ipywidgets.Dropdown(
-        options=options, description=label, style={"description_width": "6em"}, layout={"width": "16em"}
-    )
 
 
 def _button(text: str) -> ipywidgets.Button:

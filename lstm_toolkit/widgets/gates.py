@@ -16,7 +16,7 @@ from lstm_toolkit.gate_pictures.steps import STEPS, step_figure
 from lstm_toolkit.panels.gates import gate_layouts
 from lstm_toolkit.weights.frameworks import LINGVO
 from lstm_toolkit.weights.gate_weights import GateWeights
-from lstm_toolkit.widgets.parts import Results, WholeNumber
+from lstm_toolkit.widgets.parts import Results, WholeNumber, dropdown
 
 ALL_GATES = "all gates"
 
@@ -81,10 +81,10 @@ class GatePanel(ipywidgets.VBox):
 
     def __init__(self, layouts: dict[str, GateLayout]) -> None:
         self._layouts, self._updating = dict(layouts), False
-        self.source = _dropdown("Weights", list(layouts))
-        self.array = _dropdown("Array", [""])
-        self.gate = _dropdown("Gate", [ALL_GATES])
-        self.step = _dropdown("Step", list(STEPS))
+        self.source = dropdown("Weights", list(layouts), width="24em")
+        self.array = dropdown("Array", [""], width="24em")
+        self.gate = dropdown("Gate", [ALL_GATES], width="24em")
+        self.step = dropdown("Step", list(STEPS), width="24em")
         self.row, self.column = WholeNumber("Row", 0, 0, 0), WholeNumber("Column", 0, 0, 0)
         self.picture, self.answer = Results("numbers"), ipywidgets.HTML()
         wrapped = ipywidgets.Layout(flex_flow="row wrap")
@@ -144,7 +144,3 @@ class GatePanel(ipywidgets.VBox):
     def _say(self, text: str) -> None:
         style = "font-family:monospace;overflow-wrap:break-word"
         self.answer.value = f'<p role="status" style="{style}">{in_html(text)}</p>'
-
-
-def _dropdown(label: str, options: list[str]) -> ipywidgets.Dropdown:
-    return ipywidgets.Dropdown(options=options, description=label, layout=ipywidgets.Layout(width="24em"))

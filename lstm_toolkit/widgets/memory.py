@@ -13,10 +13,9 @@ import ipywidgets
 from lstm_toolkit.activations.figure import TITLES, WIDTH
 from lstm_toolkit.activations.values import GateActivations
 from lstm_toolkit.errors import LstmToolkitError
-from lstm_toolkit.escapes import in_html
 from lstm_toolkit.panels import memory
 from lstm_toolkit.panels.memory import Subject
-from lstm_toolkit.widgets.parts import STYLE, Player, WholeNumber, html, section, table
+from lstm_toolkit.widgets.parts import Player, WholeNumber, dropdown, html, section, status, table
 
 ALL, ALL_UNITS = "all six", "all units"
 
@@ -76,9 +75,10 @@ class MemoryPanel(ipywidgets.VBox):
     def __init__(self, subject: Subject, steps_a_call: int | None = None) -> None:
         self._subject, self._truth = subject, subject.truth()
         steps = self._truth.time_steps
-        self.file = _dropdown("File", list(subject.files))
-        self.show = _dropdown("Show", self._choices())
-        self.unit = _dropdown("Unit", [ALL_UNITS, *map(str, range(self._truth.units))])
+        widths = {"width": "19em", "label_width": "6.5em"}
+        self.file = dropdown("File", list(subject.files), **widths)
+        self.show = dropdown("Show", self._choices(), **widths)
+        self.unit = dropdown("Unit", [ALL_UNITS, *map(str, range(self._truth.units))], **widths)
         self.sequence = WholeNumber("Sequence", 0, 0, len(self._truth.c) - 1)
         self.length = WholeNumber("Steps a call", steps_a_call or subject.time_steps, 1, subject.time_steps)
         self.length.field.style.description_width = "6.5em"
@@ -160,9 +160,4 @@ class MemoryPanel(ipywidgets.VBox):
         self.at_step.value = section(table(at_step))
 
     def _say(self, text: str) -> None:
-        self.status.value = f'{STYLE}<div class="lstm-toolkit" role="status">{in_html(text)}</div>'
-
-
-def _dropdown(label: str, options: list[Any]) -> ipywidgets.Dropdown:
-    layout, style = ipywidgets.Layout(width="19em"), {"description_width": "6.5em"}
-    return ipywidgets.Dropdown(options=options, description=label, layout=layout, style=style)
+        self.status.value = status(text)

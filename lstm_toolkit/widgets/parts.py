@@ -1,6 +1,7 @@
 """What the panels are built from: controls with labels, and places that show HTML."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import ipywidgets
 
@@ -30,6 +31,13 @@ def html() -> ipywidgets.HTML:
 def _grid() -> ipywidgets.Layout:
     # Of a grid, not of a row: in a row a wide table makes the whole place wide, and what does not fit is cut off.
     return ipywidgets.Layout(display="grid", grid_template_columns="minmax(0, 1fr)")
+
+
+def dropdown(label: str, options: Sequence[Any], *, width: str, label_width: str | None = None) -> ipywidgets.Dropdown:
+    """A list to choose from, with a label; widths in CSS."""
+    style = {} if label_width is None else {"description_width": label_width}
+    layout = ipywidgets.Layout(width=width)
+    return ipywidgets.Dropdown(options=list(options), description=label, style=style, layout=layout)
 
 
 class WholeNumber(ipywidgets.VBox):
@@ -88,7 +96,7 @@ class WholeNumber(ipywidgets.VBox):
             f"{self.description} must be a whole number from {self.least} to {self.most:,}; "
             f"{self.field.value:.15g} is not."
         )
-        self.message.value = f'{STYLE}<div class="lstm-toolkit" role="alert">{in_html(said)}</div>' if wrong else ""
+        self.message.value = status(said, role="alert") if wrong else ""
 
 
 # Both are as wide, so that nothing moves.
@@ -155,6 +163,11 @@ class Results(ipywidgets.HTML):
 
 # Dark enough to be read: 4.5 to 1 in either theme.
 _STALE = "filter: grayscale(1); opacity: 0.75"
+
+
+def status(text: str, *, role: str = "status") -> str:
+    """Escaped text that a screen reader reads aloud when it changes."""
+    return f'{STYLE}<div class="lstm-toolkit" role="{role}">{in_html(text)}</div>'
 
 
 def paragraph(text: str) -> str:

@@ -8,12 +8,11 @@ from typing import Any
 import ipywidgets
 
 from lstm_toolkit.errors import LstmToolkitError
-from lstm_toolkit.escapes import in_html
 from lstm_toolkit.panels import layouts, lowerings
 from lstm_toolkit.panels.measured import Comparison, compare
 from lstm_toolkit.panels.sizes import LIMITS, Sizes
 from lstm_toolkit.panels.subjects import subject
-from lstm_toolkit.widgets.parts import STYLE, Player, Results, WholeNumber, html, paragraph, section, table
+from lstm_toolkit.widgets.parts import Player, Results, WholeNumber, dropdown, html, paragraph, section, status, table
 
 
 def compare_layouts(model: Any = None) -> LayoutPanel:
@@ -134,7 +133,7 @@ class _SizesPanel(ipywidgets.VBox):
             return None
 
     def _say(self, text: str) -> None:
-        self.status.value = f'{STYLE}<div class="lstm-toolkit" role="status">{in_html(text)}</div>'
+        self.status.value = status(text)
 
 
 class LayoutPanel(_SizesPanel):
@@ -182,12 +181,7 @@ class LoweringPanel(_SizesPanel):
     """
 
     def __init__(self, model: Any = None) -> None:
-        self.quantity = ipywidgets.Dropdown(
-            options=list(lowerings.QUANTITIES),
-            description="Bars show",
-            style={"description_width": "5.5em"},
-            layout=ipywidgets.Layout(width="22em"),
-        )
+        self.quantity = dropdown("Bars show", list(lowerings.QUANTITIES), width="22em", label_width="5.5em")
         self.sketch, self.picture = Results(), Results()
         self.quantity.observe(lambda _: self._draw(), "value")
         super().__init__(model, Sizes(1, 28, 8, 20), above=[self.sketch], below=[self.quantity, self.picture])
