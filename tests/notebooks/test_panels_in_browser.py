@@ -147,7 +147,13 @@ def test_what_is_no_size_is_said_beside_the_field(page, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "label"), [("compare_layouts", "Turn"), ("compare_layouts", "Batch"), ("compare_lowerings", "Time steps")]
+    ("name", "label"),
+    [
+        ("compare_layouts", "Turn"),
+        ("compare_layouts", "Batch"),
+        ("compare_lowerings", "Time steps"),
+        ("watch_memory", "Steps a call"),
+    ],
 )
 def test_a_picture_follows_at_once(page, name, label):
     """In less than 200 ms where nothing else runs; the limit leaves room for a machine that is busy."""
