@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from lstm_toolkit.escapes import in_html, printable
 
-_NUMBER = re.compile(r"[-+~<]?\d\S*( \S+){0,3}")
+_NUMBER = re.compile(r"[-+~<]?\d\S*( (\S*\d\S*|[a-zµ%]+|dB|[kMG]i?B)){0,3}")
 """A number, perhaps with a unit ("1,024 bytes") or a second number ("1.2 to 1.4", "40 in 7 turns")."""
 
 _MISSING = ("", "-", "nan", "inf", "-inf", "unknown")

@@ -39,6 +39,10 @@ _COLORS = {
 }
 
 
+_LEGIBLE = 0.75
+"""How small a drawing may be shown."""
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class Drawing:
     """A drawing that a notebook shows.
@@ -46,18 +50,28 @@ class Drawing:
     Attributes:
         svg: the drawing, one `<svg>` element.
         alt: what it shows, in words.
+        width: of the drawing, in pixels.
     """
 
     svg: str
     alt: str
+    width: float
 
     def __repr__(self) -> str:
         return self.alt
 
     def _repr_html_(self) -> str:
-        # The words in it stay as large as they are: a wide drawing scrolls.
-        picture = image(self.svg.encode(), SVG, self.alt, "max-width: none")
-        return f'<div style="max-width: 100%; overflow: auto">{picture}</div>'
+        return self.html("Drawing")
+
+    def html(self, label: str) -> str:
+        """The drawing as HTML. Where the page is narrow it shrinks as long as it can be read, and then scrolls.
+
+        Args:
+            label: what a screen reader calls the place that scrolls.
+        """
+        style = f"max-width: max(100%, {_LEGIBLE * self.width:.0f}px); height: auto"
+        picture = image(self.svg.encode(), SVG, self.alt, style)
+        return f'<div role="region" aria-label="{in_html(label)}" tabindex="0" style="overflow-x: auto">{picture}</div>'
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the SVG.
@@ -105,7 +119,7 @@ def draw(subgraphs: Sequence[SubgraphSummary], number: int, *, nodes: Sequence[L
     edges = _edges(boxes)
     placement = place([box.width for box in boxes], [edge[:2] for edge in edges])
     note = f"{left_out:,} more operators are left out." if left_out else ""
-    return Drawing(_svg(boxes, edges, placement, alt, note), alt)
+    return Drawing(_svg(boxes, edges, placement, alt, note), alt, _width(placement))
 
 
 def _boxes(
@@ -196,13 +210,17 @@ def _description(graph: SubgraphSummary, ends: _Ends, nodes: Sequence[LstmNode],
     return " ".join([*parts, f"{left_out:,} operators are not drawn."] if left_out else parts)
 
 
+def _width(placed: Placement) -> float:
+    return placed.width + 2 * _MARGIN + 60
+
+
 def _svg(boxes: list[_Box], edges: list[tuple[int, int, TensorSummary]], placed: Placement, alt: str, note: str) -> str:
     tops, y = [], float(_MARGIN)
     for layer in range(max(placed.layers, default=-1) + 1):
         tops.append(y)
         y += max((box.height for n, box in enumerate(boxes) if placed.layers[n] == layer), default=0.0) + _GAP
     places = {n: (placed.centers[n] + _MARGIN, tops[placed.layers[n]]) for n in range(len(boxes))}
-    width, height = placed.width + 2 * _MARGIN + 60, y - _GAP + _MARGIN + (24 if note else 0)
+    width, height = _width(placed), y - _GAP + _MARGIN + (24 if note else 0)
     shapes = [_arrow(boxes, places, tops, placed, edge) for edge in edges]
     shapes += [_rectangle(box, *places[number]) for number, box in enumerate(boxes)]
     shapes += _labels(boxes, edges, places)

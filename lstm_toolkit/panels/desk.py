@@ -13,7 +13,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from lstm_toolkit.display.images import SVG, image
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.doctor.diagnose import Diagnosis, Finding, diagnose, gravest_first
 from lstm_toolkit.doctor.faults import FAULTS
@@ -100,7 +99,7 @@ class Examination(Tabular):
 
     def drawing_html(self, label: str) -> str:
         """The drawing, or why there is none."""
-        return _shown(self.drawing, label) or f"<p>{in_html(self.refusal)}</p>"
+        return self.drawing.html(label) if self.drawing else f"<p>{in_html(self.refusal)}</p>"
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -169,19 +168,14 @@ class Treatment(Tabular):
 
     def drawings_html(self) -> str:
         """Both graphs side by side, or one below the other where there is no room."""
-        sides = {"Before": self.before.drawing_html("Graph before"), "After": _shown(self.drawing, "Graph after")}
+        sides = {
+            "Before": self.before.drawing_html("Graph before"),
+            "After": self.drawing.html("Graph after") if self.drawing else "",
+        }
         drawn = "".join(
             f'<div style="flex: 1 1 16em; min-width: 0"><h4>{title}</h4>{each}</div>' for title, each in sides.items()
         )
         return f'<div style="display: flex; flex-wrap: wrap; gap: 1em">{drawn}</div>'
-
-
-def _shown(drawing: Drawing | None, label: str) -> str:
-    """A drawing that scrolls where it is wider than the page, by keyboard too."""
-    if drawing is None:
-        return ""
-    picture = image(drawing.svg.encode(), SVG, drawing.alt, "max-width: none")
-    return f'<div role="region" aria-label="{label}" tabindex="0" style="overflow-x: auto">{picture}</div>'
 
 
 def examine(

@@ -25,7 +25,6 @@ MOST_OFFERED = 32 << 20
 """Bytes of a file that a link can hold: some browsers take no longer address."""
 
 _STYLE = """<style>
-.lstm-toolkit-prose td { white-space: normal; min-width: 7em; overflow-wrap: anywhere; }
 .lstm-toolkit-desk summary { cursor: pointer; font-weight: bold; margin: 0.6em 0; }
 .lstm-toolkit-desk a { color: var(--jp-content-link-color, inherit); text-decoration: underline; }
 </style>"""
@@ -182,7 +181,7 @@ def _examined(examination: Examination) -> str:
     tables = "".join(map(table, (*examination.findings.tables(), *examination.converted)))
     summary = "".join(map(table, examination.summary))
     drawn = examination.drawing_html("Graph of the file")
-    content = f"<h4>{in_html(examination.name)}</h4>{_prose(tables)}"
+    content = f"<h4>{in_html(examination.name)}</h4>{tables}"
     content += paragraph(examination.refusal) if examination.refusal else ""
     content += f"<details><summary>What is in it</summary>{summary}{drawn}</details>" if summary else ""
     if examination.converted:
@@ -193,11 +192,7 @@ def _examined(examination: Examination) -> str:
 def _treated(treatment: Treatment) -> str:
     tables = "".join(map(table, treatment.tables()))
     link = _link(treatment.tflite, treatment.before.name, "mended.tflite")
-    return _desk(f"{link}{_prose(tables)}{treatment.said_html()}{treatment.drawings_html()}")
-
-
-def _prose(tables: str) -> str:
-    return f'<div class="lstm-toolkit-prose">{tables}</div>'
+    return _desk(f"{link}{tables}{treatment.said_html()}{treatment.drawings_html()}")
 
 
 def _desk(content: str) -> str:

@@ -16,8 +16,7 @@ STYLE = """<style>
 .lstm-toolkit table { border-collapse: collapse; margin: 0.3em 0 0.6em; }
 .lstm-toolkit th, .lstm-toolkit td { border: 1px solid #8a8a8a; padding: 3px 8px; text-align: left; }
 .lstm-toolkit th { font-weight: bold; }
-.lstm-toolkit td { font-variant-numeric: tabular-nums; white-space: nowrap; }
-.lstm-toolkit td:nth-child(2) { white-space: normal; min-width: 9em; }
+.lstm-toolkit td[style*="right"] { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .lstm-toolkit img { max-width: 100%; height: auto; background: #ffffff; }
 .lstm-toolkit-wide { overflow-x: auto; }
 </style>"""

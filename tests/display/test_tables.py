@@ -9,11 +9,11 @@ from lstm_toolkit.display.tables import Table
 
 MIXED = Table(
     "Mixed <title>",
-    ("name", "count", "nothing", "size", "pieces", "why"),
+    ("name", "count", "nothing", "size", "pieces", "why", "ops"),
     [
-        ("first", 7, None, "1,024 bytes", "3 pieces of 12 bytes, each 40 bytes apart", ""),
-        ("<b>second</b>", "unknown", "", "36 in 7 turns", "one piece", "4 bits"),
-        ("3rd", -1.5, None, "12.5 %", "one piece", "too small"),
+        ("first", 7, None, "1,024 bytes", "3 pieces of 12 bytes, each 40 bytes apart", "", "2 TRANSPOSE, 1 WHILE"),
+        ("<b>second</b>", "unknown", "", "36 in 7 turns", "one piece", "4 bits", "1 WHILE"),
+        ("3rd", -1.5, None, "12.5 %", "one piece", "too small", "1 WHILE"),
     ],
 )
 
@@ -28,13 +28,13 @@ def cells(table):
 
 def test_words_stand_at_the_left_and_numbers_at_the_right():
     _, sides = cells(MIXED)
-    assert sides == [["left", "right", "right", "left", "left"]] * 4
+    assert sides == [["left", "right", "right", "left", "left", "left"]] * 4
 
 
 def test_a_column_without_a_value_is_not_shown():
     texts, _ = cells(MIXED)
-    assert texts[0] == ["name", "count", "size", "pieces", "why"]
-    assert texts[2] == ["<b>second</b>", "unknown", "36 in 7 turns", "one piece", "4 bits"]
+    assert texts[0] == ["name", "count", "size", "pieces", "why", "ops"]
+    assert texts[2] == ["<b>second</b>", "unknown", "36 in 7 turns", "one piece", "4 bits", "1 WHILE"]
     assert "nothing" not in str(MIXED)
     assert "None" not in str(MIXED)
 
