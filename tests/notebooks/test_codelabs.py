@@ -44,6 +44,7 @@ BADGES = (
 TAKES = re.compile(r"\*Takes (\d+) minutes? to read(?: and|,) (\d+) to run\b.*?\bNeeds\s(.*?)\*(?!\*)", re.DOTALL)
 YOURS = tuple(CODELABS[number] for number in (0, 2, 3, 4, 7, 8))
 """The codelabs that end in a cell for a model of the reader's own."""
+PANEL = re.compile(r"\bwidgets\.[a-z_]+\(")
 SHORT = 12
 """Lines of a cell with a picture that need not be collapsed."""
 SVG = "{http://www.w3.org/2000/svg}"
@@ -174,6 +175,17 @@ def test_pictures_say_what_is_drawn(name):
         if texts and len(cell.source.splitlines()) > SHORT:
             hidden = cell.metadata.get("jupyter", {}).get("source_hidden")
             assert hidden, f"{name}: the cell that draws “{ast.unparse(texts[0])[:40]}...” is not collapsed"
+
+
+@pytest.mark.parametrize("name", [*CODELABS, "index"])
+def test_a_panel_leaves_a_picture_where_it_does_not_show(name):
+    """A page of HTML shows no panel: the cell before it, or one of the two behind it, shows what it would draw."""
+    cells = code(name)
+    for number, cell in enumerate(cells):
+        if PANEL.search(cell.source):
+            near = cells[max(number - 1, 0) : number + 3]
+            shown = [output.data.get("text/html", "") for each in near for output in each.outputs if "data" in output]
+            assert any("<img" in html for html in shown), f"{name}: nothing stands beside the panel of {cell.source!r}"
 
 
 @each_codelab
