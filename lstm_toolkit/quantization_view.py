@@ -129,8 +129,10 @@ class QuantizationView(Tabular):
             title=f"{in_figure(error.layer)}: mean error of the output, percent of the largest output",
         )
         if steps <= 12:
+            # In the map of colours, black and white are read equally well there.
+            middle = 0.465 * percent.max()
             for row, column in np.ndindex(percent.shape):
-                color = "black" if percent[row, column] > percent.max() / 2 else "white"
+                color = "black" if percent[row, column] > middle else "white"
                 text = f"{percent[row, column]:.2f}"
                 axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
         figure.colorbar(image, ax=axes, label="percent")

@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 TARGET = Path(__file__).parent.parent / "docs" / "images" / "one_op.svg"
 STEPS, INPUT_SIZE, UNITS = 28, 28, 64
-BLUE, ORANGE, GREY, INK = "#0072B2", "#E69F00", "#EEEEEE", "#222222"
+BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#EEEEEE", "#222222"
 WIDTH, COLUMN, ROW = 960, 148, 30
 
 

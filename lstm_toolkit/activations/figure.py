@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from lstm_toolkit.display.gate_looks import COLORS
+from lstm_toolkit.display.gate_looks import COLORS, casing
 from lstm_toolkit.display.picture import Picture, plain_figure
 from lstm_toolkit.escapes import in_figure, printable
-from lstm_toolkit.gate_pictures.canvas import COLORMAP, largest
+from lstm_toolkit.gate_pictures.canvas import COLORMAP, NEUTRAL, largest
 
 GATES = {"i": "input", "f": "forget", "g": "cell", "o": "output"}
 """The gates by their letters."""
@@ -163,7 +163,7 @@ def _draw_lines(axes: Any, row: _Row, box: tuple[float, float], color: str) -> N
     steps = row.values.shape[1]
     x = [_x(step + 0.5, steps) for step in range(steps)]
     axes.plot(
-        (LEFT, RIGHT), [bottom - row.low / (row.limit - row.low) * (top - bottom)] * 2, color="#bbbbbb", linewidth=0.8
+        (LEFT, RIGHT), [bottom - row.low / (row.limit - row.low) * (top - bottom)] * 2, color=NEUTRAL, linewidth=0.8
     )
     for values, style in ((row.values, "-"), (row.other, "--")):
         if values is not None:
@@ -185,11 +185,16 @@ def _draw_time(axes: Any, shown: Shown, height: float) -> None:
             end = [*starts, steps][number + 1]
             axes.text(_x((start + end) / 2, steps), height - TOP + 0.03, f"call {number}", ha="center", fontsize=8)
         if number:
-            axes.plot([_x(start, steps)] * 2, (BOTTOM - 0.04, height - TOP + 0.12), color=_BORDER, linewidth=1.4)
+            _draw_upright(axes, _x(start, steps), height - TOP + 0.12, _BORDER)
     whose = f", unit {shown.unit}" if shown.unit is not None else ""
     axes.text(LEFT, height - 0.05, in_figure(f"{shown.one.name}{whose}"), va="top", fontsize=9, weight="bold")
     if shown.step is not None:
-        axes.plot([_x(shown.step + 0.5, steps)] * 2, (BOTTOM - 0.04, height - TOP + 0.06), color=_STEP, linewidth=1.2)
+        _draw_upright(axes, _x(shown.step + 0.5, steps), height - TOP + 0.06, _STEP)
+
+
+def _draw_upright(axes: Any, x: float, top: float, color: str) -> None:
+    # In front of heat maps, behind lines.
+    axes.plot((x, x), (BOTTOM - 0.04, top), color=color, linewidth=1.4, path_effects=casing(1.4), zorder=1.5)
 
 
 def description(shown: Shown) -> str:

@@ -80,7 +80,7 @@ def pareto(models: Sequence[ModelTiming], errors: Mapping[str, float | None] | N
         axes.set_title(f"Filled: no other is as good in {quantities} and better in one", fontsize="medium", loc="left")
         largest = max((size for size in sizes if size), default=1)
         for point, size, height in zip(points, sizes, heights, strict=True):
-            colour = "#8fd6be" if point in best else "white"
+            colour = "#0072B2" if point in best else "white"
             # The area is the size of the file where that has no axis; a diamond has no size.
             area = 30 + 500 * size / largest if size and errors is not None else 80
             marker = "o" if size else "D"

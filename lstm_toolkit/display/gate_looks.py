@@ -4,15 +4,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
-COLORS = {"input": "#E69F00", "forget": "#0072B2", "cell": "#009E73", "output": "#CC79A7"}
-"""Color of each gate, of Okabe and Ito's set that colour-blind people tell apart."""
+COLORS = {"input": "#CC7A00", "forget": "#0072B2", "cell": "#009E73", "output": "#CC79A7"}
+"""Color of each gate, of Okabe and Ito's set that colour-blind people tell apart, with an orange seen on white."""
 
 HATCHES = {"input": "////", "forget": "....", "cell": "xxxx", "output": "\\\\\\\\"}
 """Hatch of each gate."""
 
 LINES: dict[str, Any] = {"input": "-", "forget": (0, (6, 1.5)), "cell": (0, (5, 1.2, 1, 1.2)), "output": (0, (1.5, 1))}
 """Line style of each gate."""
+
+
+def casing(width: float, color: str = "white") -> list[Any]:
+    """What lies on both sides of a line of a width in points, as `path_effects`: the line is seen on every ground."""
+    return [withStroke(linewidth=width + 1.6, foreground=color)]
 
 
 def draw_gate_order(axes: Any, columns: Sequence[str], operands: Mapping[str, str]) -> str:

@@ -10,15 +10,16 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from matplotlib.transforms import Affine2D
 
-from lstm_toolkit.display.gate_looks import COLORS, HATCHES, LINES
+from lstm_toolkit.display.gate_looks import COLORS, HATCHES, LINES, casing
 from lstm_toolkit.gate_pictures.layout import LETTERS, Array
 
 Box = tuple[float, float, float, float]
 """Left, right, bottom and top, in inches."""
 
 NEUTRAL = "#777777"
+_SPINE: dict[str, Any] = {"linewidth": 1.4, "path_effects": casing(1.4)}
 COLORMAP = "Greys"
-FADED = 0.16
+FADED, FADED_INK = 0.16, "#737373"
 
 
 def largest(arrays: Iterable[Array]) -> float:
@@ -65,7 +66,8 @@ class Canvas:
         style = {"fontsize": 7.5, "color": "black", "ha": "left", "parse_math": False, "zorder": 6, **kwargs}
         if self.mirrored:
             style["ha"] = {"left": "right", "right": "left"}.get(style["ha"], style["ha"])
-        self.axes.text(x, y, text, alpha=1.0 if self._alpha(gate) == 1 else 0.55, **self._side, **style)
+        style |= {"color": FADED_INK} if self._alpha(gate) < 1 else {}
+        self.axes.text(x, y, text, **self._side, **style)
 
     def heat_map(self, values: Array, box: Box, gid: str, gate: str | None = None) -> None:
         """Draws numbers, [rows, columns] or [columns], that belong to one gate or to several."""
@@ -105,15 +107,16 @@ class Canvas:
         self._rectangle(box, fill=False, edgecolor=NEUTRAL, linestyle=":")
 
     def border(self, box: Box, shares: Sequence[float], *, axis: int) -> None:
-        """Draws white lines between the parts of a heat map."""
+        """Draws white lines between the parts of a heat map, which are seen on every grey."""
         for at in self._cuts(box, shares, axis)[1:-1]:
             ends = (box[:2], (at, at)) if axis == 0 else ((at, at), box[2:])
-            self.axes.plot(*ends, color="white", linewidth=1.2, zorder=5, **self._side)
+            look: dict[str, Any] = {"color": "white", "linewidth": 1.2, "path_effects": casing(1.2, "black")}
+            self.axes.plot(*ends, solid_capstyle="butt", zorder=5, **look, **self._side)
 
     def ring(self, box: Box) -> None:
-        """Marks a number: white inside black is seen on every grey."""
-        for color, width in (("black", 4.5), ("white", 1.5)):
-            self._rectangle(box, fill=False, edgecolor=color, linewidth=width, zorder=5.5, gid="ring")
+        """Marks a number."""
+        look = {"edgecolor": "white", "linewidth": 1.5, "path_effects": casing(2.5, "black")}
+        self._rectangle(box, fill=False, zorder=5.5, gid="ring", **look)
 
     def line(self, points: Sequence[tuple[float, float]], gate: str) -> None:
         """Follows a gate from point to point."""
@@ -135,7 +138,7 @@ class Canvas:
         color, style, alpha = COLORS[gate] if gate else NEUTRAL, LINES[gate] if gate else "-", self._alpha(gate)
         marks = (
             PathPatch(band, facecolor=color, edgecolor="none", alpha=0.38 * alpha, gid=f"band:{gate}"),
-            PathPatch(spine, fill=False, edgecolor=color, linestyle=style, linewidth=1.4, alpha=alpha),
+            PathPatch(spine, fill=False, linestyle=style, edgecolor=color, alpha=alpha, **_SPINE),
         )
         for mark in marks:
             mark.set(zorder=1, **self._side)

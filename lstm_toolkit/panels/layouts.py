@@ -253,11 +253,11 @@ def _drawn(order: MemoryOrder, place: int, number: int, turn: int) -> str:
     tint = _TINTS[cell.batch % len(_TINTS)]
     # A thick border lies inside its cell.
     border, inset = (5, 2.5) if state == "now" else (1, 0)
-    stripe = "" if state != "later" else f'<rect x="{x}" y="{y}" width="6" height="{_HEIGHT}" fill="{tint}"/>'
+    stripe = f'<rect x="{x}" y="{y}" width="6" height="{_HEIGHT}" fill="{tint}" stroke="{_INK}"/>'
     return (
         f'<g class="{state}"><rect x="{x + inset}" y="{y + inset}" width="{_WIDTH - 2 * inset}" '
         f'height="{_HEIGHT - 2 * inset}" fill="{_PAPER if state == "later" else tint}" stroke="{_INK}" '
-        f'stroke-width="{border}"/>{stripe}'
+        f'stroke-width="{border}"/>{stripe if state == "later" else ""}'
         f'<text x="{x + _WIDTH // 2}" y="{y + 20}" font-size="14" font-weight="bold" text-anchor="middle" '
         f'fill="{_INK}">{cell}</text><text x="{x + _WIDTH // 2}" y="{y + 35}" font-size="11" text-anchor="middle" '
         f'fill="{_INK}">turn {own_turn}</text></g>'

@@ -12,6 +12,7 @@ import pytest
 import lstm_toolkit
 from lstm_toolkit.display.images import PNG, SVG, image
 from lstm_toolkit.doctor.diagnose import Diagnosis, Finding
+from tests.helpers.contrast import TEXT, over, ratio
 from tests.helpers.jupyterlab import browse, needs_chromium, serve
 from tests.helpers.sum_file import sum_file
 
@@ -22,8 +23,6 @@ THEMES = {"JupyterLab Light": "true", "JupyterLab Dark": "false"}
 """Names of themes, and what the page says of whether they are light."""
 OPENED = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 WORDS = re.compile(r"[a-z]+ [a-z]+ [a-z]+ [a-z]+")
-TEXT_CONTRAST = 4.5
-"""What WCAG 2.2 asks for text (1.4.3)."""
 
 # JavaScript: what is wrong with the pictures of a page. One that is opaque up to its edge looks the same in any theme.
 PICTURES = """images => images.flatMap(image => {
@@ -146,7 +145,7 @@ def looked_at(page, server, name):
         page.wait_for_function("light => document.body.dataset.jpThemeLight === light", arg=light)
         texts = page.locator(f"{OPENED} :is(.jp-OutputArea-output, .jp-RenderedMarkdown)").evaluate_all(TEXTS)
         assert texts
-        faint = {(text, (ink, *behind[-3:])) for text, ink, behind in texts if contrast(ink, behind) < TEXT_CONTRAST}
+        faint = {(text, (ink, *behind[-3:])) for text, ink, behind in texts if contrast(ink, behind) < TEXT}
         wrong += [f"{theme}: faint: {text} {colors}" for text, colors in sorted(faint)]
     server.shut_down(f"{name}.ipynb")
     return wrong
@@ -167,24 +166,12 @@ def numbers(color):
     return (red / scale, green / scale, blue / scale), (alpha or [1.0])[0]
 
 
-def over(color, behind):
-    """A colour as it is seen in front of an opaque one."""
-    ink, alpha = numbers(color)
-    return tuple(alpha * each + (1 - alpha) * back for each, back in zip(ink, behind, strict=True))
-
-
-def luminance(color):
-    linear = [each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in color]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
 def contrast(ink, behind):
     """The contrast of text with what is behind it, as WCAG defines it; `behind` goes from the page to the text."""
     ground = (1.0, 1.0, 1.0)
     for each in behind:
-        ground = over(each, ground)
-    low, high = sorted([luminance(ground), luminance(over(ink, ground))])
-    return (high + 0.05) / (low + 0.05)
+        ground = over(*numbers(each), ground)
+    return ratio(ground, over(*numbers(ink), ground))
 
 
 def test_contrast_is_that_of_wcag():
