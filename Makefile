@@ -1,7 +1,11 @@
-# The two commands of the README: `make lab` and `make test`. Both set up .venv when it is missing or out of date.
+# The two commands of the README: `make lab` and `make test`. Both set up .venv when it is missing or out of date:
+# `make lab` with what the codelabs need, `make test` with all that the tests need too.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-BIN := .venv/bin
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
+# Where HOME cannot be written to, Jupyter, matplotlib and Chromium have one of their own.
+BIN := $(shell test -w "$$HOME" || echo 'HOME="$$PWD/.venv/home" ').venv/bin
+LAB := .venv/.lab
 INSTALLED := .venv/.installed
 NBVAL := -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300
 # Jupyter refuses to run as root unless it is told; the server stays on localhost, behind its token.
@@ -9,7 +13,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: lab test lint types audit unit campaign browser nbval notebooks html docs clean
 
-lab: $(INSTALLED)
+lab: $(LAB)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/index.ipynb $(ROOT) $(LAB_ARGS)
 
 test: lint types audit unit campaign browser nbval
@@ -50,7 +54,12 @@ docs: $(INSTALLED)
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 
-$(INSTALLED): pyproject.toml
-	$(PYTHON) -m venv --upgrade-deps .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+$(LAB): pyproject.toml
+	$(or $(PYTHON),$(error There is no python3 here: install one, or say PYTHON=/its/path)) -m venv --upgrade-deps .venv
+	mkdir -p .venv/home
+	$(PIP) --editable ".[codelabs,legacy]"
+	touch $@
+
+$(INSTALLED): $(LAB)
+	$(PIP) --editable ".[test]"
 	touch $@
