@@ -11,7 +11,7 @@ NBVAL := -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=3
 # Jupyter refuses to run as root unless it is told; the server stays on localhost, behind its token.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: lab test lint types audit unit campaign browser nbval notebooks html docs clean
+.PHONY: lab test lint types audit unit campaign browser nbval notebooks html docs release-check clean
 
 lab: $(LAB)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/index.ipynb $(ROOT) $(LAB_ARGS)
@@ -51,8 +51,17 @@ html: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --builder html docs build/docs
 
+# What a release needs has an environment of its own, and so has each of the two files that are installed.
+release-check: .venvs/release/.installed
+	.venvs/release/bin/python tools/check_release.py
+
+.venvs/release/.installed: pyproject.toml
+	$(PYTHON) -m venv --upgrade-deps .venvs/release
+	.venvs/release/bin/python -m pip install --quiet --disable-pip-version-check --group release
+	touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .venv .venvs .mypy_cache .pytest_cache .ruff_cache build *.egg-info
 
 $(LAB): pyproject.toml
 	$(or $(PYTHON),$(error There is no python3 here: install one, or say PYTHON=/its/path)) -m venv --upgrade-deps .venv

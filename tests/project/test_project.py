@@ -155,23 +155,35 @@ def test_whether_a_notebook_notices_is_told_by_its_assertions(tmp_path, conclusi
     assert found == (error and (error, conclusion))
 
 
+def printed_by_make(*arguments, **environment):
+    """What `make` would run."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", "--dry-run", "--always-make", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=kept | environment)
+    return done.stdout if done.returncode == 0 else done.stderr
+
+
+def test_make_lab_installs_what_the_codelabs_need_and_make_test_the_rest():
+    assert re.findall(r'"\.\[(.+)\]"', printed_by_make("lab")) == ["codelabs,legacy"]
+    assert re.findall(r'"\.\[(.+)\]"', printed_by_make("test")) == ["codelabs,legacy", "test"]
+
+
+def test_a_machine_without_python_is_told_in_one_line():
+    (told,) = printed_by_make("lab", "PYTHON=").splitlines()
+    assert "There is no python3 here: install one, or say PYTHON=/its/path" in told
+
+
+def test_where_home_cannot_be_written_to_there_is_another(tmp_path):
+    *_, command = printed_by_make("lab", HOME=str(tmp_path / "nowhere")).splitlines()
+    assert command.startswith('HOME="$PWD/.venv/home" .venv/bin/jupyter lab')
+    assert printed_by_make("lab", HOME=str(tmp_path)).splitlines()[-1].startswith(".venv/bin/jupyter lab")
+
+
 def test_make_lab_answers_on_localhost_and_asks_for_its_token(tmp_path):
     """Runs the command that `make lab` runs."""
     port = 8897
-    command = subprocess.run(
-        [
-            "make",
-            "--dry-run",
-            "--always-make",
-            "lab",
-            f"LAB_ARGS=--no-browser --port={port} --ServerApp.port_retries=0",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
-    ).stdout.splitlines()[-1]
+    options = f"LAB_ARGS=--no-browser --port={port} --ServerApp.port_retries=0"
+    command = printed_by_make("lab", options).splitlines()[-1]
     assert "--ip=127.0.0.1" in command
     assert "--LabApp.default_url=/lab/tree/index.ipynb" in command
     words = command.split()

@@ -128,11 +128,12 @@ def test_folders_and_files_that_are_no_models_are_refused(tmp_path):
         lstm_toolkit.convert(tmp_path / "model.h5")
 
 
-def test_a_lambda_in_an_h5_file_is_not_run(tmp_path):
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_code_in_a_file_is_not_run(ending, tmp_path):
     x = keras.Input((7, 5))
-    keras.Model(x, keras.layers.LSTM(4)(keras.layers.Lambda(lambda t: t + 1)(x))).save(tmp_path / "lambda.h5")
+    keras.Model(x, keras.layers.LSTM(4)(keras.layers.Lambda(lambda t: t + 1)(x))).save(tmp_path / f"lambda.{ending}")
     with pytest.raises(ConversionError, match=r"needs code that is not in the file.*Lambda"):
-        lstm_toolkit.convert(tmp_path / "lambda.h5")
+        lstm_toolkit.convert(tmp_path / f"lambda.{ending}")
 
 
 LEGACY = {
