@@ -11,10 +11,13 @@ NBVAL := -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=3
 # Jupyter refuses to run as root unless it is told; the server stays on localhost, behind its token.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# Jupyter drops uploads of more than 10 MB unless it is told; the doctor's desk takes 100.
+UPLOADS := --ServerApp.tornado_settings='{"websocket_max_message_size": 110000000}'
+
 .PHONY: lab test lint types audit unit campaign browser nbval notebooks html docs release-check clean
 
 lab: $(LAB)
-	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/index.ipynb $(ROOT) $(LAB_ARGS)
+	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/index.ipynb $(UPLOADS) $(ROOT) $(LAB_ARGS)
 
 test: lint types audit unit campaign browser nbval
 

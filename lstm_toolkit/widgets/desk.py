@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import ipywidgets
+import traitlets
 
 from lstm_toolkit.errors import LstmToolkitError
 from lstm_toolkit.escapes import in_html
@@ -21,6 +22,9 @@ T = TypeVar("T")
 MOST_UPLOADED = 100 << 20
 """Bytes of an upload. Servers tend to have lower limits, and drop the connection then."""
 
+LEAST_LOST = 1_000_000
+"""Bytes of an upload that no server is known to drop."""
+
 MOST_OFFERED = 32 << 20
 """Bytes of a file that a link can hold: some browsers take no longer address."""
 
@@ -33,6 +37,11 @@ _HINT = (
     "A .tflite file, or a .keras or .h5 file, which is converted first. It is read, run and converted in a process of "
     "its own. Notebook servers cut uploads off at some 10 MB, Colab at 1 MB: give a larger file by its path, "
     "doctors_desk(path)."
+)
+_IF_LOST = (
+    " If this line stays, the notebook server has cut it off, which Jupyter does at 10 MB unless it is started with "
+    """--ServerApp.tornado_settings='{"websocket_max_message_size": 110000000}'. """
+    "Give the file by its path then, doctors_desk(path)."
 )
 
 
@@ -60,11 +69,17 @@ def uploaded(value: Any) -> tuple[str, bytes] | None:
     return None if content is None else (str(name), bytes(content))
 
 
+class _Announced(ipywidgets.Label):
+    """What the browser says of files before it sends their content. It is not shown."""
+
+    files: traitlets.List[Any] = traitlets.List().tag(sync=True)
+
+
 class DeskPanel(ipywidgets.VBox):
     """Controls and what they show.
 
     Attributes:
-        upload: a `FileUpload`; a file is examined as soon as it is there.
+        upload: a `FileUpload`; a file is examined as soon as it is there. A large file gets another one in its place.
         target, state: each a `Dropdown`: the runtime that the file is for; of a Keras file, what a call starts from.
         examine: the button that examines the file again, for another target or state.
         repairs: a box with a `Checkbox` for each of the examination's choices.
@@ -79,31 +94,50 @@ class DeskPanel(ipywidgets.VBox):
         self._name: str | None = None
         self.examination: Examination | None = None
         self.treatment: Treatment | None = None
-        self.upload = ipywidgets.FileUpload(
-            accept=".tflite,.keras,.h5", multiple=False, description="Upload a file", layout={"width": "auto"}
-        )
         widths = {"width": "16em", "label_width": "6em"}
         self.target = dropdown("Runs on", [("any runtime", None), *((each, each) for each in TARGETS)], **widths)
         self.state = dropdown("Keras state", ["auto", "reset", "carry", "explicit"], **widths)
         self.examine, self.repair = _button("Examine"), _button("Repair")
         self.repairs = ipywidgets.Box(layout={"flex_flow": "row wrap"})
         self.status, self.examined, self.outcome, self.treated = html(), html(), html(), html()
-        controls = ipywidgets.HBox(
-            [self.upload, self.target, self.state, self.examine], layout=ipywidgets.Layout(flex_flow="row wrap")
-        )
+        self._announced = _Announced()
+        self._controls = ipywidgets.HBox(layout=ipywidgets.Layout(flex_flow="row wrap"))
+        self._renew_upload()
         hint = html()
         hint.value = STYLE + _STYLE + section(paragraph(_HINT))
         self._chosen = ipywidgets.HBox([self.repairs, self.repair], layout={"flex_flow": "row wrap"})
-        super().__init__([hint, controls, self.status, self.examined, self._chosen, self.outcome, self.treated])
-        self.upload.observe(lambda change: self._uploaded(change["new"]), "value")
+        super().__init__([hint, self._controls, self.status, self.examined, self._chosen, self.outcome, self.treated])
+        self._announced.observe(lambda change: self._expect(change["new"]), "files")
         for control in (self.target, self.state):
             control.observe(lambda _: self._say("Press “Examine” for this choice; below is the last one."), "value")
         self.examine.on_click(lambda _: self._examine())
         self.repair.on_click(lambda _: self._treat())
         self._examine()
 
-    def _uploaded(self, value: Any) -> None:
-        file = uploaded(value)
+    def _renew_upload(self) -> None:
+        self.upload = ipywidgets.FileUpload(
+            accept=".tflite,.keras,.h5", multiple=False, description="Upload a file", layout={"width": "auto"}
+        )
+        self.upload.observe(self._uploaded, "value")
+        # In ipywidgets 8 a link carries no bytes, in 7 the bytes are not in `metadata`: the announcement is short.
+        told = "metadata" if self.upload.has_trait("metadata") else "value"
+        ipywidgets.jsdlink((self.upload, told), (self._announced, "files"))
+        self._controls.children = (self.upload, self.target, self.state, self.examine)
+
+    def _expect(self, files: list[dict[str, Any]]) -> None:
+        """Says that a file is coming, since nobody says so if the server drops it."""
+        self._announced.files = []  # so that the same file is noticed when it is tried again
+        for file in files:
+            is_large = file["size"] >= LEAST_LOST
+            self._say(f"Receiving {file['name']!r} ({file['size']:,} bytes)." + is_large * _IF_LOST)
+            if is_large:
+                # The browser waits for an answer to what was lost before it sends anything else of the same control.
+                self._renew_upload()
+
+    def _uploaded(self, change: Any) -> None:
+        file = uploaded(change["new"])
+        if change["owner"] is not self.upload:
+            change["owner"].close()
         if file is None:
             return
         name, content = file

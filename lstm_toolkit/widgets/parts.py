@@ -1,5 +1,6 @@
 """What the panels are built from: controls with labels, and places that show HTML."""
 
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -116,10 +117,13 @@ class Player(ipywidgets.HBox):
         self.number = WholeNumber(label, least, least, most)
         hidden = ipywidgets.Layout(display="none")
         self.clock = ipywidgets.Play(value=least, min=least, max=most, interval=milliseconds, layout=hidden)
-        super().__init__([self.number, self.button, self.clock], layout=ipywidgets.Layout(flex_flow="row wrap"))
-        # ipywidgets 7 has another name for it.
+        self._starter = ipywidgets.HTML(layout=hidden)
+        row = ipywidgets.Layout(flex_flow="row wrap")
+        super().__init__([self.number, self.button, self.clock, self._starter], layout=row)
         playing = "playing" if self.clock.has_trait("playing") else "_playing"
         ipywidgets.jslink((self.button, "value"), (self.clock, playing))
+        if playing == "_playing":
+            self._start_by_a_click()
         ipywidgets.jsdlink((self.clock, "value"), (self.number.field, "value"))
         self.number.on_change(self._follow)
         self.button.observe(lambda change: self._name(pressed=change["new"]), "value")
@@ -130,6 +134,23 @@ class Player(ipywidgets.HBox):
             self.number.value = self.number.least
         self.clock.max = most
         self.number.limit(most)
+
+    def _start_by_a_click(self) -> None:
+        """For ipywidgets 7, whose clock runs when its own button is pressed and in no other way.
+
+        Time has to pass in the browser: Colab shows nothing that the kernel sends of its own accord.
+        """
+        name = f"lstm-toolkit-{uuid.uuid4().hex}"
+        self.add_class(name)
+        # Of several views of a panel one starts the clock that they share: started twice, it runs twice as fast.
+        script = f"const one = document.querySelector('.{name}'); "
+        script += "if (one.contains(this)) one.querySelector('.widget-play button').click()"
+        start = f'<img src="" alt="" onerror="{script}">'
+
+        def press(change: Any) -> None:
+            self._starter.value = start if change["new"] else ""
+
+        self.button.observe(press, "value")
 
     def _follow(self) -> None:
         if self.number.value is not None:

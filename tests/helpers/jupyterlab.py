@@ -20,6 +20,8 @@ import pytest
 CHROMIUM = os.environ.get("CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+# The Python of an environment with other versions of JupyterLab and ipywidgets.
+PYTHON = os.environ.get("LSTM_TOOLKIT_JUPYTER", sys.executable)
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None,
     reason="no Chromium: install it (Debian: apt install chromium) or set CHROMIUM to the path of its program",
@@ -99,7 +101,7 @@ def serve(notebooks, state, *, theme="JupyterLab Light"):
     }
     port, token = _free_port(), secrets.token_hex(16)
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
+        *(PYTHON, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
         *("--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={notebooks}"),
         "--LabApp.expose_app_in_browser=True",
     ]

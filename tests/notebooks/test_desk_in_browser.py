@@ -99,6 +99,21 @@ def test_a_damaged_file_has_one_line(page, panel, tmp_path):
     assert not panel.get_by_role("table").count()
 
 
+def test_a_file_that_the_server_drops(page, panel, tmp_path):
+    """The connection breaks, each time; the panel says so, and takes the next file."""
+    large, small = tmp_path / "large.tflite", tmp_path / "small.tflite"
+    small.write_bytes(patients.renamed())
+    large.write_bytes(small.read_bytes() + bytes(11 << 20))
+    for _ in range(2):
+        with page.expect_event("websocket"):
+            hand_in(page, panel, large)
+    said = f"Receiving 'large.tflite' ({large.stat().st_size:,} bytes). If this line stays, the notebook server"
+    panel.get_by_role("status").filter(has_text=said).wait_for()
+    hand_in(page, panel, small)
+    panel.get_by_role("heading", name="small.tflite").wait_for()
+    assert not panel.get_by_text("large.tflite").count()
+
+
 @pytest.fixture(scope="module")
 def used_page(page, tmp_path_factory):
     """The page with all that the panel can show, also where the tests above did not run."""

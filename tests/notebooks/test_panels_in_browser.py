@@ -1,13 +1,22 @@
 """The panels in a real browser: JupyterLab, driven through Chromium."""
 
 import re
-import sys
 import time
 
 import nbformat
 import pytest
 
-from tests.helpers.jupyterlab import WAIT, browse, errors, needs_chromium, open_notebook, run_all_cells, serve, shown
+from tests.helpers.jupyterlab import (
+    PYTHON,
+    WAIT,
+    browse,
+    errors,
+    needs_chromium,
+    open_notebook,
+    run_all_cells,
+    serve,
+    shown,
+)
 
 pytestmark = needs_chromium
 CELLS = {
@@ -84,7 +93,7 @@ def choose_next(page, dropdown):
 def test_kernel(page):
     """The kernel is this Python, and importing the panels brought no TensorFlow."""
     first = page.locator(".jp-CodeCell").first.locator(".jp-OutputArea")
-    assert first.inner_text().strip() == f"False {sys.executable}"
+    assert first.inner_text().strip() == f"False {PYTHON}"
 
 
 def test_compare_layouts(page):

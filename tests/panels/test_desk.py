@@ -2,12 +2,12 @@
 
 import base64
 import dataclasses
-import datetime
 import os
 import pickle
 import re
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +20,8 @@ from tests.helpers import hostile_files, patients
 from tests.helpers.imports import run_without
 from tests.helpers.sum_file import sum_file
 from tools.attacks import damage
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -271,11 +273,15 @@ def widgets(monkeypatch):
     return widgets
 
 
-def handed_in(panel, name, content):
-    """Uploads a file, as the browser does."""
-    now = datetime.datetime.now(datetime.UTC)
-    file = {"name": name, "type": "", "size": len(content), "content": memoryview(content), "last_modified": now}
-    panel.upload.value = (file,)
+def handed_in(panel, name, content, upload=None):
+    """Uploads a file, as the browser does: first it says what is coming."""
+    upload = upload or panel.upload
+    file = {"name": name, "type": "", "size": len(content)}
+    panel._announced.set_state({"files": [file | {"content": {}}]})
+    if upload.has_trait("metadata"):  # ipywidgets 7
+        upload.set_state({"metadata": [file], "data": [memoryview(content)], "_counter": upload._counter + 1})
+    else:
+        upload.set_state({"value": [file | {"content": memoryview(content), "last_modified": 1_700_000_000_000}]})
 
 
 def links(markup):
@@ -290,6 +296,37 @@ def test_the_value_of_an_upload_in_both_versions_of_ipywidgets(widgets):
     assert uploaded(({"name": "a.tflite", "size": 2, "content": memoryview(b"ab")},)) == ("a.tflite", b"ab")
     assert uploaded({"a.tflite": {"metadata": {"name": "a.tflite"}, "content": b"ab"}}) == ("a.tflite", b"ab")
     assert uploaded(()) is uploaded({}) is None
+
+
+def test_a_large_file_that_does_not_come(widgets, monkeypatch):
+    """The browser says what is coming. The control of a large file is not used again: it may wait for ever."""
+    monkeypatch.setattr("lstm_toolkit.widgets.desk.LEAST_LOST", 1_500)
+    panel = widgets.doctors_desk()
+    first = panel.upload
+    panel._announced.set_state({"files": [{"name": "a.tflite", "size": 1_499}]})
+    assert "Receiving &#x27;a.tflite&#x27; (1,499 bytes).</div>" in panel.status.value
+    assert panel.upload is first
+    for _ in range(2):
+        before = panel.upload
+        panel._announced.set_state({"files": [{"name": "<b>.tflite", "size": 1_500}]})
+        assert panel.upload is not before
+    assert "Receiving &#x27;&lt;b&gt;.tflite&#x27; (1,500 bytes). If this line stays" in panel.status.value
+    second = panel.upload
+    assert panel._controls.children == (second, panel.target, panel.state, panel.examine)
+    handed_in(panel, "c.tflite", PATIENT.read_bytes())
+    assert panel.examination.name == "c.tflite"
+    assert panel.upload is not second
+    assert second.comm is None
+    handed_in(panel, "d.tflite", PATIENT.read_bytes())
+    assert panel.examination.name == "d.tflite"
+
+
+def test_the_limit_that_the_panel_names_is_that_of_the_projects_own_server(widgets):
+    from lstm_toolkit.widgets import desk as shell
+
+    option = re.search(r"--ServerApp.tornado_settings='{.*: (\d+)}'", (ROOT / "Makefile").read_text())
+    assert option[0] in shell._IF_LOST
+    assert int(option[1]) > shell.MOST_UPLOADED + 1_000_000
 
 
 def test_the_panel_from_upload_to_download(widgets):

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
+import ipywidgets
 import pytest
+import traitlets
 
 import lstm_toolkit
 from lstm_toolkit import codelab, widgets
@@ -269,6 +271,26 @@ def test_the_player():
     assert panel.turn.button.description == "Pause"
     panel.turn.button.value = False
     assert panel.turn.button.description == "Play"
+
+
+class OldPlay(ipywidgets.BoundedIntText):
+    """The `Play` of ipywidgets 7: the browser counts when the button in its view is pressed, and no trait starts it."""
+
+    interval = traitlets.CInt(100).tag(sync=True)
+    _playing = traitlets.Bool().tag(sync=True)
+
+
+def test_the_player_in_ipywidgets_7_presses_the_button_of_the_clock(monkeypatch):
+    monkeypatch.setattr(ipywidgets, "Play", OldPlay)
+    players = [widgets.compare_layouts().turn for _ in range(2)]
+    (name,), (other,) = (player._dom_classes for player in players)
+    assert name != other
+    for _ in range(2):
+        assert not players[0]._starter.value
+        players[0].button.value = True
+        assert f"querySelector('.{name}')" in players[0]._starter.value
+        players[0].button.value = False
+    assert not players[1]._starter.value
 
 
 def test_lowering_panel(compared_lowerings, monkeypatch):

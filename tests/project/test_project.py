@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -186,7 +187,7 @@ def test_make_lab_answers_on_localhost_and_asks_for_its_token(tmp_path):
     command = printed_by_make("lab", options).splitlines()[-1]
     assert "--ip=127.0.0.1" in command
     assert "--LabApp.default_url=/lab/tree/index.ipynb" in command
-    words = command.split()
+    words = shlex.split(command)
     words[:1] = [sys.executable, "-m", "jupyter"]
     folders = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
     with subprocess.Popen(
