@@ -13,6 +13,8 @@ from sphinx.util.inspect import signature as signature_of
 from sphinx.util.inspect import stringify_signature
 
 import lstm_toolkit
+from lstm_toolkit.symptoms.entries import CHAPTERS
+from lstm_toolkit.symptoms.values import Symptom
 
 # What is slow to import, or in no package that the base installation brings. Sphinx's own setting for this holds while
 # a module is imported; later it looks for the sources of base classes, and would import TensorFlow then.
@@ -84,7 +86,41 @@ def _as_one_writes(
     return signature, returned
 
 
+def _block(text: str, language: str) -> str:
+    return f".. code-block:: {language}\n\n" + "".join(f"    {line}\n" for line in text.strip().splitlines())
+
+
+def _of_symptom(symptom: Symptom) -> str:
+    """A section about one symptom."""
+    mending = "sh" if symptom.mend.startswith("lstm-toolkit") else "python"
+    prose = {name: re.sub(r"`([^`]+)`", r"``\1``", getattr(symptom, name)) for name in ("title", "meaning", "after")}
+    links = ", ".join(
+        f"`{thread.split('/blob/')[0]} <{address}>`__"
+        for thread, address in zip(symptom.threads, symptom.addresses, strict=True)
+    )
+    parts = [
+        f".. _symptom-{symptom.code}:\n\n{prose['title']}\n{'~' * 100}",
+        *(_block(message, "none") for message in symptom.messages),
+        prose["meaning"],
+        symptom.see and f"To see it (``{symptom.shows}``):\n\n{_block(symptom.see, 'sh')}",
+        f"What mends it:\n\n{_block(symptom.mend, mending)}",
+        prose["after"],
+        f"Reported in {links}.",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _with_symptoms(app: Any, name: str, source: list[str]) -> None:
+    """Puts the symptoms in their place on their page."""
+    if name == "symptoms":
+        chapters = (
+            f"{title}\n{'-' * 100}\n\n" + "\n\n".join(map(_of_symptom, each)) for title, each in CHAPTERS.items()
+        )
+        source[0] = source[0].replace("SYMPTOMS\n", "\n\n".join(chapters) + "\n")
+
+
 def setup(app: Any) -> None:
     """Napoleon's own priority is 500."""
+    app.connect("source-read", _with_symptoms)
     app.connect("autodoc-process-docstring", _as_napoleon_reads, priority=400)
     app.connect("autodoc-process-signature", _as_one_writes)

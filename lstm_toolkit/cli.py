@@ -232,6 +232,25 @@ def bench(models: tuple[Path, ...], threads: int, csv_file: Path | None, *, as_j
     show(result.to_dict(), str(result), as_json=as_json, beside=csv_file)
 
 
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("message", nargs=-1, required=True)
+@json_option
+def explain(message: tuple[str, ...], *, as_json: bool) -> None:
+    """Says what MESSAGE of TensorFlow, Keras or LiteRT means for an LSTM, and what mends it.
+
+    MESSAGE is what was printed, or a few words that say what is wrong; - is standard input. The exit code is 1 where
+    nothing like it is known.
+    """
+    from lstm_toolkit.symptoms.search import explain as explain_message
+    from lstm_toolkit.symptoms.search import last_of
+
+    found = explain_message(last_of(sys.stdin.buffer) if message == ("-",) else " ".join(message))
+    text = "\n\n\n".join(map(str, found)) or "Nothing like it is known; run lstm-toolkit diagnose FILE on the file."
+    show({"symptoms": [each.to_dict() for each in found]}, text, as_json=as_json)
+    if not found:
+        raise SystemExit(1)
+
+
 def in_options(text: str, command: click.Command) -> str:
     """A text of the package, which names arguments of a function, in the words of its command, which has options.
 

@@ -51,7 +51,7 @@ def load(path: Path) -> Any:
     memory = MEMORY_TIMES * most_bytes(path)
     seconds = setting(MAX_SECONDS, SECONDS + regular_size(path) // BYTES_PER_SECOND)
     try:
-        outcome = call_elsewhere(attempt, path, memory, seconds=seconds, memory=memory)
+        outcome = call_elsewhere(attempt, path.absolute(), memory, seconds=seconds, memory=memory)
     except TimeoutError as error:
         raise InvalidModelError(
             f"{str(path)!r} takes more than {seconds} seconds to load; if you trust where it comes from, set the "

@@ -144,3 +144,10 @@ def test_a_missing_tensorflow_is_not_said_to_be_a_backend(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", fail)
     with pytest.raises(ModuleNotFoundError, match="tensorflow"):
         keras_files.import_keras()
+
+
+def test_a_path_is_of_the_folder_that_the_process_is_in_now(models, monkeypatch, tmp_path):
+    """The process that loads a file first may have started in another one."""
+    lt.convert(models[1] / "plain.keras", time_steps=7, verify=False)
+    monkeypatch.chdir(models[1])
+    assert lt.convert("plain.h5", verify=False).report.ops
