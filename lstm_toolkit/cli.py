@@ -20,14 +20,15 @@ from lstm_toolkit.terminal import (
     check_output,
     is_stdout,
     own_stderr,
-    progress,
     show,
     show_text,
     silent_stderr,
+    stages,
     write,
 )
+from lstm_toolkit.usage import Command, examples_of
 
-PYTHON_ONLY = ("input_signature", "representative_dataset", "io_dtype", 'quantization="int8"')
+PYTHON_ONLY = ("input_signature",)
 """Arguments of `convert` that the command line cannot give."""
 
 PATH, COUNT = click.Path(path_type=Path), click.IntRange(min=1)
@@ -55,8 +56,12 @@ class _Commands(click.Group):
                 "what it depends on"
             ) from error
 
+    command_class = Command
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(
+    cls=_Commands, epilog=examples_of("lstm-toolkit"), context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="lstm_toolkit")
 def main() -> None:
     """LSTMs from Keras to TensorFlow Lite's fused ops, exactly."""
@@ -88,30 +93,73 @@ def _choice(name: str, help: str, **options: Any) -> Any:
 @click.option("--time-budget", type=float, default=30.0, show_default=True, help="Seconds for --lowering auto.")
 @_choice("state", "What a call starts from: zero, where the last one ended, or inputs of the file.", default="auto")
 @_choice("bidirectional", "Whether the two directions of a layer become one op.", default="fused")
+@_choice("quantization", "int8 weights (dynamic), float16 weights, or int8 throughout, which takes samples.")
 @click.option(
-    "--quantization",
-    type=click.Choice(["dynamic", "float16"]),
-    help="int8 or float16 weights. (int8 throughout needs data, and so the Python function.)",
+    "--representative-dataset",
+    type=PATH,
+    metavar="X.npz",
+    help="Samples of the inputs: for each an array [samples, ...] under its name, as numpy.savez writes them.",
 )
+@_choice("io_dtype", "Of the inputs and outputs of an int8 file.", default="float32")
 @_choice("target", "The runtime that the file is for, which settles the forms of the layers.")
 @click.option("--time-major", is_flag=True, help="Sequences in the file are [time, batch, ...].")
 @_choice("on_unsupported", "What to do with a recurrent layer that cannot be fused exactly.", default="raise")
 @click.option("--verify/--no-verify", default=True, help="Compare the file with the model on random inputs.")
+@click.option("--progress/--no-progress", default=None, help="Show the stages; by default on a terminal alone.")
 @json_option
-def convert(model: Path, output: Path, *, as_json: bool, **options: Any) -> None:
+def convert(
+    model: Path,
+    output: Path,
+    *,
+    representative_dataset: Path | None,
+    progress: bool | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Converts MODEL, every LSTM to one fused op or to plain ops.
 
     MODEL is a .keras or .h5 file of Keras 3, or of tf_keras if that is installed, or the folder of a SavedModel that
     was exported as fusable, which is code that runs when it is loaded.
     """
     from lstm_toolkit.conversion.convert import convert as convert_model
+    from lstm_toolkit.quantization.sample_files import load_samples
 
-    with _reporting_errors(), progress(), silent_stderr():
+    with _reporting_errors(), stages(shown=progress), silent_stderr():
         check_output(output)
+        if representative_dataset is not None:
+            options["representative_dataset"] = load_samples(representative_dataset)
         conversion = convert_model(model, **options)
         write(conversion.tflite, output)
     value = {"output": str(output), "size": len(conversion.tflite)} | conversion.report.to_dict()
     text = in_options(f"{output}: {conversion}", main.commands["convert"])
+    show(value, text, as_json=as_json, beside=output)
+
+
+@main.command()
+@model_argument
+@output_option
+@click.option(
+    "--form", type=click.Choice(["unrolled", "loop"]), default="unrolled", show_default=True, help="Over time."
+)
+@click.option("--steps-per-turn", type=COUNT, help="Of a loop.")
+@json_option
+def lower(model: Path, output: Path, form: str, steps_per_turn: int | None, *, as_json: bool) -> None:
+    """Writes the fused recurrent ops of the .tflite file MODEL as plain ops, which need no variable tensors.
+
+    A file without such ops is written as it is.
+    """
+    from lstm_toolkit.inspection.read import inspect as inspect_model
+    from lstm_toolkit.passes.plain.lower import lower as lower_model
+    from lstm_toolkit.tflite import files
+
+    with _reporting_errors():
+        data = files.read_bytes(model)
+        lowered = lower_model(data, form=form, steps_per_turn=steps_per_turn)
+        ops = inspect_model(lowered).ops
+        write(lowered, output)
+    told = ", ".join(f"{name} {count}" for name, count in sorted(ops.items()))
+    text = f"{output}: {told}" if lowered != data else f"{output}: no fused recurrent op was there; it is {model} again"
+    value = {"output": str(output), "size": len(lowered), "changed": lowered != data, "ops": dict(ops)}
     show(value, text, as_json=as_json, beside=output)
 
 

@@ -61,12 +61,12 @@ def show_text(text: str, *, err: bool = False) -> None:
     click.echo(printable_lines(text), err=err)
 
 
-class _Lines(logging.StreamHandler[TextIO]):
-    """Writes the lines of a log; where that fails, the command fails."""
+class _Stages(logging.StreamHandler[TextIO]):
+    """Writes a line for each stage that is logged; where that fails, the command fails."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without what a name in it would do to a terminal."""
-        return printable(super().format(record))
+        return f"{printable(super().format(record))} ..."
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Raises what went wrong."""
@@ -77,12 +77,58 @@ class _Lines(logging.StreamHandler[TextIO]):
         raise error
 
 
+class _LiveStages(_Stages):
+    """Keeps a line for each stage, with the time that it takes, up to date on a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        super().__init__(stream)
+        columns = SpinnerColumn("line"), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+        self.live = Progress(*columns, console=_console(stream))
+        self.live.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Ends the stage before, and begins one."""
+        self.end()
+        self.live.add_task(printable(record.getMessage()), total=1)
+
+    def end(self) -> None:
+        """Ends the stage that runs."""
+        for task in self.live.task_ids:
+            self.live.update(task, completed=1)
+
+    def close(self) -> None:
+        """Ends the last stage."""
+        self.live.stop()
+        super().close()
+
+
+def _console(stream: TextIO) -> Any:
+    from rich.console import Console
+
+    class VisibleCursor(Console):
+        """What is killed cannot show the cursor again."""
+
+        def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002, FBT001 (Rich's own)
+            return False
+
+    return VisibleCursor(file=stream)
+
+
 @contextlib.contextmanager
-def progress() -> Iterator[None]:
-    """Shows each stage that `convert` logs as a line on standard error."""
-    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
-    handler = _Lines(stream)
-    handler.setFormatter(logging.Formatter("%(message)s ..."))
+def stages(*, shown: bool | None) -> Iterator[None]:
+    """Shows each stage that `convert` logs on standard error: live on a terminal, else as a line.
+
+    Args:
+        shown: whether to; None on a terminal alone.
+    """
+    is_terminal = sys.stderr.isatty()
+    if not (is_terminal if shown is None else shown):
+        yield
+        return
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, errors="backslashreplace")
+    handler = _LiveStages(stream) if is_terminal else _Stages(stream)
     logger = logging.getLogger("lstm_toolkit")
     before = logger.level, logger.propagate
     logger.addHandler(handler)
@@ -94,6 +140,7 @@ def progress() -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(before[0])
         logger.propagate = before[1]
+        handler.close()
         with contextlib.suppress(OSError):
             stream.close()
 

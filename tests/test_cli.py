@@ -1,17 +1,22 @@
 """The command line: results, progress, exit codes, and what it refuses."""
 
+import contextlib
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
 import lstm_toolkit
-from lstm_toolkit.cli import in_options, main
+from lstm_toolkit.cli import _in_words_of_the_command, in_options, main
+from lstm_toolkit.usage import EXAMPLES
 from tests.helpers import fault_corpus
 from tests.helpers.models import randomized
 from tests.helpers.refusals import messages
@@ -37,22 +42,143 @@ def call(capfd):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    randomized(keras.Sequential([keras.Input((7, 5)), keras.layers.LSTM(6)])).save(folder / "good.keras")
+    randomized(keras.Sequential([keras.Input((7, 5), name="x"), keras.layers.LSTM(6)])).save(folder / "good.keras")
     gru = [keras.layers.GRU(6, name="g", return_sequences=True), keras.layers.LSTM(3, name="l")]
     keras.Sequential([keras.Input((7, 5)), *gru]).save(folder / "gru.keras")
     (folder / "text.keras").write_text("hello")
     return folder
 
 
+def stages_of(folder):
+    return ["loading TensorFlow", f"loading {folder / 'good.keras'}", "tracing", "converting", "verifying"]
+
+
 def test_convert_writes_the_file_and_shows_its_progress(folder):
-    done = run("convert", folder / "good.keras", "-o", folder / "good.tflite", "--batch-size", 2)
+    done = run("convert", folder / "good.keras", "-o", folder / "good.tflite", "--batch-size", 2, "--progress")
     assert done.returncode == 0
-    stages = [line.removesuffix(" ...") for line in done.stderr.splitlines()]
-    assert stages == ["loading TensorFlow", f"loading {folder / 'good.keras'}", "tracing", "converting", "verifying"]
+    assert done.stderr.splitlines() == [f"{stage} ..." for stage in stages_of(folder)]
     assert "UNIDIRECTIONAL_SEQUENCE_LSTM" in done.stdout
     model = keras.saving.load_model(folder / "good.keras")
     x = np.random.default_rng(0).normal(size=(2, 7, 5)).astype(np.float32)
     np.testing.assert_allclose(lstm_toolkit.Runner(folder / "good.tflite")(x), model(x), atol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+def test_a_terminal_shows_each_stage_with_its_time_and_keeps_its_cursor(folder):
+    ours, its = os.openpty()
+    command = [sys.executable, "-m", "lstm_toolkit", "convert", folder / "good.keras", "-o", folder / "shown.tflite"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=its, env=os.environ | {"TERM": "xterm"}) as process:
+        os.close(its)
+        shown = b""
+        with contextlib.suppress(OSError):  # which Linux raises at the end
+            while data := os.read(ours, 4096):
+                shown += data
+    os.close(ours)
+    assert process.returncode == 0
+    assert "?25l" not in (text := shown.decode())
+    for stage in stages_of(folder):
+        name = re.escape(stage.rpartition(os.sep)[2])  # a long line is broken
+        assert re.search(rf"{name}.*?\d:\d\d:\d\d", re.sub(r"\x1b\[[\d;]*m", "", text), re.DOTALL), (stage, text)
+
+
+def test_elsewhere_than_on_a_terminal_nothing_is_shown(folder, call):
+    for options in ([], ["--no-progress"]):
+        done = call("convert", folder / "good.keras", "-o", folder / "quiet.tflite", *options)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+SAMPLES = np.random.default_rng(4).normal(size=(30, 7, 5)).astype(np.float32)
+
+
+def saved(folder, **arrays):
+    np.savez(folder / "samples.npz", **arrays)
+    return folder / "samples.npz"
+
+
+def test_every_example_runs(folder, call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(folder / "good.keras", "model.keras")
+    saved(tmp_path, x=SAMPLES)
+    os.mkdir("src")
+    assert set(EXAMPLES) == {*main.commands, "lstm-toolkit"}
+    for name, examples in EXAMPLES.items():
+        for example in examples:
+            done = call(*shlex.split(example))
+            assert done.returncode == 0, (example, done.stderr)
+            assert done.stdout
+            helped = call(*([] if name == "lstm-toolkit" else [name, "--help"]))
+            assert f"  lstm-toolkit {example}\n" in helped.stdout + helped.stderr
+    assert {"int8.tflite", "plain.tflite", "mended.tflite", "gates.svg", "times.csv"} <= set(os.listdir())
+
+
+def test_the_lines_of_the_readme_are_options_that_there_are():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    lines = [shlex.split(line, comments=True) for line in re.findall(r"^lstm-toolkit (\w.*)$", readme, re.MULTILINE)]
+    assert len(lines) >= 8
+    for name, *arguments in lines:
+        main.commands[name].make_context(name, arguments)
+
+
+def test_int8_is_calibrated_on_samples_out_of_a_file(folder, call, tmp_path):
+    model = keras.saving.load_model(folder / "good.keras")
+    options = ["--quantization", "int8", "--representative-dataset", saved(tmp_path, x=SAMPLES), "--io-dtype", "int8"]
+    done = call("convert", folder / "good.keras", "-o", tmp_path / "int8.tflite", *options, "--json")
+    assert json.loads(done.stdout)["quantization"]["samples"] == 6  # every fifth
+    run = lstm_toolkit.Runner(tmp_path / "int8.tflite")
+    assert set(map(np.dtype, run.input_dtypes.values())) == {np.dtype(np.int8)}
+    options = {"quantization": "int8", "representative_dataset": SAMPLES, "io_dtype": "int8"}
+    assert (tmp_path / "int8.tflite").read_bytes() == lstm_toolkit.convert(model, **options).tflite
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"y": SAMPLES}, "--representative-dataset has the inputs ['y'], and the model ['x']"),
+        ({"x": SAMPLES, "y": SAMPLES}, "--representative-dataset has the inputs ['x', 'y'], and the model ['x']"),
+        ({"x": SAMPLES[:, :3]}, "--representative-dataset has shape [3, 5], expected [1, 7, 5]"),
+        ({"x": np.where(SAMPLES > 2, np.nan, SAMPLES)}, "--representative-dataset holds NaN or infinity"),
+        ({"x": SAMPLES[:0]}, "--representative-dataset is empty; give it some hundred typical inputs"),
+        ({"x": np.array([None, 1])}, "holds Python objects, which could run code and are not loaded; make arrays of"),
+        ({"x": np.array(["a"])}, "--representative-dataset holds <U1, expected numbers"),
+    ],
+)
+def test_samples_that_do_not_fit_are_wrong_usage(folder, call, tmp_path, arrays, reason):
+    options = ["--quantization", "int8", "--representative-dataset", saved(tmp_path, **arrays)]
+    done = call("convert", folder / "good.keras", "-o", tmp_path / "never.tflite", *options)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert os.listdir(tmp_path) == ["samples.npz"]
+
+
+def test_lower(folder, call, leaking, tmp_path):
+    fused, plain = tmp_path / "fused.tflite", tmp_path / "plain.tflite"
+    lstm_toolkit.convert(folder / "good.keras", batch_size=2).save(fused)
+    done = call("lower", fused, "-o", plain, "--form", "loop", "--steps-per-turn", 2, "--json")
+    value = json.loads(done.stdout)
+    assert value["changed"] is True
+    assert "WHILE" in value["ops"]
+    assert (tmp_path / "plain.tflite").stat().st_size == value["size"]
+    x = np.random.default_rng(5).normal(size=(2, 7, 5)).astype(np.float32)
+    runners = [lstm_toolkit.Runner(file) for file in (fused, tmp_path / "plain.tflite")]
+    for scale in (1, 3, 0):
+        np.testing.assert_allclose(runners[1](scale * x), runners[0](scale * x), rtol=0, atol=1e-6)
+    done = call("lower", tmp_path / "plain.tflite", "-o", tmp_path / "again.tflite")
+    assert "no fused recurrent op was there" in done.stdout
+    assert (tmp_path / "again.tflite").read_bytes() == (tmp_path / "plain.tflite").read_bytes()
+    done = call("lower", leaking, "-o", tmp_path / "never.tflite")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert not (tmp_path / "never.tflite").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"), [("", {"convert", "lower"}), ("convert --quantization ", {"dynamic", "float16", "int8"})]
+)
+def test_a_shell_completes_names(words, wanted):
+    words = f"lstm-toolkit {words}"
+    asks = {"_LSTM_TOOLKIT_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    program = "import sys; sys.argv[0] = 'lstm-toolkit'; from lstm_toolkit.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | asks, capture_output=True, text=True)
+    assert wanted <= {line.partition(",")[2] for line in done.stdout.splitlines()}
 
 
 def test_options_that_do_not_fit_are_a_usage_error(folder):
@@ -96,8 +222,7 @@ def test_options_of_convert_reach_it(folder, call):
 def test_what_cannot_be_converted_is_one_line_and_no_file(folder, call, alone, model, reason):
     done = (run if alone else call)("convert", folder / model, "-o", folder / "never.tflite")
     assert done.returncode == 1
-    *stages, error = done.stderr.splitlines()
-    assert all(stage.endswith(" ...") for stage in stages)
+    (error,) = done.stderr.splitlines()
     assert error.startswith("Error: ")
     assert reason in error
     assert done.stdout == ""
@@ -124,7 +249,8 @@ def test_inspect_refuses_what_is_no_tflite_file(folder, args):
         ("state must be one of auto, reset", "--state must be one of auto, reset"),
         ("leave out verify=True", "leave out --verify"),
         ("layer 'time_steps' has a state", "layer 'time_steps' has a state"),
-        ('pass quantization="int8" or None', 'pass quantization="int8" or None'),
+        ('pass quantization="int4" or None', 'pass quantization="int4" or None'),
+        ("give representative_dataset samples", "give --representative-dataset samples"),
     ],
 )
 def test_arguments_are_named_as_options(text, wanted):
@@ -136,14 +262,14 @@ def test_every_message_names_options_as_the_command_line_has_them():
     names = "|".join(option.name for option in convert.params if option.name not in ("model", "output"))
     said = [in_options(message.text, convert) for message in messages()]
     left = {found for text in said for found in re.findall(rf'\b(?:{names})="\w+"|\b(?:time_steps|batch_size)\b', text)}
-    assert left == {'quantization="int8"'}  # which is only for Python
+    assert left == set()
 
 
-def test_what_only_python_takes_is_said(folder, call):
-    options = ["--target", "micro", "--quantization", "dynamic"]
-    done = call("convert", folder / "good.keras", "-o", folder / "never.tflite", *options)
-    assert "no kernels for --quantization dynamic" in done.stderr
-    assert '(quantization="int8": only in Python, as an argument of lstm_toolkit.convert)' in done.stderr
+def test_what_only_python_takes_is_said():
+    with main.commands["convert"].make_context("convert", ["a.keras", "-o", "a.tflite"]):
+        text = _in_words_of_the_command(ValueError("pass time_steps, or input_signature"))
+    said = "(input_signature: only in Python, as an argument of lstm_toolkit.convert)"
+    assert text == f"pass --time-steps, or input_signature {said}"
 
 
 def test_the_backend_of_keras_is_of_no_matter(folder, tmp_path):

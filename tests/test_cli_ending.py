@@ -85,7 +85,7 @@ def moments(process):
 )
 def test_control_c_is_one_line_and_130(folder, tmp_path, moment, way):
     (tmp_path / "scratch").mkdir()
-    command = ("convert", folder / "good.keras", "-o", tmp_path / "new.tflite")
+    command = ("convert", folder / "good.keras", "-o", tmp_path / "new.tflite", "--progress")
     process = start(*command, way=way, scratch=tmp_path / "scratch")
     assert next(each for each in moments(process) if each == moment)
     time.sleep(0.1)
@@ -113,14 +113,14 @@ def test_other_signals_end_it_by_themselves(folder, tmp_path, number):
         signal.signal(number, signal.SIG_DFL)
 
     output = tmp_path / "new.tflite"
-    process = start("convert", folder / "good.keras", "-o", output, scratch=tmp_path, preexec_fn=heeded)
+    process = start("convert", folder / "good.keras", "-o", output, "--progress", scratch=tmp_path, preexec_fn=heeded)
     assert next(each for each in moments(process) if each == "loading TensorFlow")
     assert ended(process, tmp_path, number) == (-number, [])
     assert os.listdir(tmp_path) == []
 
 
 def test_what_a_kill_leaves_is_removed_at_the_next_start(folder, tmp_path):
-    process = start("convert", folder / "good.keras", "-o", tmp_path / "new.tflite", scratch=tmp_path)
+    process = start("convert", folder / "good.keras", "-o", tmp_path / "new.tflite", "--progress", scratch=tmp_path)
     assert next(each for each in moments(process) if each == "loading TensorFlow")
     assert ended(process, tmp_path, signal.SIGKILL)[0] == -signal.SIGKILL
     assert len(os.listdir(tmp_path)) == 1
@@ -144,7 +144,7 @@ def test_where_there_are_no_such_children_the_work_is_done_in_the_process(work, 
 
 
 def test_control_z_stops_the_work_too(folder, tmp_path):
-    process = start("convert", folder / "good.keras", "-o", tmp_path / "new.tflite", scratch=tmp_path)
+    process = start("convert", folder / "good.keras", "-o", tmp_path / "new.tflite", "--progress", scratch=tmp_path)
     assert next(each for each in moments(process) if each == "loading TensorFlow")
     (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
 
@@ -182,7 +182,10 @@ def test_a_crash_of_a_library_is_one_line():
         ("$T inspect good.tflite | true", (1, "", "")),
         ("$T repair good.tflite -o - 2>report | cmp - good.tflite && cat report", None),
         ("$T repair good.tflite -o /dev/stdout --json 2>report | cmp - good.tflite && cat report", None),
-        ("$T convert good.keras -o no.tflite 2>&-", (1, "Error: cannot write the output: Bad file descriptor\n", "")),
+        (
+            "$T convert good.keras -o no.tflite --progress 2>&-",
+            (1, "Error: cannot write the output: Bad file descriptor\n", ""),
+        ),
     ],
 )
 def test_closed_outputs_and_standard_output_as_a_file(folder, line, wanted):

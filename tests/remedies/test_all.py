@@ -11,6 +11,9 @@ import tests.remedies
 from tests.helpers.refusals import PACKAGE, Message, Refusal, messages
 
 OTHER_TESTS = {
+    "holds Python objects, which could run code": "quantization/test_sample_files.py::test_objects_become_numbers",
+    "is no .npz file of NumPy": "quantization/test_sample_files.py::test_other_files",
+    "has no array [samples, ...] under": "quantization/test_sample_files.py::test_other_files",
     "cannot be imported with {}": "sources/test_keras_files.py::test_a_backend_that_is_not_there",
     "was written by Keras {}, which Keras 3 cannot read": "sources/test_keras_files.py::test_older_files_that_keras_3_",
     "needs code that is not in the file": "sources/test_keras_files.py::test_code_in_a_file_of_keras_2_does_not_run",
