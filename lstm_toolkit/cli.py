@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.util
 import io
 import os
 import re
@@ -63,10 +64,14 @@ class _Commands(click.Group):
     cls=_Commands, epilog=examples_of("lstm-toolkit"), context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(package_name="lstm_toolkit")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """LSTMs from Keras to TensorFlow Lite's fused ops, exactly."""
-    # A file of Keras is the same for all of its backends, and only this one can be converted.
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    # A file of Keras is the same for all of its backends; on which one its user runs it matters for the comparison.
+    backend = os.environ.get("KERAS_BACKEND")
+    compares = context.invoked_subcommand == "convert" and backend in ("jax", "torch")
+    if not compares or importlib.util.find_spec(str(backend)) is None:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 def run() -> Any:
@@ -119,7 +124,8 @@ def convert(
     """Converts MODEL, every LSTM to one fused op or to plain ops.
 
     MODEL is a .keras or .h5 file of Keras 3, or of tf_keras if that is installed, or the folder of a SavedModel that
-    was exported as fusable, which is code that runs when it is loaded.
+    was exported as fusable, which is code that runs when it is loaded. With KERAS_BACKEND=jax or torch in the
+    environment, the file is compared with the model on that backend.
     """
     from lstm_toolkit.conversion.convert import convert as convert_model
     from lstm_toolkit.quantization.sample_files import load_samples

@@ -18,7 +18,8 @@ from lstm_toolkit.activations.compute import Call, Cell, chosen_number, computed
 from lstm_toolkit.activations.values import Array, GateActivations
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.process_state import Place, replaced_here
-from lstm_toolkit.sources.reference import OwnVariables, inference_arguments
+from lstm_toolkit.sources.keras_calls import inference_arguments, refuse_other_backends
+from lstm_toolkit.sources.reference import OwnVariables
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.reference import ACTIVATIONS
 
@@ -53,6 +54,8 @@ def of_keras(source: Any, inputs: Sequence[Any], chosen: str | int | None) -> Ga
         raise ConversionError(f"{source.name!r} has no weights yet; call it once on such inputs")
     tf_keras = sys.modules.get("tf_keras")
     of_keras_2 = tf_keras is not None and isinstance(source, tf_keras.layers.Layer)
+    if not of_keras_2:
+        refuse_other_backends()
     library: Any = tf_keras if of_keras_2 else keras
     arguments = {"training": False} if of_keras_2 else inference_arguments(source)
     layers = [each for each in source._flatten_layers() if isinstance(each, library.layers.RNN)]

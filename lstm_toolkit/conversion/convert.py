@@ -45,7 +45,8 @@ def convert(  # noqa: PLR0913 (public)
             SavedModel is code that runs when it is loaded. Files of Keras are loaded in another process first, with
             limits that the environment variables LSTM_TOOLKIT_MAX_MODEL_BYTES and LSTM_TOOLKIT_MAX_LOAD_SECONDS set.
         input_signature: a `tf.TensorSpec` an input, in the structure of the model's input, for a model that does not
-            know its own (a subclassed model, a layer). Their names become the names of the inputs.
+            know its own (a subclassed model, a layer). Their names become the names of the inputs. For a Keras 3 model
+            on another backend, `keras.Input` serves too.
         batch_size: None keeps the model's own, and 1 where that is None; a fused op needs a fixed batch.
         time_steps: None keeps the model's own; dynamic time stays dynamic.
         lowering: "fused": every LSTM and simple RNN is a fused op. "unrolled": they, and GRUs and layers with other
@@ -86,6 +87,10 @@ def convert(  # noqa: PLR0913 (public)
 
     Masks (`Embedding(mask_zero=True)`, `Masking`, `mask=`) may have any form: padding on the right or on the left,
     holes, and rows without a valid step. What stands at padded steps is never read.
+
+    A Keras 3 model on JAX, PyTorch or another backend (KERAS_BACKEND) is saved into a temporary folder, and converted
+    in another process on the TensorFlow backend. The file is compared here with the model itself, in its own backend.
+    Classes and functions that are not Keras's own have to be registered with Keras, in modules that can be imported.
 
     Threads may convert at once, the same model too, and other threads may use it meanwhile: they get what they always
     get. Not even its states change. Only training it meanwhile can make the comparison fail. A process that was forked

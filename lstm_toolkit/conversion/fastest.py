@@ -134,7 +134,7 @@ class _Files:
 
     def _check_steps(self) -> None:
         if self._plan.is_plain:
-            sequences = [spec.shape[1] or 0 for spec in self._base.traced.function.inputs if len(spec.shape) > 1]
+            sequences = [spec.shape[1] or 0 for spec in self._base.traced.inputs if len(spec.shape) > 1]
             steps = max(sequences, default=0) * len(self._base.report.layers)
         else:
             steps = _steps(self._base.tflite)

@@ -6,22 +6,25 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NoReturn
 
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.sources.traced import TracedModel, kept_layers
+from lstm_toolkit.sources.traced import StockFile, TracedModel, kept_layers
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.types import Model
 
 
 def owners_in_function(function: Any, kinds: Collection[str]) -> str:
     """The layers whose TensorFlow ops are of some kinds: "layer 'a', layer 'b'", or "a function of the model"."""
-    return _joined(node.name for node in _nodes(function) if node.op in kinds)
+    return _joined(node.name for node in nodes_of(function) if node.op in kinds)
 
 
 def kept_in_function(function: Any) -> dict[str, str]:
     """The recurrent layers, with their classes, that could not be marked when a function was traced."""
-    return kept_layers(node.name for node in _nodes(function))
+    return kept_layers(node.name for node in nodes_of(function))
 
 
-def _nodes(function: Any) -> Iterator[Any]:
+def nodes_of(function: Any) -> Iterator[Any]:
+    """The ops of a traced function, each with a `name` and its kind, `op`."""
+    if isinstance(function, StockFile):
+        return iter(function.nodes)
     definition = function.graph.as_graph_def()
     return itertools.chain(definition.node, *(each.node_def for each in definition.library.function))
 

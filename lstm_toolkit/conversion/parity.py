@@ -129,7 +129,7 @@ def draw(
     """Draws inputs that suit a model, in the shapes of its file, with one size for all open ones."""
     names = traced.input_names
     shapes = [[dynamic_size if size < 0 else size for size in runner.input_shapes[name]] for name in names]
-    dtypes = [spec.dtype.as_numpy_dtype for spec in traced.function.inputs[: len(names)]]
+    dtypes = [spec.dtype for spec in traced.inputs]
     arrays, masks = traced.random_inputs.draw(random, shapes, dtypes, wanted)
     kind = wanted.kind if wanted.kind in EXTREMES else ""
     return Call(dict(zip(names, arrays, strict=True)), kind, frozenset(masks))
@@ -185,6 +185,7 @@ class _Sides:
             finite=finite_share(*expected),
             masks=tuple(way for way in MASKS if way in masks),
             max_abs_error=max(errors),
+            backend=self._traced.backend,
         )
 
     def _of_source(self, usual: Sequence[Call], extremes: Sequence[Call]) -> tuple[list[Outputs], list[Any]]:

@@ -12,15 +12,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.conversion.float_file import OUTSIDE, FloatFile, random_samples
-from lstm_toolkit.conversion.owners import (
-    kept_in_function,
-    named_refusal,
-    refuse_foreign,
-    refuse_loops,
-)
+from lstm_toolkit.conversion.owners import kept_in_function, refuse_foreign, refuse_loops
 from lstm_toolkit.conversion.plans import UNROLLED_STEPS, Plan
 from lstm_toolkit.conversion.report import Conversion, ConversionReport
 from lstm_toolkit.conversion.request import Request
+from lstm_toolkit.conversion.stock_file import stock_file
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import bidirectional, graft, reset, stock_lstm, transposes
 from lstm_toolkit.passes.for_micro import suit_micro
@@ -28,10 +24,9 @@ from lstm_toolkit.passes.plain.lower import lower_model
 from lstm_toolkit.quantization.quantize import quantize
 from lstm_toolkit.quantization.samples import Samples, read_samples
 from lstm_toolkit.runtime.first_run import first_run
+from lstm_toolkit.sources.keras_files import backend_of
 from lstm_toolkit.sources.source import trace
 from lstm_toolkit.sources.traced import NOT_IN_THE_FILE, LayerReport, TracedModel, TraceOptions
-from lstm_toolkit.stock.converter import run_converter
-from lstm_toolkit.stock.worker import convert_elsewhere
 from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.tflite.recurrent import recurrent_ops
 from lstm_toolkit.tflite.types import Model
@@ -75,7 +70,7 @@ def trace_for(model: Any, request: Request, plan: Plan) -> tuple[TracedModel, Sa
         merge=plan.merge and not plan.is_plain,
         for_micro=request.target == "micro" and request.quantization != "int8",
     )
-    traced = trace(model, options)
+    traced = _traced(model, options)
     if request.representative_dataset is None:
         return traced, []
     samples = _representative_samples(traced, request)
@@ -86,6 +81,14 @@ def trace_for(model: Any, request: Request, plan: Plan) -> tuple[TracedModel, Sa
     )
     random_inputs = dataclasses.replace(traced.random_inputs, limits=limits)
     return dataclasses.replace(traced, random_inputs=random_inputs), samples
+
+
+def _traced(model: Any, options: TraceOptions) -> TracedModel:
+    if backend_of(model) is None:
+        return trace(model, options)
+    from lstm_toolkit.conversion.other_backends import trace_elsewhere
+
+    return trace_elsewhere(model, options)
 
 
 @dataclasses.dataclass
@@ -177,25 +180,6 @@ def lowered(traced: TracedModel, plan: Plan) -> FloatFile:
     return FloatFile(traced, files.write_model(work.model), ConversionReport(layers, ops), work.carried)
 
 
-def stock_file(traced: TracedModel) -> bytes:
-    """The file that TensorFlow's converter makes, with a CUSTOM op for each marked layer."""
-    import tensorflow as tf
-
-    if traced.layers is not None:
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.function], traced.trackable)
-        converter.allow_custom_ops = True
-        try:
-            return run_converter(converter)
-        except ConversionError as error:
-            raise named_refusal(traced, error) from error
-    try:
-        return convert_elsewhere(traced.function, traced.trackable)
-    except ConversionError as error:
-        if "TensorList" in str(error):
-            refuse_loops(traced)
-        raise
-
-
 def _steps(model: Model) -> list[int]:
     """The number of steps of each recurrent op, -1 where it is open."""
     found = []
@@ -262,14 +246,13 @@ def _name_inputs(model: Model, names: tuple[str, ...]) -> None:
 
 def _representative_samples(traced: TracedModel, request: Request) -> Samples:
     """The representative dataset, checked against the inputs of the traced model."""
-    specs = traced.function.inputs[: len(traced.input_names)]
-    shapes = [[size or -1 for size in spec.shape] for spec in specs]
+    shapes = [[-1 if size is None else size for size in spec.shape] for spec in traced.inputs]
     still_open = [name for name, shape in zip(traced.input_names, shapes, strict=True) if -1 in shape]
     if still_open and request.quantization == "int8":
         raise ConversionError(
             f"inputs {still_open} have open sizes, and int8 needs fixed ones; pass time_steps, or an input_signature"
         )
-    dtypes = [spec.dtype.as_numpy_dtype for spec in specs]
+    dtypes = [spec.dtype for spec in traced.inputs]
     return read_samples(request.representative_dataset, traced.input_names, shapes, dtypes)
 
 

@@ -30,6 +30,8 @@ class Checked(Tabular):
             source is not compared, but for random inputs, where it has to be the same in the file.
         masks: the ways in which rows were padded: "right", "left", "holes", "all valid", "none valid".
         max_abs_error: the largest absolute difference over all outputs and calls but the "large" one.
+        backend: of Keras, on which the source was computed: "jax", "torch"; None for TensorFlow, and for what is not a
+            Keras model.
     """
 
     calls: int
@@ -38,11 +40,13 @@ class Checked(Tabular):
     finite: float
     masks: tuple[str, ...]
     max_abs_error: float
+    backend: str | None = None
 
     def tables(self) -> tuple[Table, ...]:
         """One row; and one for each kind that was left out."""
         row = (self.calls, ", ".join(self.inputs), f"{self.finite:.0%}", ", ".join(self.masks) or "no mask")
-        compared = Table("Compared with the source", ("calls", "inputs", "finite", "padding"), [row])
+        where = f" on Keras's backend {self.backend}" if self.backend else ""
+        compared = Table(f"Compared with the source{where}", ("calls", "inputs", "finite", "padding"), [row])
         left_out = Table("Inputs that say nothing about the file", ("inputs", "why"), self.left_out)
         return (compared, left_out) if self.left_out else (compared,)
 

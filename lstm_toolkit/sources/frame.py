@@ -1,7 +1,6 @@
 """The frame that all sources share: names, layouts and states of the traced function, and of the source itself."""
 
 import dataclasses
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,8 +10,9 @@ import tensorflow as tf
 
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.random_inputs import RandomInputs
+from lstm_toolkit.sources.array_source import ArraySource, Layout
 from lstm_toolkit.sources.marks import swapped
-from lstm_toolkit.sources.traced import Arrays, LayerReport, TracedModel, TraceOptions
+from lstm_toolkit.sources.traced import Arrays, InputSpec, LayerReport, TracedModel, TraceOptions
 
 Results = tuple[dict[str, Any], dict[str, Any]]
 """The outputs of a model by name, [batch, ...] each, and the new states that it carries or has explicit, by name."""
@@ -110,12 +110,17 @@ class Frame:
         """
         trackable = tf.Module()
         trackable.variables_of_model = list(variables)
+        input_names = (*self.names, *self.states)
+        given = zip(function.inputs, input_names, strict=False)  # behind them are the variables
         return TracedModel(
             name=name,
             batch=self.specs[0].shape[0] if self.specs else None,
             function=function,
             trackable=trackable,
-            input_names=(*self.names, *self.states),
+            input_names=input_names,
+            inputs=tuple(
+                InputSpec(tuple(each.shape), np.dtype(each.dtype.as_numpy_dtype), name) for each, name in given
+            ),
             layers=None if layers is None else tuple(layers),
             source=FrameSource(self, run, apart=layers is not None, variables=function.variables),
             random_inputs=random_inputs,
@@ -137,7 +142,7 @@ class Frame:
         return outputs | (states if self.options.state == "explicit" else {})
 
 
-class FrameSource:
+class FrameSource(ArraySource):
     """A `Source` in the layout of a frame.
 
     Args:
@@ -148,49 +153,13 @@ class FrameSource:
     """
 
     def __init__(self, frame: Frame, run: Run, *, apart: bool, variables: Sequence[Any]) -> None:
-        self._frame, self._run, self._apart = frame, run, apart
-        self._variables, self._values = variables, _checksums(variables)
-        self._carried: dict[str, Any] = {}
+        batch = frame.specs[0].shape[0] or 0 if frame.specs else 0
+        layout = Layout(tuple(frame.turned), batch, time_major=frame.options.time_major)
+        super().__init__(layout, lambda: map(np.asarray, variables), apart=apart)
+        self._frame, self._run = frame, run
 
     def __call__(self, arrays: Arrays) -> dict[str, npt.NDArray[Any]]:
         """See `Source`."""
         tensors = [tf.convert_to_tensor(array) for array in arrays]
         outputs = self._frame.run(self._run, tensors, self._carried)
         return {name: np.asarray(value) for name, value in outputs.items()}
-
-    @property
-    def has_changed(self) -> bool:
-        """See `Source`."""
-        return _checksums(self._variables) != self._values
-
-    @property
-    def carries(self) -> bool:
-        """See `Source`."""
-        return bool(self._carried)
-
-    def reset(self) -> None:
-        """See `Source`."""
-        self._carried.clear()
-
-    def as_rows(self, calls: Sequence[Arrays]) -> list[dict[str, npt.NDArray[Any]]] | None:
-        """See `Source`."""
-        if not self._apart or len(calls) < 2:
-            return None
-        inputs = zip(self._frame.turned, zip(*calls, strict=True), strict=True)
-        self.reset()
-        try:
-            outputs = self([np.concatenate(arrays, axis=int(turned)) for turned, arrays in inputs])
-        except Exception:  # a layer of the model that takes no other batch
-            return None
-        finally:
-            self.reset()
-        axes = {name: int(self._frame.options.time_major and value.ndim > 2) for name, value in outputs.items()}
-        rows = len(calls) * (self._frame.specs[0].shape[0] or 0)
-        if any(value.shape[axes[name] : axes[name] + 1] != (rows,) for name, value in outputs.items()):
-            return None
-        split = {name: np.split(value, len(calls), axis=axes[name]) for name, value in outputs.items()}
-        return [{name: parts[number] for name, parts in split.items()} for number in range(len(calls))]
-
-
-def _checksums(variables: Sequence[Any]) -> list[int]:
-    return [zlib.crc32(np.asarray(each).tobytes()) for each in variables]

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,8 +39,17 @@ def import_keras() -> Any:
         where = f"KERAS_BACKEND={backend}" if backend else "the backend of its keras.json"
         raise ConversionError(
             f"Keras cannot be imported with {where}: {first_line(str(error))}; set the environment variable "
-            "KERAS_BACKEND=tensorflow, the only backend that can be converted, before Keras is imported"
+            "KERAS_BACKEND=tensorflow before Keras is imported"
         ) from error
+
+
+def backend_of(model: Any) -> str | None:
+    """The backend of a Keras 3 model or layer, if it is not TensorFlow; None for anything else."""
+    keras = sys.modules.get("keras")
+    if keras is None or not isinstance(model, keras.layers.Layer):
+        return None
+    name: str = keras.backend.backend()
+    return None if name == "tensorflow" else name
 
 
 def load(path: Path) -> Any:

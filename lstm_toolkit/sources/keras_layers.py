@@ -19,8 +19,9 @@ import tensorflow as tf
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.process_state import Place, replaced_here
 from lstm_toolkit.sources import cell_calls
+from lstm_toolkit.sources.keras_calls import like
 from lstm_toolkit.sources.known_cells import KnownCell
-from lstm_toolkit.sources.layer_call import LayerCall, like
+from lstm_toolkit.sources.layer_call import LayerCall
 from lstm_toolkit.sources.time_distributed import FoldedCall
 from lstm_toolkit.sources.traced import LayerReport, kept_scope
 from lstm_toolkit.tflite.recurrent import numbered

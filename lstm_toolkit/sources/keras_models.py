@@ -12,13 +12,21 @@ import keras
 import tensorflow as tf
 
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.process_state import replaced_here, seen_here
+from lstm_toolkit.process_state import replaced_here
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 from lstm_toolkit.sources.frame import Frame, Results, Run, fixed_specs
+from lstm_toolkit.sources.keras_calls import (
+    in_float32,
+    inference_arguments,
+    inputs_structure,
+    named,
+    packing,
+    refuse_other_backends,
+)
 from lstm_toolkit.sources.keras_files import first_line
 from lstm_toolkit.sources.keras_layers import RecurrentCalls, recurrent_calls
 from lstm_toolkit.sources.own_arithmetic import is_left_by_saving
-from lstm_toolkit.sources.reference import OwnVariables, inference_arguments, random_op
+from lstm_toolkit.sources.reference import OwnVariables, random_op
 from lstm_toolkit.sources.traced import NOT_IN_THE_FILE, TracedModel, TraceOptions
 
 
@@ -104,7 +112,7 @@ class _Model:
 
     def _run(self, calls: RecurrentCalls, tensors: Sequence[Any], states: Mapping[str, Any]) -> Results:
         calls.states = states
-        with _called_by_class(self._layers), recurrent_calls(calls), _in_float32(self._layers):
+        with _called_by_class(self._layers), recurrent_calls(calls), in_float32(self._layers):
             return named(self._call(self._packed(tensors))), calls.new_states
 
     def _traced(self, frame: Frame, calls: RecurrentCalls) -> Any:
@@ -126,7 +134,7 @@ class _Model:
             with own_variables.continued():
                 if calls.changed:
                     return self._run(self._calls(marking=False), tensors, states)
-                with _in_float32(self._layers):
+                with in_float32(self._layers):
                     # The states are in the variables, and the next call goes on from them.
                     outputs = named(self._call(self._packed(tensors)))
                     return outputs, {"is_continued": True} if calls.state_variables else {}
@@ -141,11 +149,7 @@ def _library_of(model: Any) -> Any:
         return tf_keras
     if not isinstance(model, keras.layers.Layer):
         raise ConversionError(f"expected a Keras model or layer, or the path of one, got {type(model).__name__}")
-    if keras.backend.backend() != "tensorflow":
-        raise ConversionError(
-            f"Keras runs on {keras.backend.backend()!r} here, and only its TensorFlow backend can be converted; set "
-            "the environment variable KERAS_BACKEND=tensorflow before Keras is imported"
-        )
+    refuse_other_backends()
     return keras
 
 
@@ -209,7 +213,7 @@ def _inputs_of(
         names = tuple(spec.name or f"input_{number}" for number, spec in enumerate(given))
     elif getattr(model, "inputs", None):
         given, names = list(model.inputs), tuple(tensor.name for tensor in model.inputs)
-        signature = getattr(model, "_inputs_struct", getattr(model, "_nested_inputs", None))
+        signature = inputs_structure(model)
     else:
         raise ConversionError(
             f"model {model.name!r} does not know its inputs; pass input_signature, one tf.TensorSpec an input"
@@ -219,32 +223,7 @@ def _inputs_of(
             f"the inputs {list(names)} share a name; give each tf.TensorSpec of input_signature its own"
         )
 
-    def packed(tensors: Sequence[Any]) -> Any:
-        if signature is None:
-            return tensors[0] if len(tensors) == 1 else list(tensors)
-        return keras.tree.pack_sequence_as(signature, list(tensors))
-
-    return names, fixed_specs(names, given, options), packed
-
-
-def named(outputs: Any) -> dict[str, Any]:
-    """Names a model's outputs as the saved signature does: dict keys, or output_0, output_1, ..."""
-    if isinstance(outputs, dict) and not any(keras.tree.is_nested(value) for value in outputs.values()):
-        return dict(outputs)
-    return {f"output_{number}": value for number, value in enumerate(keras.tree.flatten(outputs))}
-
-
-@contextlib.contextmanager
-def _in_float32(layers: Sequence[Any]) -> Iterator[None]:
-    """While it is open, layers with float32 weights and half-precision arithmetic compute in float32."""
-    half = {id(layer) for layer in layers if layer.compute_dtype != layer.variable_dtype}
-    float32 = keras.dtype_policies.get("float32")
-
-    def seen(layer: Any, policy: Any) -> Any:
-        return float32 if id(layer) in half else policy
-
-    with seen_here({(keras.layers.Layer, "_dtype_policy"): seen} if half else {}):
-        yield
+    return names, fixed_specs(names, given, options), packing(signature)
 
 
 @contextlib.contextmanager

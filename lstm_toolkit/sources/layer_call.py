@@ -14,6 +14,7 @@ import tensorflow as tf
 from lstm_toolkit.passes.plain.activations import SATURATING
 from lstm_toolkit.sources import marks
 from lstm_toolkit.sources.cells import marked_cell
+from lstm_toolkit.sources.keras_calls import like
 from lstm_toolkit.sources.known_cells import KnownCell
 from lstm_toolkit.sources.masks import ValidSteps, is_padded_at_end
 from lstm_toolkit.sources.own_arithmetic import overridden
@@ -245,15 +246,6 @@ class LayerCall:
             outputs = steps.held(outputs, tf.zeros_like(outputs[:, 0]), only_valid=only_valid)
             outputs = tf.where(tf.expand_dims(steps.mask, 2), outputs, 0.0) if is_late else outputs
         return marks.swapped(outputs) if self._time_major else outputs
-
-
-def like(layer: Any, **values: bool) -> Any:
-    """A layer that shares everything with another one, which other threads may call, but for some attributes."""
-    other = object.__new__(type(layer))
-    vars(other).update(vars(layer))
-    for name, value in values.items():
-        setattr(other, name, value)
-    return other
 
 
 def _shut(cells: list[KnownCell]) -> bool:

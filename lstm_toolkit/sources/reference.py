@@ -18,7 +18,6 @@ the file of a function between two calls, because what `composite` carries in a 
 import contextlib
 import contextvars
 import importlib
-import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -119,12 +118,6 @@ def _on_copies(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(function, tensor_inputs, [_handle_here(each) for each in captured_inputs])
 
     return call_flat
-
-
-def inference_arguments(model: Any) -> dict[str, bool]:
-    """What a Keras 3 model takes beside its inputs, to be called for inference: nothing, unless its `call` asks it."""
-    training = inspect.signature(model.call).parameters.get("training")
-    return {} if training is None or training.default in (None, False) else {"training": False}
 
 
 _RANDOM_OP = re.compile(r"Random|Multinomial|TruncatedNormal|Stateful(Uniform|Standard)")

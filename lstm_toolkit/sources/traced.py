@@ -3,14 +3,49 @@
 import dataclasses
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.runtime.random_inputs import RandomInputs
 
 Arrays = Sequence[npt.NDArray[Any]]
 """One array for each input of a model."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """One input of a model; no tuple, which would be a structure to Keras.
+
+    Attributes:
+        shape: None for a size that is open.
+        dtype: of its array.
+        name: its own, or empty.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+    name: str = ""
+
+
+class Node(NamedTuple):
+    """An op of TensorFlow: its name, and its kind."""
+
+    name: str
+    op: str
+
+
+class StockFile(NamedTuple):
+    """A traced function that TensorFlow's converter has had already, in another process.
+
+    Attributes:
+        tflite: the file that it became, with a CUSTOM op for each marked layer.
+        nodes: its ops.
+    """
+
+    tflite: bytes
+    nodes: tuple[Node, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,12 +144,14 @@ class TracedModel:
         name: of the model, for messages.
         batch: of its inputs.
         function: the concrete function, its arguments named input_0000, input_0001, ...; its recurrent layers are
-            marked composite ops.
+            marked composite ops. A `StockFile` where it is in another process.
         trackable: holds the variables that the function reads; the converter freezes only those.
         input_names: the model's own input names, in the order of the function's arguments.
+        inputs: what the function takes, in the same order.
         layers: the recurrent layers, in the order in which they were called; None if only the file can tell.
         source: the model as its author made it.
         random_inputs: what to compare file and source on.
+        backend: of Keras, on which the source is computed; None for TensorFlow, and for what is not Keras's.
     """
 
     name: str
@@ -122,6 +159,8 @@ class TracedModel:
     function: Any
     trackable: Any
     input_names: tuple[str, ...]
+    inputs: tuple[InputSpec, ...]
     layers: tuple[LayerReport, ...] | None
     source: Source
     random_inputs: RandomInputs
+    backend: str | None = None

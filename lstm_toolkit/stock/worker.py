@@ -8,6 +8,7 @@ started it, whatever it is doing.
 
 import contextlib
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
@@ -42,7 +43,7 @@ class Request(TypedDict):
     kept_float: NotRequired[list[str]]
     function: NotRequired[Callable[..., Any]]
     arguments: NotRequired[tuple[Any, ...]]
-    memory: NotRequired[int]
+    memory: NotRequired[int | None]
 
 
 _worker: WorkerProcess | None = None
@@ -59,15 +60,26 @@ def start() -> None:
         _started()
 
 
-def call_elsewhere(function: Callable[..., Any], *arguments: Any, seconds: float, memory: int) -> Any:
+def stop() -> None:
+    """Ends the worker, so that the next one knows nothing of what this one has imported."""
+    global _worker
+    with alone():
+        if _worker is not None:
+            _worker.kill()
+        _worker = None
+
+
+def call_elsewhere(
+    function: Callable[..., Any], *arguments: Any, seconds: float | None = None, memory: int | None = None
+) -> Any:
     """Calls a function in the worker, where it may take too long, want too much memory, or crash.
 
     Args:
         function: one that pickle finds by its name.
         arguments: what pickle can hold.
-        seconds: that it may take, once TensorFlow is imported.
+        seconds: that it may take, once TensorFlow is imported; None for no limit.
         memory: bytes of data that the worker may hold during the call, beyond those that it holds before; where there
-            is no such limit, any number. What wants more gets a MemoryError, or ends the worker.
+            is no such limit, any number; None for no limit. What wants more gets a MemoryError, or ends the worker.
 
     Returns:
         What the function returns.
@@ -240,7 +252,8 @@ def _wait(_: Request, __: Callable[[int], Any]) -> None:
 
 
 def _call(request: Request, _: Callable[[int], Any]) -> Any:
-    with limited_memory(request["memory"]):
+    memory = request["memory"]
+    with contextlib.nullcontext() if memory is None else limited_memory(memory):
         return request["function"](*request["arguments"])
 
 
@@ -256,4 +269,6 @@ def _import_tensorflow() -> None:
 
 
 if __name__ == "__main__":
+    # Whatever backend the models of the process have that started it.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     serve(_answer, _import_tensorflow)

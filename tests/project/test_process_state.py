@@ -34,6 +34,7 @@ EXCUSED = {
     "runtime/runner.py: threading.RLock": "a lock of one runner",
     "runtime/isolated.py: os.register_at_fork": "a forked process leaves workers to the one that started them",
     "sweeping/worker.py: sys.modules.backend.clear_session": "not in a process that has models of its own",
+    "stock/worker.py: os.environ": "a worker has a process of its own",
     "stock/worker.py: gc.freeze": "a worker has a process of its own",
     "sources/first_load.py: keras_files.import_keras.backend.clear_session": "in the worker",
     "stock/converter.py: keras.config": "Keras has this setting for each thread",

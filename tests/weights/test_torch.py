@@ -35,6 +35,7 @@ def stack(state, x, *, layers, directions):
     return x, np.stack(last_h), np.stack(last_c)
 
 
+@pytest.mark.backends
 @pytest.mark.parametrize(
     ("layers", "directions", "projection", "bias"), itertools.product([1, 3], [1, 2], [0, 4], [True, False])
 )
@@ -65,6 +66,7 @@ def test_reference_equals_torch(random, layers, directions, projection, bias):
         np.testing.assert_allclose(other(torch.from_numpy(x))[0].numpy(), y.numpy(), atol=2e-6, rtol=2e-6)
 
 
+@pytest.mark.backends
 def test_tensors_of_other_types_are_taken(random):
     torch = pytest.importorskip("torch", reason="PyTorch is an optional extra: pip install lstm_toolkit[torch]")
     module = torch.nn.LSTM(3, 5, dtype=torch.bfloat16)
@@ -138,6 +140,7 @@ def test_to_torch_names_what_torch_does_not_have(random):
         GateWeights.from_operands(coupled).to_torch()
 
 
+@pytest.mark.backends
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"bidirectional": True}, {"proj_size": 3}, {"bias": False}])
 def test_a_module_converts(options):
     """The file against PyTorch itself; needs both libraries."""
