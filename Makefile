@@ -14,12 +14,13 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # Jupyter drops uploads of more than 10 MB unless it is told; the doctor's desk takes 100.
 UPLOADS := --ServerApp.tornado_settings='{"websocket_max_message_size": 110000000}'
 
-.PHONY: lab test lint types audit unit campaign browser nbval notebooks html docs release-check clean
+.PHONY: lab test lint types audit unit backends campaign browser nbval notebooks html docs release-check clean
 
 lab: $(LAB)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/index.ipynb $(UPLOADS) $(ROOT) $(LAB_ARGS)
 
-test: lint types audit unit campaign browser nbval
+test: lint types audit unit backends campaign browser nbval
+	@cat build/not_run
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -33,7 +34,11 @@ audit: $(INSTALLED)
 	$(BIN)/python tools/audit.py
 
 unit: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore-glob="*_in_browser.py" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore-glob="*_in_browser.py" -m "not backends" $(PYTEST_ARGS)
+
+# The tests with PyTorch and JAX, in an environment of their own.
+backends: $(INSTALLED)
+	$(BIN)/python tools/run_backend_tests.py
 
 # A minute; CONTRIBUTING says how to run an hour.
 campaign: $(INSTALLED)

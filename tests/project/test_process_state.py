@@ -40,7 +40,7 @@ EXCUSED = {
     "stock/converter.py: keras.config": "Keras has this setting for each thread",
     "display/picture.py: matplotlib.style.context": "under `alone`",
     "gate_pictures/figure.py: matplotlib.rc_context": "under `alone`",
-    "sources/layer_call.py: setattr": "of a layer that is made there",
+    "sources/keras_calls.py: setattr": "of a layer that is made there",
     "sources/lingvo_modules.py: setattr": "of the module itself",
     "passes/": "parts of a file",
     "tflite/": "parts of a file",

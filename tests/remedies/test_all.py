@@ -50,6 +50,11 @@ OTHER_TESTS = {
     "; choose other sizes": "panels/test_subjects.py::test_sizes_that_a_model_does_not_take",
     "for the panel to compare it": "panels/test_subjects.py::test_what_the_refusals_advise",
     "a .tflite file has one layout": "panels/test_subjects.py::test_what_the_refusals_advise",
+    "calls a recurrent layer once a step, so": "conversion/test_other_backends.py::test_on_tensorflow_explicit_states",
+    "was never called; pass a keras.Input": "conversion/test_other_backends.py::test_what_is_refused",
+    "cannot be called on symbolic inputs": "conversion/test_other_backends.py::test_what_is_refused",
+    "give its class a get_config with": "conversion/test_other_backends.py::test_what_is_refused",
+    "; define it, with a name, in a module": "conversion/test_other_backends.py::test_what_is_refused",
     "this Runner was interrupted in a call": "runtime/test_isolated.py::test_an_interrupted_call_ends_the_process",
 }
 """Messages whose remedies other tests follow: what is constant of them, and where."""
@@ -73,6 +78,8 @@ WITHOUT_REMEDY = {
     "benchmarking/subjects.py:subjects": "the name of the model, before a reason that has the remedy",
     "quantization/int8.py:_prepare": "the name of the layer, before a reason that has the remedy",
     "sources/keras_layers.py:call": "the name of the layer, before a reason that has the remedy",
+    "sources/other_backends.py:_why_not_importable": "reasons in another message, which has the remedy",
+    "conversion/other_backends.py:_asked": "another process of the user's shows where his code ends it",
     "stock/worker.py:_ask": "the worker's own message, passed on",
     "stock/converter.py:run_converter": "the converter's own message, passed on",
     "runtime/runner.py:_refusals": "the runtime's own message, passed on",

@@ -1,0 +1,71 @@
+"""Runs the tests that need PyTorch or JAX, in an environment that has them beside what `.venv` has.
+
+    make backends
+
+PyTorch is the build without CUDA, which is a hundredth of the other one and not on every package index. What cannot be
+installed is said here, and again at the end of `make test`, out of `build/not_run`; its tests are skipped.
+"""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = ROOT / ".venvs" / "backends"
+PYTHON = ENVIRONMENT / "bin" / "python"
+NOT_RUN = ROOT / "build" / "not_run"
+WANTED = {"torch": "torch==2.13.0+cpu", "jax": "jax>=0.8,<1"}
+
+
+@click.command()
+@click.argument("pytest_arguments", nargs=-1)
+def main(pytest_arguments: tuple[str, ...]) -> None:
+    """Installs what is missing, and runs the tests with the marker `backends`; the rest is for pytest."""
+    NOT_RUN.parent.mkdir(exist_ok=True)
+    NOT_RUN.unlink(missing_ok=True)
+    make_environment()
+    reasons = [reason for name, wanted in WANTED.items() if (reason := why_not_installed(name, wanted))]
+    for reason in reasons:
+        click.secho(reason, fg="red", bold=True)
+    NOT_RUN.write_text("".join(f"{reason}\n" for reason in reasons))
+    if len(reasons) == len(WANTED):
+        return
+    options = ["-m", "backends", "-n", "2", "--dist", "loadgroup", *pytest_arguments]
+    tests = ["tests/conversion/test_other_backends.py", "tests/weights/test_torch.py"]
+    sys.exit(subprocess.run([PYTHON, "-m", "pytest", *options, *tests], cwd=ROOT).returncode)
+
+
+def make_environment() -> None:
+    """An environment that sees the packages of this one, and has its own before them."""
+    if not PYTHON.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", ENVIRONMENT], check=True)
+    here = sysconfig.get_path("purelib")
+    (found,) = ENVIRONMENT.glob("lib/python*/site-packages")
+    # A path alone would leave out what is installed there as editable.
+    (found / "outer.pth").write_text(f"import site; site.addsitedir({here!a})\n")
+
+
+def why_not_installed(name: str, wanted: str) -> str | None:
+    """Installs a package, if it is not there; returns why its tests do not run, or None."""
+    if is_there(name):
+        return None
+    pip = [sys.executable, "-m", "pip", "--python", str(PYTHON), "install", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run([*pip, wanted], capture_output=True, text=True, env=os.environ | {"PIP_NO_INPUT": "1"})
+    if is_there(name):
+        return None
+    said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    errors = [line for line in said if line.startswith("ERROR")] or said or ["pip says nothing"]
+    return f"NOT RUN: the tests with {name}, since pip cannot install {wanted} ({errors[-1]})"
+
+
+def is_there(name: str) -> bool:
+    """Whether the environment can import a package."""
+    return subprocess.run([PYTHON, "-c", f"import {name}"], capture_output=True).returncode == 0
+
+
+if __name__ == "__main__":
+    main()
