@@ -2,6 +2,7 @@
 
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,9 @@ def _of_symptom(symptom: Symptom) -> str:
     )
     parts = [
         f".. _symptom-{symptom.code}:\n\n{prose['title']}\n{'~' * 100}",
-        *(_block(message, "none") for message in symptom.messages),
+        *(_block("\n".join(textwrap.wrap(message, 84)), "none") for message in symptom.messages),
         prose["meaning"],
-        symptom.see and f"To see it (``{symptom.shows}``):\n\n{_block(symptom.see, 'sh')}",
+        symptom.see and f"In your own file, look for ``{symptom.shows}``:\n\n{_block(symptom.see, 'sh')}",
         f"What mends it:\n\n{_block(symptom.mend, mending)}",
         prose["after"],
         f"Reported in {links}.",

@@ -206,8 +206,8 @@ lstm_toolkit.convert(model, input_signature=[specification]).save("model.tflite"
         signs=("VAR_HANDLE requires resource variables stateful LSTM", "cannot convert stateful=True LSTM"),
         messages=("Input 0 of node ... was passed float from ... incompatible with expected resource.",),
         meaning="""A stateful layer keeps its states in variables, which become resource variables of the file, set
-            once by a subgraph of their own. Runtimes on small devices need room for them, delegates leave them
-            alone, and the LSTM is a loop beside them.""",
+            once by a subgraph of their own. Small devices need room for them, and the LSTM is a loop beside them.
+            With some ways into the converter it fails instead.""",
         see="lstm-toolkit inspect model.tflite",
         shows="VAR_HANDLE",
         mend=_CONVERT,

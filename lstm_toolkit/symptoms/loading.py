@@ -40,8 +40,8 @@ LOADING = (
         messages=(
             "File format not supported: filepath=... Keras 3 only supports V3 `.keras` files, legacy H5 format files",
         ),
-        meaning="""`load_model` of Keras 3 reads single files alone. What tf_keras saved as a folder is a SavedModel,
-            and in it each LSTM is still marked as one, which a `TFSMLayer` around it would hide.""",
+        meaning="""`load_model` of Keras 3 reads single files alone. What tf_keras saved as a folder is a SavedModel;
+            each LSTM in it is still marked as one, so that it can be converted as it is.""",
         see="",
         shows="",
         mend='conversion = lstm_toolkit.convert("saved_model")\nconversion.save("model.tflite")',

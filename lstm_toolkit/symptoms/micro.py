@@ -26,8 +26,8 @@ MICRO = (
         title="A microcontroller finds no registration for CUSTOM",
         signs=("select tf ops on TFLite Micro custom op",),
         messages=("Failed to get registration from op code CUSTOM",),
-        meaning="""The file needs an op of TensorFlow (Flex), or a custom op. No microcontroller has the former. For
-            an LSTM of Keras it is the list in which the loop collects its outputs.""",
+        meaning="""The file needs an op of TensorFlow (Flex), or a custom op. TensorFlow Lite Micro has nothing for
+            the former. For an LSTM of Keras it is the list in which the loop collects its outputs.""",
         see=_DIAGNOSE,
         shows="flex-op",
         mend=_CONVERT,
@@ -82,7 +82,7 @@ MICRO = (
         shows="arena, bytes at least",
         mend="lstm-toolkit export model.tflite -o .",
         after="""It looks for the smallest arena with which the file runs here, where pointers have 64 bits, and
-            writes the file as a C array. A fused LSTM needs far less than a loop.""",
+            writes the file as a C array. A fused LSTM needs less than half of what a loop needs.""",
         threads=("tensorflow/tflite-micro#1458", "tensorflow/tflite-micro#2686"),
     ),
 )

@@ -15,8 +15,8 @@ QUANTIZING = (
             "TFLite converter crashes while calibrating WHILE loop",
         ),
         messages=(),
-        meaning="""The calibrator reads a tensor of the loop that is not allocated any more, and takes the process
-            with it. So every recurrent layer of Keras 3 ends it, since each is a loop.""",
+        meaning="""The calibrator reads a tensor of a `WHILE` loop that is not allocated any more, as the report
+            found, and takes the process with it. Every LSTM of Keras 3 is such a loop for the stock converter.""",
         see="lstm-toolkit diagnose model.tflite",
         shows="loop-lstm",
         mend=_INT8,

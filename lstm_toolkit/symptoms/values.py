@@ -52,7 +52,7 @@ class Symptom:
         parts = [
             self.title,
             self.meaning,
-            f"How to see it in your own file ({self.shows}):\n    {self.see}",
+            self.see and f"In your own file, look for {self.shows}:\n    {self.see}",
             "What mends it:\n" + "\n".join(f"    {line}" for line in self.mend.strip().splitlines()),
             self.after,
             "Reported in:\n" + "\n".join(f"    {each}" for each in self.addresses),

@@ -17,6 +17,7 @@ import lstm_toolkit
 from lstm_toolkit import lingvo, widgets
 from lstm_toolkit.cli import main
 from lstm_toolkit.doctor.faults import FAULTS
+from lstm_toolkit.symptoms.entries import SYMPTOMS
 from tests.helpers.jupyterlab import browse, needs_chromium
 from tests.helpers.tools import tool
 
@@ -246,6 +247,16 @@ def test_commands_faults_and_codelabs_are_in_the_pages(reference):
     assert not [fault.code for fault in FAULTS if fault.code not in texts["files"]]
     codelabs = [path.stem for path in NOTEBOOKS if path.parent.name == "notebooks"]
     assert not [name for name in codelabs if name not in texts["codelabs"]]
+
+
+def test_all_symptoms_are_on_their_page(reference):
+    (page,) = (page for path, page in reference.items() if path.stem == "symptoms")
+    text = " ".join(page.get_text().split())
+    for symptom in SYMPTOMS:
+        for part in (symptom.title, *symptom.messages, symptom.meaning, symptom.see, symptom.mend, symptom.after):
+            assert " ".join(part.replace("`", "").split()) in text.replace("`", ""), part
+        assert {*symptom.addresses} <= {link["href"] for link in page.find_all("a")}
+    assert "ERROR: " not in text
 
 
 def test_container():

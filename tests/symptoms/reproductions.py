@@ -514,5 +514,7 @@ def micro_arena(said):
         size = int(re.search(r"arena\D*([\d,]+)", said)[1].replace(",", ""))
         np.testing.assert_allclose(micro(tflite, arena_size=size), model(X), atol=1e-5)
         refused(micro, tflite, arena_size=size - 64)
+        fused = lstm_toolkit.convert(model, target="micro").tflite
+        np.testing.assert_allclose(micro(fused, arena_size=size // 2), model(X), atol=1e-5)
 
     return Made(check, texts)
