@@ -27,7 +27,7 @@ from lstm_toolkit.terminal import (
     stages,
     write,
 )
-from lstm_toolkit.usage import Command, examples_of
+from lstm_toolkit.usage import Command, examples_of, in_options
 
 PYTHON_ONLY = ("input_signature",)
 """Arguments of `convert` that the command line cannot give."""
@@ -303,30 +303,6 @@ def explain(message: tuple[str, ...], *, as_json: bool) -> None:
     show({"symptoms": [each.to_dict() for each in found]}, text, as_json=as_json)
     if not found:
         raise SystemExit(1)
-
-
-def in_options(text: str, command: click.Command) -> str:
-    """A text of the package, which names arguments of a function, in the words of its command, which has options.
-
-    `--time-steps` stands for `time_steps`, and `--lowering unrolled or loop` for `lowering="unrolled" or "loop"`. What
-    no option can give stays as it is.
-    """
-    options = {str(each.name): each for each in command.params if isinstance(each, click.Option)}
-
-    def valued(match: re.Match[str]) -> str:
-        option, values = options[match[1]], re.findall(r"\w[\w.-]*", match[2].replace('" or "', " "))
-        if isinstance(option.type, click.Choice) and not set(values) <= set(option.type.choices):
-            return match[0]
-        if not option.is_flag:
-            return f"{option.opts[0]} {' or '.join(values)}"
-        return (option.opts if values == ["True"] else option.secondary_opts or [match[0]])[0]
-
-    names = "|".join(options)
-    text = re.sub(rf'\b({names})=("[\w-]+"(?: or "[\w-]+")*|\w[\w.]*)', valued, text)
-    # A name of one word is a word of its own too, but for where a message is about its value.
-    compound = "|".join(name for name in options if "_" in name) or "(?!)"
-    bare = rf"(?<![\w'\"-])({compound})(?![\w'\"])|^({names})(?= must be )"
-    return re.sub(bare, lambda match: options[match[1] or match[2]].opts[0], text)
 
 
 def _in_commands(text: str) -> str:

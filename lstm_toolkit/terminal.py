@@ -68,6 +68,9 @@ class _Stages(logging.StreamHandler[TextIO]):
         """The line, without what a name in it would do to a terminal."""
         return f"{printable(super().format(record))} ..."
 
+    def end(self) -> None:
+        """Ends the stage that runs."""
+
     def handleError(self, record: logging.LogRecord) -> None:
         """Raises what went wrong."""
         error = sys.exception()
@@ -136,6 +139,7 @@ def stages(*, shown: bool | None) -> Iterator[None]:
     logger.propagate = False
     try:
         yield
+        handler.end()
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before[0])

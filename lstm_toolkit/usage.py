@@ -1,5 +1,6 @@
-"""Examples of each command, which stand below its help; a test runs them from the first to the last."""
+"""The words of the command line: examples, which a test runs from the first to the last, and options in messages."""
 
+import re
 from typing import Any
 
 import click
@@ -40,3 +41,27 @@ class Command(click.Command):
 
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(name, epilog=examples_of(name), **options)
+
+
+def in_options(text: str, command: click.Command) -> str:
+    """A text of the package, which names arguments of a function, in the words of its command, which has options.
+
+    `--time-steps` stands for `time_steps`, and `--lowering unrolled or loop` for `lowering="unrolled" or "loop"`. What
+    no option can give stays as it is.
+    """
+    options = {str(each.name): each for each in command.params if isinstance(each, click.Option)}
+
+    def valued(match: re.Match[str]) -> str:
+        option, values = options[match[1]], re.findall(r"\w[\w.-]*", match[2].replace('" or "', " "))
+        if isinstance(option.type, click.Choice) and not set(values) <= set(option.type.choices):
+            return match[0]
+        if not option.is_flag:
+            return f"{option.opts[0]} {' or '.join(values)}"
+        return (option.opts if values == ["True"] else option.secondary_opts or [match[0]])[0]
+
+    names = "|".join(options)
+    text = re.sub(rf'\b({names})=("[\w-]+"(?: or "[\w-]+")*|\w[\w.]*)', valued, text)
+    # A name of one word is a word of its own too, but for where a message is about its value.
+    compound = "|".join(name for name in options if "_" in name) or "(?!)"
+    bare = rf"(?<![\w'\"-])({compound})(?![\w'\"])|^({names})(?= must be )"
+    return re.sub(bare, lambda match: options[match[1] or match[2]].opts[0], text)

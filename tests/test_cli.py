@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import lstm_toolkit
-from lstm_toolkit.cli import _in_words_of_the_command, in_options, main
-from lstm_toolkit.usage import EXAMPLES
+from lstm_toolkit.cli import _in_words_of_the_command, main
+from lstm_toolkit.usage import EXAMPLES, in_options
 from tests.helpers import fault_corpus
 from tests.helpers.models import randomized
 from tests.helpers.refusals import messages
@@ -76,6 +76,7 @@ def test_a_terminal_shows_each_stage_with_its_time_and_keeps_its_cursor(folder):
     os.close(ours)
     assert process.returncode == 0
     assert "?25l" not in (text := shown.decode())
+    assert re.search(r"^  verifying +\d:\d\d:\d\d\s*\Z", re.sub(r"\x1b\[[\d;]*[mKA]", "", text), re.MULTILINE), text
     for stage in stages_of(folder):
         name = re.escape(stage.rpartition(os.sep)[2])  # a long line is broken
         assert re.search(rf"{name}.*?\d:\d\d:\d\d", re.sub(r"\x1b\[[\d;]*m", "", text), re.DOTALL), (stage, text)
