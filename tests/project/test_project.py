@@ -1,9 +1,11 @@
 """The project's own files: dependencies, public names, imports, notebooks, and the server of `make lab`."""
 
+import contextlib
 import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -182,7 +184,9 @@ def test_where_home_cannot_be_written_to_there_is_another(tmp_path):
 
 def test_make_lab_answers_on_localhost_and_asks_for_its_token(tmp_path):
     """Runs the command that `make lab` runs."""
-    port = 8897
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     options = f"LAB_ARGS=--no-browser --port={port} --ServerApp.port_retries=0"
     command = printed_by_make("lab", options).splitlines()[-1]
     assert "--ip=127.0.0.1" in command
@@ -211,7 +215,10 @@ def wait_for(runtime, server):
     for _ in range(300):
         found = list(runtime.glob("jpserver-*.json")) if runtime.exists() else []
         if found and (text := found[0].read_text()):
-            return json.loads(text)
+            info = json.loads(text)
+            with contextlib.suppress(ConnectionRefusedError):  # it says where it is before it listens
+                socket.create_connection((info["hostname"], info["port"]), timeout=10).close()
+                return info
         assert server.poll() is None, "the server ended"
         time.sleep(0.1)
     raise AssertionError("the server did not start within 30 seconds")
