@@ -261,12 +261,11 @@ def K3_UNBUILT():
 
 @reproduces("unrolled")
 def unrolled(said):
-    short, long = (keras_3(K3.LSTM(6, unroll=True), time=time) for time in (7, 14))
-    counts = [op_counts(stock(model)) for model in (short, long)]
-    assert [each["TANH"] for each in counts] == [14, 28]
-    saved(short)
-    written(stock(short))
-    return Made(equals(short))
+    short, long = (keras_3(K3.LSTM(6, unroll=True), time=time) for time in (4, 7))
+    files = [stock(saved(model)) for model in (short, long)]
+    assert [op_counts(each)["TANH"] for each in files] == [8, 14]
+    written(files[1])
+    return Made(equals(long))
 
 
 @reproduces("masks")
@@ -318,8 +317,8 @@ def is_near(model: Any, allowed: float) -> Callable[..., None]:
 
 def error_of(tflite: bytes, model: Any) -> float:
     """The largest error on samples of which each is a first call, relative to the largest output."""
-    wanted = [np.asarray(model(x)) for x in SAMPLES]
-    found = [output(tflite, x) for x in SAMPLES]
+    wanted = [np.asarray(model(x)) for x in SAMPLES[:12]]
+    found = [output(tflite, x) for x in SAMPLES[:12]]
     return float(max(np.abs(a - b).max() for a, b in zip(found, wanted, strict=True)) / np.abs(wanted).max())
 
 
