@@ -23,6 +23,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "plot": ("plot model.tflite", "plot model.tflite -o gates.svg --gate forget"),
     "export": ("export int8.tflite -o src --name gesture --no-run",),
     "explain": ('explain "TensorListReserve requires element_shape to be static"',),
+    "environment": ("environment", "environment --json"),
     "bench": ("bench model.tflite loop.tflite", "bench model.tflite int8.tflite --runs 20 --csv times.csv"),
 }
 """What follows the name of the program; `model.keras` and `samples.npz` are the user's own files."""

@@ -101,11 +101,14 @@ def test_every_example_runs(folder, call, tmp_path, monkeypatch):
     shutil.copy(folder / "good.keras", "model.keras")
     saved(tmp_path, x=SAMPLES)
     os.mkdir("src")
-    assert set(EXAMPLES) == {*main.commands, "lstm-toolkit"}
+    assert set(main.commands) <= set(EXAMPLES)
     for name, examples in EXAMPLES.items():
+        if name not in {*main.commands, "lstm-toolkit"}:
+            continue
         for example in examples:
             done = call(*shlex.split(example))
-            assert done.returncode == 0, (example, done.stderr)
+            # `environment` has the exit code 3 where versions are others than those that were tested.
+            assert done.returncode == 0 or (name, done.returncode) == ("environment", 3), (example, done.stderr)
             assert done.stdout
             helped = call(*([] if name == "lstm-toolkit" else [name, "--help"]))
             assert f"  lstm-toolkit {example}\n" in helped.stdout + helped.stderr
