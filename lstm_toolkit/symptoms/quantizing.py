@@ -20,7 +20,9 @@ QUANTIZING = (
         see="lstm-toolkit diagnose model.tflite",
         shows="loop-lstm",
         mend=_INT8,
-        after="The fused op has no loop, and calibrating runs in a process of its own.",
+        after="""The fused op has no loop, and calibrating runs in a process of its own. On the command line:
+            `lstm-toolkit convert model.keras -o model.tflite --quantization int8 --representative-dataset
+            samples.npz`.""",
         threads=("tensorflow/tensorflow#75140", "tensorflow/tensorflow#62281", "tensorflow/tensorflow#41305"),
     ),
     Symptom(

@@ -143,7 +143,8 @@ print(found.f.shape)  # the forget gate: batch, time, units""",
         see="lstm-toolkit diagnose model.tflite --target compiled",
         shows="variable-tensors",
         mend="lstm-toolkit convert model.keras -o model.tflite --target compiled",
-        after="The LSTM is plain ops without variables. `lstm_toolkit.lower` does the same to a file.",
+        after="""The LSTM is plain ops without variables. `lstm-toolkit lower model.tflite -o lowered.tflite` does
+            the same to a file.""",
         threads=("google-ai-edge/LiteRT/blob/main/litert/core/model/model_load.cc",),
     ),
 )
