@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import stat
 import subprocess
@@ -38,7 +39,7 @@ def start(*args, way=("-m", "lstm_toolkit"), scratch=None, **options):
 
 def shell(line, folder):
     """What a line for a shell, in which `$T` is the command, ended with and wrote to standard output and error."""
-    line = f"T='{sys.executable} -m lstm_toolkit'; set -o pipefail; {line}"
+    line = f'run() {{ {shlex.quote(sys.executable)} -m lstm_toolkit "$@"; }}; T=run; set -o pipefail; {line}'
     done = subprocess.run(["bash", "-c", line], capture_output=True, cwd=folder, timeout=120)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 

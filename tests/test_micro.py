@@ -3,7 +3,6 @@
 Oracle: the LiteRT interpreter without XNNPACK, called here; for float also Keras, or `reference.lstm` in float64.
 """
 
-import contextlib
 import json
 import re
 import shutil
@@ -474,9 +473,7 @@ def test_export(float_files, tmp_path):
     assert "leave to programs" in refused.output
 
 
-def test_convert_for_a_target(tmp_path, monkeypatch):
-    """The process is this one, whose standard error has no number for the progress lines."""
-    monkeypatch.setattr(cli, "progress", contextlib.nullcontext)
+def test_convert_for_a_target(tmp_path):
     sequences(L.GRU(4)).save(tmp_path / "model.keras")
     command = ["convert", str(tmp_path / "model.keras"), "-o", str(tmp_path / "model.tflite"), "--no-verify", "--json"]
     result = CliRunner().invoke(cli.main, [*command, "--target", "micro"])

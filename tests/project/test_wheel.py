@@ -21,6 +21,8 @@ def tracked():
     """The files of the repository, or of a source distribution that was unpacked."""
     if not (ROOT / ".git").exists():
         pytest.skip("the sources are no git checkout, so nothing tells which files belong to them")
+    if shutil.which("git") is None:
+        pytest.skip("there is no git, which tells which files belong to the sources")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return {name for name in listed.split("\0") if name and (ROOT / name).exists()}
 
