@@ -19,7 +19,7 @@ import tensorflow as tf
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.process_state import Place, replaced_here
 from lstm_toolkit.sources import cell_calls
-from lstm_toolkit.sources.keras_calls import like
+from lstm_toolkit.sources.keras_calls import like, refuse_other_backends
 from lstm_toolkit.sources.known_cells import KnownCell
 from lstm_toolkit.sources.layer_call import LayerCall
 from lstm_toolkit.sources.time_distributed import FoldedCall
@@ -117,6 +117,8 @@ def _replacements(calls: RecurrentCalls) -> dict[Place, Callable[[Any], Callable
         (function, "__call__"): lambda original: _wrapped_function(original, calls),
         (layers.TimeDistributed, "call"): lambda original: _wrapped_time_distributed(original, calls),
     }
+    if calls.library.__name__ == "keras" and calls.library.backend.backend() != "tensorflow":
+        return {(layers.Layer, "__call__"): lambda _: lambda *_, **__: refuse_other_backends()}
     # In Keras 3 all layers call their base class, in Keras 2 these do not.
     convolutional = next(cls for cls in layers.ConvLSTM1D.__mro__ if cls.__base__ is layers.RNN)
     old = () if hasattr(layers.RNN, "inner_loop") else (layers.LSTM, layers.GRU, convolutional)

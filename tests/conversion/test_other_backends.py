@@ -37,6 +37,7 @@ REFUSED = {
     "explicit states in steps": ("'apart' (TimeDistributed)", "once a step", "with KERAS_BACKEND=tensorflow"),
     "gru": ("'gated' (GRU)", "use an LSTM layer"),
     "gate_activations": ("Keras runs on", "convert alone takes its models", "KERAS_BACKEND=tensorflow before Keras"),
+    "a function": ("Keras runs on", "convert alone takes its models", "KERAS_BACKEND=tensorflow before Keras"),
     "other weights": ("output 'output_0' differs from the source by",),
     "ends": ("the process that converts model 'functional", "ended: exit code 3", "with KERAS_BACKEND=tensorflow"),
 }

@@ -244,6 +244,13 @@ def other_sources():
     }
 
 
+def in_a_function():
+    import tensorflow as tf
+
+    model = functional(layers.LSTM(4))
+    lstm_toolkit.convert(lambda x: model(x), input_signature=[tf.TensorSpec([BATCH, TIME, WIDTH])])
+
+
 class InMain(layers.Layer):
     def call(self, x):
         return x
@@ -286,6 +293,7 @@ REFUSED = {
     "explicit states in steps": refused(apart, state="explicit"),
     "gru": refused(lambda: functional(layers.GRU(4, name="gated"))),
     "gate_activations": lambda: lstm_toolkit.gate_activations(functional(layers.LSTM(4)), drawn()),
+    "a function": in_a_function,
     "other weights": wrong_here,
 }
 
