@@ -49,12 +49,12 @@ FOLLOWED = {
 """The case that does what a message advises."""
 
 
-def on_each(short, long=()):
-    """Cases on TensorFlow under another name, and more of them where JAX or PyTorch is."""
-    yield from (pytest.param(PRETENDED, name, id=f"{PRETENDED}-{name}") for name in short)
+def on_each(pretended, others):
+    """Cases on TensorFlow under another name, and on JAX and PyTorch where these are."""
+    yield from (pytest.param(PRETENDED, name, id=f"{PRETENDED}-{name}") for name in pretended)
     for backend in ("jax", "torch"):
         marks = [pytest.mark.backends, pytest.mark.xdist_group(backend)]
-        yield from (pytest.param(backend, name, id=f"{backend}-{name}", marks=marks) for name in [*short, *long])
+        yield from (pytest.param(backend, name, id=f"{backend}-{name}", marks=marks) for name in others)
 
 
 def _skip_without(backend):
@@ -81,7 +81,7 @@ def ask():
         process.kill()
 
 
-@pytest.mark.parametrize(("backend", "case"), on_each(SHORT, LONG))
+@pytest.mark.parametrize(("backend", "case"), on_each(SHORT, [*SHORT, *LONG]))
 def test_a_file_is_exact(ask, backend, case):
     found = ask(backend, case)
     if case == "int8":
@@ -99,7 +99,7 @@ def test_a_file_is_exact(ask, backend, case):
         assert found["names"] == ["both_cell0_c", "both_cell0_h", "both_cell1_c", "both_cell1_h"]
 
 
-@pytest.mark.parametrize(("backend", "case"), on_each(REFUSED))
+@pytest.mark.parametrize(("backend", "case"), on_each(REFUSED, ["code of one backend", "a function", "other weights"]))
 def test_what_is_refused_says_why_and_what_to_do(ask, backend, case):
     found = ask(backend, case)
     assert found["type"] == ("ParityError" if case == "other weights" else "ConversionError")
