@@ -59,7 +59,7 @@ def why_not_installed(name: str, wanted: str) -> str | None:
         return None
     said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     errors = [line for line in said if line.startswith("ERROR")] or said or ["pip says nothing"]
-    return f"NOT RUN: the tests with {name}, since pip cannot install {wanted} ({errors[-1]})"
+    return f"NOT RUN: the tests with {name}, since pip cannot install {wanted} ({errors[0]})"
 
 
 def is_there(name: str) -> bool:
