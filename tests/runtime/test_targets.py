@@ -265,7 +265,8 @@ def test_run_needs_a_target_and_a_file(files):
 def test_a_crash_is_an_answer_and_stops_no_other_file(files, monkeypatch, tmp_path):
     """The worker of the first file is one that kills itself."""
     program, mark = tmp_path / "python", tmp_path / "started"
-    program.write_text(f'#!/bin/sh\n[ -e {mark} ] || {{ touch {mark}; kill -SEGV $$; }}\nexec {sys.executable} "$@"\n')
+    script = f'[ -e {mark} ] || {{ touch {mark}; kill -SEGV $$; }}\nexec "{sys.executable}" "$@"'
+    program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(trial.sys, "executable", str(program))
     asked = [(files[name], trial.random_calls(files[name])) for name in ("plain", "relu")]
