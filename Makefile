@@ -6,21 +6,31 @@ PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 # Where HOME cannot be written to, Jupyter, matplotlib and Chromium have one of their own.
 BIN := $(shell test -w "$$HOME" || echo 'HOME="$$PWD/.venv/home" ').venv/bin
 LAB := .venv/.lab
+OLDEST_PYTHON ?= python3.10
+NEWEST_PYTHON ?= python3.13
 INSTALLED := .venv/.installed
 NBVAL := -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300
+CORE := $(addprefix tests/,project/test_facts.py test_versions.py stock sources passes forms quantization doctor)
 # Jupyter refuses to run as root unless it is told; the server stays on localhost, behind its token.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # Jupyter drops uploads of more than 10 MB unless it is told; the doctor's desk takes 100.
 UPLOADS := --ServerApp.tornado_settings='{"websocket_max_message_size": 110000000}'
 
-.PHONY: lab test lint types audit unit backends campaign browser nbval notebooks html docs release-check clean
+.PHONY: lab test test-oldest test-newest lint types audit unit backends campaign browser nbval notebooks html docs release-check clean
 
 lab: $(LAB)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/index.ipynb $(UPLOADS) $(ROOT) $(LAB_ARGS)
 
 test: lint types audit unit backends campaign browser nbval
 	@cat build/not_run
+
+# The converting core, at both ends of what pyproject.toml allows.
+test-oldest: .venvs/oldest/.installed
+	.venvs/oldest/bin/python -m pytest -n 2 --dist worksteal $(CORE) $(PYTEST_ARGS)
+
+test-newest: .venvs/newest/.installed
+	.venvs/newest/bin/python -m pytest -n 2 --dist worksteal $(CORE) $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -79,4 +89,11 @@ $(LAB): pyproject.toml
 
 $(INSTALLED): $(LAB)
 	$(PIP) --editable ".[test]"
+	touch $@
+
+.venvs/oldest/.installed: WANTED = $(OLDEST_PYTHON)
+.venvs/newest/.installed: WANTED = $(NEWEST_PYTHON)
+.venvs/%/.installed: constraints/%.txt pyproject.toml
+	$(WANTED) -m venv --clear .venvs/$*
+	.venvs/$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< --editable ".[core-test]"
 	touch $@

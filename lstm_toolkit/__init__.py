@@ -83,6 +83,8 @@ __all__ = [*_MODULES, *_SUBMODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in __all__:
+        importlib.import_module(".versions", __name__).warn_once()
     if name in _WITH_TENSORFLOW:
         importlib.import_module(".process_state", __name__).load_tensorflow()
     if name in _SUBMODULES:

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from lstm_toolkit import versions
 from lstm_toolkit.conversion.choices import CHOICES
 from lstm_toolkit.errors import LstmToolkitError
 from lstm_toolkit.escapes import printable
@@ -72,6 +73,8 @@ def main(context: click.Context) -> None:
     compares = context.invoked_subcommand == "convert" and backend in ("jax", "torch")
     if not compares or importlib.util.find_spec(str(backend)) is None:
         os.environ["KERAS_BACKEND"] = "tensorflow"
+    if said := versions.warning():
+        click.echo(f"Warning: {said}", err=True)
 
 
 def run() -> Any:
@@ -284,6 +287,21 @@ def bench(models: tuple[Path, ...], threads: int, csv_file: Path | None, *, as_j
         if csv_file is not None:
             write(result.to_csv().encode(), csv_file)
     show(result.to_dict(), str(result), as_json=as_json, beside=csv_file)
+
+
+@main.command()
+@json_option
+def environment(*, as_json: bool) -> None:
+    """Shows which versions are installed and which were tested, and which packages are missing.
+
+    The exit code is 3 where something that is always needed is missing, or is older or newer than what was tested.
+    """
+    from lstm_toolkit.environment import environment as environment_here
+
+    here = environment_here()
+    show(here.to_dict(), str(here), as_json=as_json)
+    if not here.is_tested:
+        raise SystemExit(3)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

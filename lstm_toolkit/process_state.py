@@ -221,7 +221,8 @@ def captured_stderr() -> Iterator[Callable[[], str]]:
         try:
             yield read
         except BaseException as error:
-            if said := read().strip():
+            # Python 3.10 has no notes.
+            if sys.version_info >= (3, 11) and (said := read().strip()):
                 error.add_note(f"On standard error:\n{printable_lines(said)}")
             raise
         finally:

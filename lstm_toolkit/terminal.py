@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
@@ -61,7 +61,7 @@ def show_text(text: str, *, err: bool = False) -> None:
     click.echo(printable_lines(text), err=err)
 
 
-class _Stages(logging.StreamHandler[TextIO]):
+class _Stages(logging.StreamHandler):
     """Writes a line for each stage that is logged; where that fails, the command fails."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -73,7 +73,7 @@ class _Stages(logging.StreamHandler[TextIO]):
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Raises what went wrong."""
-        error = sys.exception()
+        error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             return super().handleError(record)
         error.filename = "standard error"

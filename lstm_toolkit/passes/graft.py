@@ -19,11 +19,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flatbuffers import flexbuffers
 
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.tflite import edit, graph
-from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS, SINGLE_STEP_OP, numbered
+from lstm_toolkit.tflite.recurrent import (
+    ACTIVATIONS,
+    FUSED_OPS,
+    RNN_ACTIVATIONS,
+    SINGLE_STEP_OP,
+    attributes_of,
+    numbered,
+)
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import (
@@ -109,7 +115,7 @@ def graft(model: Model, *, batch: int | None = None) -> Grafted:
 
 def _fusion(model: Model, subgraph: Subgraph, operator: Operator, batch: int | None, taken: set[str]) -> Fusion:
     composite = graph.operator_name(model, operator)
-    attributes = flexbuffers.Loads(bytes(operator.customOptions))
+    attributes = attributes_of(operator)
     layer = numbered(attributes["layer"], taken)
     taken.add(layer)
     kinds = attributes["weights"].split(",")

@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -132,7 +132,7 @@ class Runner:
             with self._lock:
                 self._interpreter.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Runner":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,7 +15,7 @@ from lstm_toolkit.process_state import prepare_tensorflow
 from lstm_toolkit.sources import declared_sizes
 
 _CODE = re.compile(
-    r"Could not locate class '[^']+'|Cannot deserialize object of type `\w+`|Unknown layer: '?[\w>]+'?|"
+    r"Could not (?:locate|deserialize) class '[^']+'|Cannot deserialize object of type `\w+`|Unknown layer: '?[\w>]+'?|"
     "a `?Lambda`? layer"
 )
 """What the libraries say where a file needs code of its own."""

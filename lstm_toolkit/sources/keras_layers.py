@@ -112,7 +112,7 @@ def recurrent_calls(calls: RecurrentCalls) -> Iterator[RecurrentCalls]:
 
 def _replacements(calls: RecurrentCalls) -> dict[Place, Callable[[Any], Callable[..., Any]]]:
     """What makes another function of each function of the library that has a say in how layers are called."""
-    layers, function = calls.library.layers, type(tf.function(print))
+    layers, function = calls.library.layers, type(tf.function(lambda: None))
     replacements: dict[Place, Callable[[Any], Callable[..., Any]]] = {
         (function, "__call__"): lambda original: _wrapped_function(original, calls),
         (layers.TimeDistributed, "call"): lambda original: _wrapped_time_distributed(original, calls),
@@ -131,10 +131,26 @@ def _replacements(calls: RecurrentCalls) -> dict[Place, Callable[[Any], Callable
         # another thread may train with it.
         for name in ("_maybe_config_dropout_masks", "_maybe_reset_dropout_masks"):
             replacements[layers.RNN, name] = lambda _: lambda *_: None
+        if calls.library.__version__.startswith("3.8."):
+            for cls in (layers.LSTM, layers.GRU):
+                replacements[cls, "inner_loop"] = lambda original: _wrapped_inner_loop(original, layers.RNN)
         keras_numpy: Any = sys.modules["keras.src.backend.tensorflow.numpy"]
         if calls.marking and hasattr(keras_numpy, "signbit"):
             replacements[keras_numpy, "signbit"] = _wrapped_signbit
     return replacements
+
+
+def _wrapped_inner_loop(original: Callable[..., Any], base: Any) -> Callable[..., Any]:
+    """Takes no dropout mask outside training, as Keras 3.8 does, which then leaves it on the cell."""
+
+    def inner_loop(
+        layer: Any, sequences: Any, initial_state: Any, mask: Any, training: Any = False
+    ) -> tuple[Any, Any, Any]:
+        if training or not layer.dropout:
+            return original(layer, sequences, initial_state, mask, training)
+        return base.inner_loop(layer, sequences, initial_state, mask, training)
+
+    return inner_loop
 
 
 def _wrapped_signbit(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ into the fused one. The bodies are plain TensorFlow, so a marked graph also runs
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import tensorflow as tf
 
@@ -30,7 +31,8 @@ def mark(body: Callable[..., Any], composite: str, *, layer: str, **attributes: 
     """
     function = tf.compat.v1.NameAttrList(name=composite)
     function.attr["tfl_fusable_op"].b = True
-    for name, value in (attributes | {"layer": layer}).items():
+    # The converter of TensorFlow 2.18 takes one backslash off; so there is none, and no character that needs one.
+    for name, value in (attributes | {"layer": quote(layer)}).items():
         if isinstance(value, bool):
             function.attr[name].b = value
         elif isinstance(value, int):

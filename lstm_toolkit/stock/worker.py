@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,11 @@ from lstm_toolkit.runtime.worker import WorkerEndedError, WorkerProcess, limited
 from lstm_toolkit.stock.converter import quiet_tensorflow, run_converter_in_worker
 
 
-class Request(TypedDict):
+class _Task(TypedDict):
+    task: str
+
+
+class Request(_Task, total=False):
     """A task, whose answer is the bytes of a file.
 
     Attributes:
@@ -35,15 +39,14 @@ class Request(TypedDict):
         function, arguments, memory: arguments of `call_elsewhere`.
     """
 
-    task: str
-    folder: NotRequired[str]
-    tflite: NotRequired[bytes]
-    inputs: NotRequired[list[npt.NDArray[Any]]]
-    io_dtype: NotRequired[str]
-    kept_float: NotRequired[list[str]]
-    function: NotRequired[Callable[..., Any]]
-    arguments: NotRequired[tuple[Any, ...]]
-    memory: NotRequired[int | None]
+    folder: str
+    tflite: bytes
+    inputs: list[npt.NDArray[Any]]
+    io_dtype: str
+    kept_float: list[str]
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    memory: int | None
 
 
 _worker: WorkerProcess | None = None

@@ -3,9 +3,11 @@
 import dataclasses
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from flatbuffers import flexbuffers
 
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph, Tensor
@@ -45,6 +47,12 @@ FUSED_OPS = {LSTM_COMPOSITE: "UNIDIRECTIONAL_SEQUENCE_LSTM", SIMPLE_RNN_COMPOSIT
 def numbered(name: str, taken: Collection[str]) -> str:
     """The name, or the name with a number where it is taken, as it is at a layer's second call."""
     return next(each for each in (name, *(f"{name}_call{n}" for n in range(1, len(taken) + 1))) if each not in taken)
+
+
+def attributes_of(operator: Operator) -> dict[str, Any]:
+    """What a composite op was marked with, the name of its layer as it was before it was quoted."""
+    attributes: dict[str, Any] = flexbuffers.Loads(bytes(operator.customOptions))
+    return attributes | {"layer": unquote(attributes["layer"])}
 
 
 @dataclasses.dataclass(frozen=True)

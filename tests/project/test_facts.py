@@ -21,6 +21,7 @@ from tests.helpers.calls import by_input, run_in_a_row
 from tests.helpers.models import randomized
 
 FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
+NAME = 'a "quoted" näme\\b%20\\'
 
 
 def model_of(time=7, batch=1):
@@ -47,7 +48,7 @@ def marked(own_variables):
     module = tf.Module()
     if own_variables:
         module.variables_of_model = [variable.value for variable in cell.weights]
-    options = MarkOptions('a "quoted" name', "lstm", "tanh", "sigmoid", fused=True)
+    options = MarkOptions(NAME, "lstm", "tanh", "sigmoid", fused=True)
 
     @tf.function(input_signature=[tf.TensorSpec([1, 7, 5])], autograph=False)
     def call(x):
@@ -65,7 +66,7 @@ def test_a_marked_function_reaches_the_file_as_one_custom_op_with_constant_weigh
     assert len(op.outputs) == 2
     constants = [graph.constant(model, model.subgraphs[0].tensors[index]) for index in op.inputs[1:]]
     assert [array.shape for array in constants] == [(5, 24), (6, 24), (24,)]
-    assert graft.graft(model).ops == {'a "quoted" name': FUSED}
+    assert graft.graft(model).ops == {NAME: FUSED}
 
 
 def test_without_ownership_of_the_variables_the_marked_function_is_inlined():

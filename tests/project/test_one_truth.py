@@ -12,13 +12,16 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
-from lstm_toolkit import widgets
+from lstm_toolkit import versions, widgets
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PYTHONS = [name.rpartition(" ")[2] for name in PROJECT["classifiers"] if "Python :: 3." in name]
+MAIN = versions.RUNS["make test"]["python"]
 WORKFLOW = ROOT / "notebooks" / "ci" / "notebooks.yml"
 CONFTEST = ROOT / "notebooks" / "ci" / "conftest.py"
 DOCUMENTS = ("README.md", "README.ja.md", "docs/index.rst", "docs/codelabs.rst", "notebooks/index.ipynb")
@@ -40,23 +43,71 @@ def minutes_to_read():
 def test_the_versions_of_python():
     allowed = SpecifierSet(PROJECT["requires-python"])
     assert [f"3.{minor}" for minor in range(30) if f"3.{minor}" in allowed] == PYTHONS
-    whole = f"Python {PYTHONS[0]}(?: to |〜){PYTHONS[-1]}"
+    assert versions.tested("python") == (PYTHONS[0], PYTHONS[-1])
+    # What sets up all that the tests and the codelabs need.
+    whole = f"Python {MAIN}(?: to |〜){PYTHONS[-1]}"
     for document in DOCUMENTS:
         text = text_of(document)
-        named = re.findall(r"Python (3\.\d+)\b(?! ではすべて|, and a part)", re.sub(whole, "", text))
-        assert not named, f"{document}: names {named}, and not {PYTHONS[0]} to {PYTHONS[-1]}"
+        named = re.findall(
+            r"Python (3\.\d+)\b", re.sub(whole, "", text.split("## Versions")[0].split("## バージョン")[0])
+        )
+        assert not named, f"{document}: names {named}, and not {MAIN} to {PYTHONS[-1]}"
         assert re.search(whole, text) or document == "docs/codelabs.rst", document
 
 
 def test_what_sets_python_up_takes_the_version_that_all_tests_run_with():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    assert f"python={PYTHONS[0]}" in environment
+    assert f"python={MAIN}" in environment
     container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
-    assert container["image"].endswith(f":{PYTHONS[0]}")
-    for workflow in (ROOT / ".github" / "workflows" / "ci.yml", WORKFLOW):
-        assert f'python-version: "{PYTHONS[0]}"' in workflow.read_text(), workflow
-    assert f"all tests run with Python {PYTHONS[0]}" in text_of("README.md")
-    assert f"Python {PYTHONS[0]} ではすべて" in text_of("README.ja.md")
+    assert container["image"].endswith(f":{MAIN}")
+    assert f'python-version: "{MAIN}"' in WORKFLOW.read_text()
+    assert f"All tests run with Python {MAIN}" in text_of("README.md")
+    assert f"Python {MAIN} ではすべて" in text_of("README.ja.md")
+
+
+def test_the_workflow_runs_what_the_table_says():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]["include"]
+    commands = {each["command"].replace("bash .ci/run", "make test"): each["python"] for each in matrix}
+    assert commands == {command: run["python"] for command, run in versions.RUNS.items()}
+    assert "exec make test\n" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize(("document", "title"), [("README.md", "Versions"), ("README.ja.md", "バージョン")])
+def test_the_table_of_versions_is_what_the_warning_goes_by(document, title):
+    section = text_of(document).split(f"\n## {title}\n")[1].split("\n## ")[0]
+    header, _, *rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if "|" in line
+    ]
+    assert {row[0].strip("`"): dict(zip(header[1:], row[1:], strict=True)) for row in rows} == versions.RUNS
+    assert versions.RUN_ON in section
+
+
+def pinned(name):
+    lines = (ROOT / "constraints" / f"{name}.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+@pytest.mark.parametrize("name", ["oldest", "newest"])
+def test_the_constraints_are_what_the_table_says(name):
+    run, makefile = versions.RUNS[f"make test-{name}"], (ROOT / "Makefile").read_text()
+    assert {package: pinned(name)[package] for package in run if package != "python"} == {
+        package: version for package, version in run.items() if package != "python"
+    }
+    assert f"{name.upper()}_PYTHON ?= python{run['python']}" in makefile
+
+
+def test_the_bounds_are_what_was_run():
+    wanted = [Requirement(each) for each in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["legacy"]]
+    oldest, newest = pinned("oldest"), pinned("newest")
+    for each in wanted:
+        (lowest,) = [Version(spec.version) for spec in each.specifier if spec.operator == ">="]
+        assert Version(oldest[each.name]).release[: len(lowest.release)] == lowest.release, each
+        assert newest[each.name] in each.specifier, each
+    for name in versions.WATCHED:
+        (bounds,) = [each.specifier for each in wanted if each.name == name]
+        major, minor = versions.tested(name)[1].split(".")
+        assert f"{major}.{int(minor) + 1}.0" not in bounds, name
 
 
 def test_the_minutes():
@@ -104,7 +155,7 @@ def test_the_workflow_checks_out_and_sets_python_up_first():
     assert used == ["actions/checkout", "actions/setup-python"]
     assert [next(iter(step)) for step in steps()] == ["uses", "uses", "run", "run"]
     assert steps()[1]["with"] == {
-        "python-version": PYTHONS[0],
+        "python-version": MAIN,
         "cache": "pip",
         "cache-dependency-path": "requirements.txt",
     }

@@ -151,8 +151,10 @@ BEHIND = {
     "argmax": lambda x: ops.argmax(x, axis=-1),
     "argmin": lambda x: ops.argmin(x, axis=1, keepdims=True),
     "one_hot(argmax)": lambda x: ops.one_hot(ops.argmax(x, axis=-1), 6),
-    "signbit": lambda x: ops.cast(ops.signbit(x), "int32"),
 }
+HAS_SIGNS = hasattr(ops, "signbit")  # Keras 3.9 and later
+if HAS_SIGNS:
+    BEHIND["signbit"] = lambda x: ops.cast(ops.signbit(x), "int32")
 
 
 def test_ops_of_keras_that_take_the_sign_bit():
@@ -165,7 +167,7 @@ def test_ops_of_keras_that_take_the_sign_bit():
 
 
 def test_the_sign_of_zero_counts_as_in_keras():
-    """Keras's argmax takes -0.0 for less than 0.0."""
+    """Keras's argmax takes -0.0 for less than 0.0, from 3.9 on."""
     x = keras.Input((2, 5), batch_size=1, name="steps")
     y = layers.LSTM(3, return_sequences=True, kernel_initializer="zeros", recurrent_initializer="zeros")(x)
     signs = np.array([-1.0, 1.0, -1.0], np.float32)
@@ -173,4 +175,4 @@ def test_the_sign_of_zero_counts_as_in_keras():
     runner = lstm_toolkit.convert(model).runner()
     given = np.ones([1, 2, 5], np.float32)
     np.testing.assert_array_equal(runner(given), model(given))
-    np.testing.assert_array_equal(runner(given), [[1, 1]])
+    np.testing.assert_array_equal(runner(given), [[1, 1]] if HAS_SIGNS else [[0, 0]])

@@ -45,10 +45,11 @@ def test_what_the_converter_printed_is_shown_with_its_error(capfd):
         raise RuntimeError("'tf.TensorListReserve' op is not for this\nmore")
 
     with pytest.raises(
-        ConversionError, match=r"refuses the model: 'tf.TensorListReserve' op is not for this\n"
+        ConversionError, match=r"refuses the model: 'tf.TensorListReserve' op is not for this(\n|$)"
     ) as raised:
         run_converter(SimpleNamespace(convert=convert))
-    assert raised.value.__notes__ == [r"On standard error:" + "\n" + r"loc(here): \x1b[31mthe shape is open"]
+    notes = [r"On standard error:" + "\n" + r"loc(here): \x1b[31mthe shape is open"]
+    assert getattr(raised.value, "__notes__", None) == (notes if sys.version_info >= (3, 11) else None)
     assert capfd.readouterr().err == ""
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from flatbuffers import flexbuffers
 
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes.graft import with_mask_channel
@@ -20,6 +19,7 @@ from lstm_toolkit.tflite.recurrent import (
     ACTIVATIONS,
     RNN_ACTIVATIONS,
     RecurrentOp,
+    attributes_of,
     numbered,
     set_once,
     state_tensors,
@@ -83,7 +83,7 @@ def matches(model: Model, subgraph: Subgraph, form: str) -> Iterator[Lowering]:
 
 
 def _composite(model: Model, subgraph: Subgraph, operator: Operator, taken: set[str]) -> Lowering:
-    attributes = flexbuffers.Loads(bytes(operator.customOptions))
+    attributes = attributes_of(operator)
     layer = numbered(attributes["layer"], taken)
     kinds = attributes["weights"].split(",")
     arrays = {

@@ -54,10 +54,11 @@ OF_KERAS_3 = {
     "softplus": A.softplus,
     "softsign": A.softsign,
     "sparse_plus": A.sparse_plus,
-    "sparse_sigmoid": A.sparse_sigmoid,
     "tanh": L.Activation("tanh"),
     "tanh_shrink": A.tanh_shrink,
 }
+if hasattr(A, "sparse_sigmoid"):  # Keras 3.8 has none
+    OF_KERAS_3["sparse_sigmoid"] = A.sparse_sigmoid
 OF_KERAS_2 = {
     "elu(0.5)": L2.ELU(0.5),
     "gelu(0.0)": tf_keras.activations.gelu,

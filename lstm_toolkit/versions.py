@@ -1,0 +1,97 @@
+"""The versions that the tests were run with, and a warning where what is installed lies outside them."""
+
+import functools
+import re
+import warnings
+from collections.abc import Mapping
+from importlib import metadata
+
+RUN_ON = "2026-11-26"
+"""The day of the runs."""
+
+RUNS: Mapping[str, Mapping[str, str]] = {
+    "make test-oldest": {
+        "python": "3.10",
+        "tensorflow": "2.18.0",
+        "keras": "3.8.0",
+        "tf_keras": "2.18.0",
+        "ai-edge-litert": "2.3.0",
+        "numpy": "1.26.0",
+    },
+    "make test": {
+        "python": "3.11",
+        "tensorflow": "2.21.0",
+        "keras": "3.15.1",
+        "tf_keras": "2.21.0",
+        "ai-edge-litert": "2.3.0",
+        "numpy": "2.4.6",
+    },
+    "make test-newest": {
+        "python": "3.13",
+        "tensorflow": "2.21.0",
+        "keras": "3.15.1",
+        "tf_keras": "2.21.0",
+        "ai-edge-litert": "2.3.0",
+        "numpy": "2.4.6",
+    },
+}
+"""For each command the versions that it ran with, from the oldest to the newest."""
+
+WATCHED = ("tensorflow", "keras", "tf_keras", "ai-edge-litert")
+"""Packages of which a release that was never tried may give another result."""
+
+
+def tested(name: str) -> tuple[str, str]:
+    """The lowest and the highest version of a package (or "python") that was run: its first two numbers."""
+    versions = sorted(_numbers(run[name]) for run in RUNS.values())
+    low, high = (".".join(map(str, each)) for each in (versions[0], versions[-1]))
+    return low, high
+
+
+def span(name: str) -> str:
+    """The versions of a package that were run, in words: "2.18 to 2.21"."""
+    return " to ".join(dict.fromkeys(tested(name)))
+
+
+def installed(name: str) -> str | None:
+    """The version of a package that is installed; None if it is not. Imports nothing of it."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def beyond(name: str, version: str) -> str | None:
+    """Whether a version is "older" or "newer" than all that were run; None if neither. Patch releases do not count."""
+    low, high = map(_numbers, tested(name))
+    if low <= _numbers(version) <= high:
+        return None
+    return "older" if _numbers(version) < low else "newer"
+
+
+def untested() -> list[str]:
+    """A sentence for each watched package that is installed in a version older or newer than all that were run."""
+    found = {name: version for name in WATCHED if (version := installed(name))}
+    return [
+        f"{name} {version} is {side} than what lstm_toolkit was tested with ({span(name)})"
+        for name, version in found.items()
+        if (side := beyond(name, version))
+    ]
+
+
+@functools.cache
+def warning() -> str | None:
+    """What to warn of, once in a process; None if everything that is installed was tested."""
+    found = untested()
+    return f"{'; '.join(found)}. `lstm-toolkit environment` shows all versions." if found else None
+
+
+@functools.cache
+def warn_once() -> None:
+    """Warns, in the first call of a process, of packages that were never tested."""
+    if said := warning():
+        warnings.warn(said, stacklevel=3)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
