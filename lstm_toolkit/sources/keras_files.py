@@ -16,7 +16,7 @@ from lstm_toolkit.sources import declared_sizes
 
 _CODE = re.compile(
     r"Could not (?:locate|deserialize) class '[^']+'|Cannot deserialize object of type `\w+`|Unknown layer: '?[\w>]+'?|"
-    "a `?Lambda`? layer"
+    "(?:a|this) `?Lambda`? layer"
 )
 """What the libraries say where a file needs code of its own."""
 
@@ -73,6 +73,8 @@ def load(path: Path) -> Any:
         raise ConversionError(needs_tf_keras.format(" as it was: its hard_sigmoid is another function"))
     try:
         with _safe(tf_keras):
+            if not of_keras_2 and '"Lambda"' in config and _runs_code_of_h5(path, library.__version__):
+                raise ValueError("a Lambda layer")
             return library.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras passes on what its layers, zipfile, json and h5py raise
         text = str(error)
@@ -86,6 +88,11 @@ def load(path: Path) -> Any:
                 "and pass the object"
             ) from error
         _refuse_damaged(path, error)
+
+
+def _runs_code_of_h5(path: Path, version: str) -> bool:
+    """Whether Keras has no safe mode for this file: before 3.11.3 it runs the lambdas of .h5 files."""
+    return path.suffix != ".keras" and tuple(map(int, version.split(".")[:3])) < (3, 11, 3)
 
 
 def _refuse_damaged(path: Path, error: Exception) -> NoReturn:

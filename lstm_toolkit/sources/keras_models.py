@@ -129,6 +129,9 @@ class _Model:
         own_variables = OwnVariables(self._model.non_trainable_variables, calls.state_variables)
 
         def source(tensors: Sequence[Any], states: Mapping[str, Any]) -> Results:
+            # Older releases of Keras fail within the layer, and leave a dropout mask of that batch on its cell.
+            if calls.state_variables and tensors[0].shape[0] != self._specs[0].shape[0]:
+                raise ValueError
             if calls.state_variables and not states:
                 own_variables.restart()
             with own_variables.continued():
