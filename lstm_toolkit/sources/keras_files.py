@@ -20,6 +20,9 @@ _CODE = re.compile(
 )
 """What the libraries say where a file needs code of its own."""
 
+_LAMBDA = "a Lambda layer"
+"""What is said in place of a library that says nothing."""
+
 
 def import_keras() -> Any:
     """The module `keras`.
@@ -74,7 +77,7 @@ def load(path: Path) -> Any:
     try:
         with _safe(tf_keras):
             if not of_keras_2 and '"Lambda"' in config and _runs_code_of_h5(path, library.__version__):
-                raise ValueError("a Lambda layer")
+                raise ValueError(_LAMBDA)
             return library.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras passes on what its layers, zipfile, json and h5py raise
         text = str(error)
