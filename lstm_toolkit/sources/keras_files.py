@@ -20,9 +20,6 @@ _CODE = re.compile(
 )
 """What the libraries say where a file needs code of its own."""
 
-_LAMBDA = "a Lambda layer"
-"""What is said in place of a library that says nothing."""
-
 
 def import_keras() -> Any:
     """The module `keras`.
@@ -74,10 +71,10 @@ def load(path: Path) -> Any:
     )
     if of_keras_2 and tf_keras is None and '"hard_sigmoid"' in config:
         raise ConversionError(needs_tf_keras.format(" as it was: its hard_sigmoid is another function"))
+    if not of_keras_2 and '"Lambda"' in config and _runs_code_of_h5(path, library.__version__):
+        _refuse_code(path, "a Lambda layer", None)
     try:
         with _safe(tf_keras):
-            if not of_keras_2 and '"Lambda"' in config and _runs_code_of_h5(path, library.__version__):
-                raise ValueError(_LAMBDA)
             return library.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras passes on what its layers, zipfile, json and h5py raise
         text = str(error)
@@ -85,12 +82,15 @@ def load(path: Path) -> Any:
         if of_keras_2 and tf_keras is None:
             raise ConversionError(needs_tf_keras.format("")) from error
         if code:
-            raise ConversionError(
-                f"{str(path)!r} needs code that is not in the file, or that would have to be run out of it "
-                f"({code[0]}); load the model yourself, with custom_objects or safe_mode=False if you trust the file, "
-                "and pass the object"
-            ) from error
+            _refuse_code(path, code[0], error)
         _refuse_damaged(path, error)
+
+
+def _refuse_code(path: Path, code: str, error: Exception | None) -> NoReturn:
+    raise ConversionError(
+        f"{str(path)!r} needs code that is not in the file, or that would have to be run out of it ({code}); load the "
+        "model yourself, with custom_objects or safe_mode=False if you trust the file, and pass the object"
+    ) from error
 
 
 def _runs_code_of_h5(path: Path, version: str) -> bool:
