@@ -7,6 +7,7 @@ PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 BIN := $(shell test -w "$$HOME" || echo 'HOME="$$PWD/.venv/home" ').venv/bin
 LAB := .venv/.lab
 OLDEST_PYTHON ?= python3.10
+COLAB_PYTHON ?= python3.13
 NEWEST_PYTHON ?= python3.13
 INSTALLED := .venv/.installed
 NBVAL := -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300
@@ -17,7 +18,8 @@ ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 # Jupyter drops uploads of more than 10 MB unless it is told; the doctor's desk takes 100.
 UPLOADS := --ServerApp.tornado_settings='{"websocket_max_message_size": 110000000}'
 
-.PHONY: lab test test-oldest test-newest lint types audit unit backends campaign browser nbval notebooks html docs release-check clean
+.PHONY: lab test test-oldest test-newest test-colab lint types audit unit backends campaign browser nbval notebooks html docs \
+	release-check clean
 
 lab: $(LAB)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/index.ipynb $(UPLOADS) $(ROOT) $(LAB_ARGS)
@@ -31,6 +33,12 @@ test-oldest: .venvs/oldest/.installed
 
 test-newest: .venvs/newest/.installed
 	.venvs/newest/bin/python -m pytest -n 2 --dist worksteal $(CORE) $(PYTEST_ARGS)
+
+# The codelabs, with Colab's packages. The environment is made anew, since they install the package into it.
+test-colab:
+	$(COLAB_PYTHON) -m venv --clear .venvs/colab
+	.venvs/colab/bin/python -m pip install --quiet --disable-pip-version-check --requirement constraints/colab.txt
+	.venvs/colab/bin/python tools/check_colab.py $(or $(NOTEBOOKS),$(wildcard notebooks/*.ipynb))
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

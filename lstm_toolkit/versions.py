@@ -18,6 +18,14 @@ RUNS: Mapping[str, Mapping[str, str]] = {
         "ai-edge-litert": "2.3.0",
         "numpy": "1.26.0",
     },
+    "make test-colab": {
+        "python": "3.13",
+        "tensorflow": "2.20.0",
+        "keras": "3.13.2",
+        "tf_keras": "2.20.1",
+        "ai-edge-litert": "2.3.0",
+        "numpy": "2.1.3",
+    },
     "make test": {
         "python": "3.11",
         "tensorflow": "2.21.0",

@@ -95,6 +95,8 @@ def _kept_metadata(metadata: Any) -> dict[str, Any]:
     kept = {"tags": metadata["tags"]} if metadata.get("tags") else {}
     if metadata.get("jupyter", {}).get("source_hidden"):
         kept["jupyter"] = {"source_hidden": True}
+    if metadata.get("cellView") == "form":  # Colab's word for the same
+        kept["cellView"] = "form"
     return kept
 
 

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 
+from tests.helpers.cells import in_python
 from tests.helpers.tools import tool
 
 ROOT = Path(__file__).parents[2]
@@ -168,7 +169,7 @@ def test_own_model(name):
 def test_pictures_say_what_is_drawn(name):
     """Their texts are computed from what they show, and long cells that draw are collapsed."""
     for cell in code(name):
-        calls = [each for each in ast.walk(ast.parse(cell.source)) if isinstance(each, ast.Call)]
+        calls = [each for each in ast.walk(ast.parse(in_python(cell))) if isinstance(each, ast.Call)]
         texts = [each.args[1] for each in calls if ast.unparse(each.func).endswith("Picture")]
         for text in texts:
             assert not isinstance(text, ast.Constant), f"{name}: the text “{text.value}” is the same whatever is drawn"

@@ -8,6 +8,7 @@ import nbformat
 import pytest
 from matplotlib.colors import to_rgba
 
+from tests.helpers.cells import in_python
 from tests.helpers.contrast import GRAPHICS, over, ratio
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -60,7 +61,7 @@ def _is_literal(node):
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_no_codelab_draws_what_is_faint(path):
     notebook = nbformat.read(path, as_version=4)
-    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell.source[:1] not in "%!"]
+    cells = [in_python(cell) for cell in notebook.cells if cell.cell_type == "code"]
     assert [each for source in cells for each in faint(source)] == []
 
 
