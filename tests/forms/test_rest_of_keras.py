@@ -206,12 +206,22 @@ MIXED: dict[str, tuple[Callable[..., list[Any]], dict[str, int]]] = {
 }
 
 
+def rounding_its_input(oracle):
+    """Reads what float16 holds of the inputs."""
+    steps = keras.Input(batch_shape=oracle.inputs[0].shape, name="steps")
+    return keras.Model(steps, oracle(keras.ops.cast(keras.ops.cast(steps, "float16"), "float32")))
+
+
 @pytest.mark.parametrize("form", MIXED)
 def test_mixed_precision_computes_in_float32(form):
     make, recurrent = MIXED[form]
     model, oracle = functional(*make(dtype="mixed_float16")), functional(*make())
     assert any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
-    check(model, recurrent, oracle=copied_weights(oracle, model), masked=form == "masked")
+    oracle = copied_weights(oracle, model)
+    # Keras 3.8 makes the first cast an op of the model, which stays one.
+    if any(type(each).__name__ == "Cast" for each in model.operations):
+        oracle = rounding_its_input(oracle)
+    check(model, recurrent, oracle=oracle, masked=form == "masked")
 
 
 class Tagger(keras.Model):
