@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lstm_toolkit import versions
 from lstm_toolkit.errors import InvalidModelError, LstmToolkitError
 from lstm_toolkit.runtime.worker import WorkerEndedError
 from lstm_toolkit.sources import keras_files
@@ -48,6 +49,7 @@ def load(path: Path) -> Any:
             it may, or takes too long.
         ConversionError: if it needs tf_keras, or code that the file alone cannot give.
     """
+    keras_files.warn_of_holes(versions.installed("keras"))
     memory = MEMORY_TIMES * most_bytes(path)
     seconds = setting(MAX_SECONDS, SECONDS + regular_size(path) // BYTES_PER_SECOND)
     try:

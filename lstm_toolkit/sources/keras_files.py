@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, NoReturn
@@ -71,7 +72,8 @@ def load(path: Path) -> Any:
     )
     if of_keras_2 and tf_keras is None and '"hard_sigmoid"' in config:
         raise ConversionError(needs_tf_keras.format(" as it was: its hard_sigmoid is another function"))
-    if not of_keras_2 and '"Lambda"' in config and _runs_code_of_h5(path, library.__version__):
+    # Safe mode is for .keras files alone there (CVE-2025-9905).
+    if not of_keras_2 and '"Lambda"' in config and path.suffix != ".keras" and _has_holes(library.__version__):
         _refuse_code(path, "a Lambda layer", None)
     try:
         with _safe(tf_keras):
@@ -93,9 +95,18 @@ def _refuse_code(path: Path, code: str, error: Exception | None) -> NoReturn:
     ) from error
 
 
-def _runs_code_of_h5(path: Path, version: str) -> bool:
-    """Whether Keras has no safe mode for this file: before 3.11.3 it runs the lambdas of .h5 files."""
-    return path.suffix != ".keras" and tuple(map(int, version.split(".")[:3])) < (3, 11, 3)
+def warn_of_holes(version: str | None) -> None:
+    """Warns where Keras's safe mode does not keep a crafted file from running code."""
+    if version and _has_holes(version):
+        warnings.warn(
+            f"a crafted file can run code in Keras {version}, in spite of its safe mode (CVE-2025-1550, CVE-2025-9906, "
+            "CVE-2025-49655); load only files that you trust, or install Keras 3.11.3 or newer",
+            stacklevel=2,
+        )
+
+
+def _has_holes(version: str) -> bool:
+    return [int(number) for number in re.findall(r"\d+", version)[:3]] < [3, 11, 3]
 
 
 def _refuse_damaged(path: Path, error: Exception) -> NoReturn:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+import warnings
 
 import h5py
 import keras
@@ -11,8 +12,9 @@ import pytest
 import tf_keras
 
 import lstm_toolkit as lt
+from lstm_toolkit import versions
 from lstm_toolkit.errors import ConversionError, InvalidModelError
-from lstm_toolkit.sources import keras_files
+from lstm_toolkit.sources import first_load, keras_files
 from tests.helpers.models import randomized
 
 SHAPE = (7, 5)
@@ -151,3 +153,14 @@ def test_a_path_is_of_the_folder_that_the_process_is_in_now(models, monkeypatch,
     lt.convert(models[1] / "plain.keras", time_steps=7, verify=False)
     monkeypatch.chdir(models[1])
     assert lt.convert("plain.h5", verify=False).report.ops
+
+
+@pytest.mark.parametrize(
+    ("version", "warns"), [("3.11.2", True), ("3.8.0rc1", True), ("3.11.3", False), ("3.15.1", False)]
+)
+def test_an_old_keras_is_warned_of(models, monkeypatch, version, warns):
+    monkeypatch.setattr(versions, "installed", {"keras": version}.get)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        first_load.load(models[1] / "plain.keras")
+    assert any("can run code" in str(each.message) for each in caught) == warns
