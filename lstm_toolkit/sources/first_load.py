@@ -26,6 +26,9 @@ SECONDS, BYTES_PER_SECOND = 30, 50 << 20
 MEMORY_TIMES = 4
 """The memory that loading may take, as a multiple of what the file may claim: Keras holds weights more than once."""
 
+OWN_MEMORY = 64 << 20
+"""The memory that Keras may take beside it, whatever the size of a file."""
+
 _INSTEAD = "or load the model yourself and pass the object"
 
 
@@ -53,7 +56,7 @@ def load(path: Path) -> Any:
     memory = MEMORY_TIMES * most_bytes(path)
     seconds = setting(MAX_SECONDS, SECONDS + regular_size(path) // BYTES_PER_SECOND)
     try:
-        outcome = call_elsewhere(attempt, path.absolute(), memory, seconds=seconds, memory=memory)
+        outcome = call_elsewhere(attempt, path.absolute(), memory, seconds=seconds, memory=memory + OWN_MEMORY)
     except TimeoutError as error:
         raise InvalidModelError(
             f"{str(path)!r} takes more than {seconds} seconds to load; if you trust where it comes from, set the "
