@@ -62,8 +62,9 @@ backends: $(INSTALLED)
 campaign: $(INSTALLED)
 	$(BIN)/python tools/campaign.py --minutes 0.9 $(CAMPAIGN_ARGS)
 
+# The tests of a file share a page, on which one goes on from another.
 browser: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/notebooks/*_in_browser.py
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/notebooks/*_in_browser.py
 
 nbval: $(INSTALLED)
 	$(BIN)/python -m pytest $(NBVAL) -v notebooks

@@ -208,7 +208,9 @@ def test_watch_memory(page):
     panel = panel_of(page, "watch_memory")
     step = panel.get_by_label("Step", exact=True)
     changes(panel, lambda: step.press("ArrowUp"))
-    changes(panel, lambda: panel.get_by_label("Steps a call", exact=True).press("ArrowDown"))
+    length = panel.get_by_label("Steps a call", exact=True)
+    length.fill("10")
+    changes(panel, lambda: length.press("ArrowDown"))
     panel.get_by_role("img", name="in 2 calls, from steps 0, 9").wait_for()
     for label in ("Show", "Unit"):
         changes(panel, lambda label=label: choose_next(page, panel.get_by_label(label, exact=True)))
