@@ -43,5 +43,5 @@ def is_known(builtin: int) -> bool:
 
 
 if __name__ == "__main__":
-    builtins = {name: code for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    builtins = {name: code for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
     print(json.dumps([name for name, code in builtins.items() if is_known(code)]))
