@@ -65,19 +65,10 @@ class Environment(Tabular):
     def tables(self) -> tuple[Table, ...]:
         """One table, a row for each package."""
         side = beyond("python", self.python)
-        rows: list[tuple[str | None, ...]] = [
-            ("Python", self.python, span("python"), None, None, side and f"{side} than tested")
-        ]
-        rows += [
-            (
-                each.name,
-                each.installed,
-                each.tested and " to ".join(dict.fromkeys(each.tested)),
-                each.bounds,
-                each.extra,
-                each.remark,
-            )
-            for each in self.packages
+        python = Package("Python", "", None, self.python, tested("python"), side)
+        rows = [
+            (each.name, each.installed, each.tested and span(each.tested), each.bounds, each.extra, each.remark)
+            for each in (python, *self.packages)
         ]
         title = f"lstm_toolkit {__version__} on {self.system} (tested on {RUN_ON})"
         return (Table(title, ("package", "installed", "tested", "asked for", "extra", "remark"), rows),)

@@ -51,14 +51,14 @@ WATCHED = ("tensorflow", "keras", "tf_keras", "ai-edge-litert")
 
 def tested(name: str) -> tuple[str, str]:
     """The lowest and the highest version of a package (or "python") that was run: its first two numbers."""
-    versions = sorted(_numbers(run[name]) for run in RUNS.values())
+    versions = sorted(numbers(run[name], 2) for run in RUNS.values())
     low, high = (".".join(map(str, each)) for each in (versions[0], versions[-1]))
     return low, high
 
 
-def span(name: str) -> str:
-    """The versions of a package that were run, in words: "2.18 to 2.21"."""
-    return " to ".join(dict.fromkeys(tested(name)))
+def span(versions: tuple[str, str]) -> str:
+    """The lowest and the highest version in words: "2.18 to 2.21", or one where they are equal."""
+    return " to ".join(dict.fromkeys(versions))
 
 
 def installed(name: str) -> str | None:
@@ -71,17 +71,18 @@ def installed(name: str) -> str | None:
 
 def beyond(name: str, version: str) -> str | None:
     """Whether a version is "older" or "newer" than all that were run; None if neither. Patch releases do not count."""
-    low, high = map(_numbers, tested(name))
-    if low <= _numbers(version) <= high:
+    low, high = (numbers(each, 2) for each in tested(name))
+    given = numbers(version, 2)
+    if low <= given <= high:
         return None
-    return "older" if _numbers(version) < low else "newer"
+    return "older" if given < low else "newer"
 
 
 def untested() -> list[str]:
     """A sentence for each watched package that is installed in a version older or newer than all that were run."""
     found = {name: version for name in WATCHED if (version := installed(name))}
     return [
-        f"{name} {version} is {side} than what lstm_toolkit was tested with ({span(name)})"
+        f"{name} {version} is {side} than what lstm_toolkit was tested with ({span(tested(name))})"
         for name, version in found.items()
         if (side := beyond(name, version))
     ]
@@ -101,5 +102,6 @@ def warn_once() -> None:
         warnings.warn(said, stacklevel=3)
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+def numbers(version: str, count: int) -> tuple[int, ...]:
+    """The first numbers of a version, as many as there are: of "3.8.0rc1" and 2, (3, 8)."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:count])

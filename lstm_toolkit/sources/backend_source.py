@@ -13,7 +13,14 @@ import numpy.typing as npt
 
 from lstm_toolkit.process_state import Place, replaced_here
 from lstm_toolkit.sources.array_source import ArraySource, Layout
-from lstm_toolkit.sources.keras_calls import in_float32, inference_arguments, like, named, packing
+from lstm_toolkit.sources.keras_calls import (
+    in_float32,
+    inference_arguments,
+    like,
+    named,
+    packing,
+    without_dropout_masks,
+)
 from lstm_toolkit.sources.traced import Arrays
 from lstm_toolkit.tflite.recurrent import numbered
 
@@ -86,11 +93,7 @@ class BackendSource(ArraySource):
         self._others = {key: pair for key, pair in values.items() if key not in self._own}
 
     def _replacements(self, calls: "_Calls") -> dict[Place, Callable[[Any], Callable[..., Any]]]:
-        replacements: dict[Place, Callable[[Any], Callable[..., Any]]] = {}
-        # A dropout mask hangs on the cell, where another thread may train with it.
-        for name in ("_maybe_config_dropout_masks", "_maybe_reset_dropout_masks"):
-            if hasattr(keras.layers.RNN, name):
-                replacements[keras.layers.RNN, name] = lambda _: lambda *_: None
+        replacements = without_dropout_masks(keras.layers.RNN)
         if self._is_changed:
             replacements[keras.layers.RNN, "call"] = calls.replaced
         return replacements

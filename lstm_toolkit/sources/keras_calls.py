@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.process_state import seen_here
+from lstm_toolkit.process_state import Place, seen_here
 
 
 def refuse_other_backends() -> None:
@@ -33,6 +33,16 @@ def like(layer: Any, **values: bool) -> Any:
     for name, value in values.items():
         setattr(other, name, value)
     return other
+
+
+def without_dropout_masks(rnn: Any) -> dict[Place, Callable[[Any], Callable[..., Any]]]:
+    """Replacements with which Keras's RNN makes no dropout masks; none in Keras 2, which makes them elsewhere.
+
+    A mask draws on a seed variable, even when the layer is not training, and hangs on the cell, where another thread
+    may train with it.
+    """
+    names = ("_maybe_config_dropout_masks", "_maybe_reset_dropout_masks")
+    return {(rnn, name): lambda _: lambda *_: None for name in names if hasattr(rnn, name)}
 
 
 def inputs_structure(model: Any) -> Any:

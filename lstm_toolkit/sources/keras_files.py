@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.process_state import prepare_tensorflow
 from lstm_toolkit.sources import declared_sizes
+from lstm_toolkit.versions import numbers
 
 _CODE = re.compile(
     r"Could not (?:locate|deserialize) class '[^']+'|Cannot deserialize object of type `\w+`|Unknown layer: '?[\w>]+'?|"
@@ -106,7 +107,7 @@ def warn_of_holes(version: str | None) -> None:
 
 
 def _has_holes(version: str) -> bool:
-    return [int(number) for number in re.findall(r"\d+", version)[:3]] < [3, 11, 3]
+    return numbers(version, 3) < (3, 11, 3)
 
 
 def _refuse_damaged(path: Path, error: Exception) -> NoReturn:

@@ -19,7 +19,7 @@ import tensorflow as tf
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.process_state import Place, replaced_here
 from lstm_toolkit.sources import cell_calls
-from lstm_toolkit.sources.keras_calls import like, refuse_other_backends
+from lstm_toolkit.sources.keras_calls import like, refuse_other_backends, without_dropout_masks
 from lstm_toolkit.sources.known_cells import KnownCell
 from lstm_toolkit.sources.layer_call import LayerCall
 from lstm_toolkit.sources.time_distributed import FoldedCall
@@ -126,11 +126,8 @@ def _replacements(calls: RecurrentCalls) -> dict[Place, Callable[[Any], Callable
         replacements[cls, "call"] = lambda original: _wrapped_call(_counted(original, calls), calls)
     for cls in (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell):
         replacements[cls, "call"] = lambda original: _wrapped_cell_call(original, calls)
-    if hasattr(layers.RNN, "_maybe_config_dropout_masks"):
-        # A dropout mask draws on a seed variable, even when the layer is not training, and hangs on the cell, where
-        # another thread may train with it.
-        for name in ("_maybe_config_dropout_masks", "_maybe_reset_dropout_masks"):
-            replacements[layers.RNN, name] = lambda _: lambda *_: None
+    if without_masks := without_dropout_masks(layers.RNN):
+        replacements |= without_masks
         if calls.library.__version__.startswith("3.8."):
             for cls in (layers.LSTM, layers.GRU):
                 replacements[cls, "inner_loop"] = lambda original: _wrapped_inner_loop(original, layers.RNN)
