@@ -4,6 +4,7 @@ Needs the extra `codelabs`.
 """
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +21,19 @@ load_tensorflow()
 
 __all__ = (
     "Images",
+    "Movements",
     "Picture",
     "draw_gate_order",
     "interleaved_medians",
     "load_images",
+    "load_movements",
     "operators_executed",
     "stock_conversion",
 )
+
+_MOVEMENTS = Path(__file__).parent / "data" / "movements.npz"
+_PER_UNIT = np.array([100, 100, 100, 50, 50, 50], np.float32)
+_TEST_PEOPLE = (3, 7, 10)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,3 +75,41 @@ def load_images(source: str = "digits") -> Images:
         x_train, x_test = ((x / 255).astype(np.float32) for x in (x_train, x_test))
         return Images(x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64))
     raise ValueError(f'source must be "digits" or "mnist", got {source!r}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Movements:
+    """Movements of the shoulder, recorded by a smartwatch, split by person for training and testing.
+
+    Attributes:
+        x_train, x_test: [windows, 16 steps, 6], float32, 5 steps a second: the acceleration along x, y and z in g, and
+            the rotation about them in rad/s.
+        y_train, y_test: the movements, [windows], integers that count `names`.
+        names: of the seven movements.
+    """
+
+    x_train: npt.NDArray[np.float32]
+    y_train: npt.NDArray[np.int64]
+    x_test: npt.NDArray[np.float32]
+    y_test: npt.NDArray[np.int64]
+    names: tuple[str, ...] = (
+        "pendulum",
+        "abduction",
+        "forward elevation",
+        "internal rotation",
+        "external rotation",
+        "trapezius extension",
+        "upright row",
+    )
+
+
+def load_movements() -> Movements:
+    """Loads 1,465 windows of 3.2 seconds of ten people, of whom three are for testing.
+
+    They come with the package, from seglearn's `load_watch` (Burns et al., 2018, BSD-3-Clause). `data/movements.txt`
+    beside this module has the source, the licence, and what was changed.
+    """
+    with np.load(_MOVEMENTS) as stored:
+        windows, labels = stored["windows"] / _PER_UNIT, stored["movement"].astype(np.int64)
+        test = np.isin(stored["person"], _TEST_PEOPLE)
+    return Movements(windows[~test], labels[~test], windows[test], labels[test])
