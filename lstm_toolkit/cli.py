@@ -85,10 +85,19 @@ def run() -> Any:
     return click.Group.main(main)
 
 
-def _choice(name: str, help: str, **options: Any) -> Any:
+class _OneOrTwo(click.Choice):
+    """A choice, or two with a comma between them."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The choice, or a pair."""
+        both = tuple(super(_OneOrTwo, self).convert(each, param, ctx) for each in value.split(",", 1))
+        return both if len(both) > 1 else both[0]
+
+
+def _choice(name: str, help: str, kind: type[click.Choice] = click.Choice, **options: Any) -> Any:
     """An option of `convert` with the values that `Request` takes."""
-    kind = click.Choice([value for value in CHOICES[name] if value is not None])
-    return click.option("--" + name.replace("_", "-"), type=kind, help=help, show_default=True, **options)
+    values = kind([value for value in CHOICES[name] if value is not None])
+    return click.option("--" + name.replace("_", "-"), type=values, help=help, show_default=True, **options)
 
 
 @main.command()
@@ -108,7 +117,7 @@ def _choice(name: str, help: str, **options: Any) -> Any:
     metavar="X.npz",
     help="Samples of the inputs: for each an array [samples, ...] under its name, as numpy.savez writes them.",
 )
-@_choice("io_dtype", "Of the inputs and outputs of an int8 file.", default="float32")
+@_choice("io_dtype", "Of inputs and outputs; int8,float32 of inputs alone.", _OneOrTwo, default="float32")
 @_choice("target", "The runtime that the file is for, which settles the forms of the layers.")
 @click.option("--time-major", is_flag=True, help="Sequences in the file are [time, batch, ...].")
 @_choice("on_unsupported", "What to do with a recurrent layer that cannot be fused exactly.", default="raise")

@@ -38,7 +38,7 @@ class TensorRange:
 
     Attributes:
         name: of the tensor; of weights LAYER/OPERAND.
-        dtype: "int8", "int16" or "int32".
+        dtype: "int8", "int16", "int32" or "uint8".
         scale, zero_point: a stored number q stands for scale * (q - zero_point).
         low, high: range of the values that were seen, for states after each call; for intermediates, which are inside
             an op, the range that they can hold.
@@ -193,7 +193,7 @@ def _values_inside(tflite: bytes, samples: Sequence[Mapping[str, npt.ArrayLike]]
             interpreter.set_tensor(inputs[name]["index"], value.astype(inputs[name]["dtype"]))
         interpreter.invoke()
         for details in interpreter.get_tensor_details():
-            if details["name"] and details["dtype"] in (np.float32, np.int8, np.int16):
+            if details["name"] and details["dtype"] in (np.float32, np.int8, np.int16, np.uint8):
                 with contextlib.suppress(ValueError):  # a tensor without data, as the intermediates are
                     value = interpreter.get_tensor(details["index"])
                     scale, zero_point = details["quantization"]

@@ -132,6 +132,16 @@ def test_int8_is_calibrated_on_samples_out_of_a_file(folder, call, tmp_path):
     assert (tmp_path / "int8.tflite").read_bytes() == lstm_toolkit.convert(model, **options).tflite
 
 
+@pytest.mark.parametrize(("words", "dtypes"), [("uint8", ("uint8",) * 2), ("int8,float32", ("int8", "float32"))])
+def test_inputs_and_outputs_of_a_float_file(folder, call, tmp_path, words, dtypes):
+    options = ["--representative-dataset", saved(tmp_path, x=SAMPLES), "--io-dtype", words]
+    call("convert", folder / "good.keras", "-o", tmp_path / "edges.tflite", *options, "--no-verify")
+    model = lstm_toolkit.Runner(tmp_path / "edges.tflite")
+    outputs = model.outputs(**model.quantized({"x": SAMPLES[:1]}))
+    assert {*map(str, model.input_dtypes.values())} == {dtypes[0]}
+    assert {str(each.dtype) for each in outputs.values()} == {dtypes[1]}
+
+
 @pytest.mark.parametrize(
     ("arrays", "reason"),
     [

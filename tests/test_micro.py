@@ -197,7 +197,7 @@ def int8_files(float_files):
     for name in FUSED:
         tflite = float_files[name][1].tflite
         kind, samples = IO_DTYPES.get(name, "float32"), int8_samples(tflite)
-        files[name] = quantize.quantize(tflite, "int8", samples, calibrate=True, io_dtype=kind)[0]
+        files[name] = quantize.quantize(tflite, "int8", samples, calibrate=True, io_dtypes=(kind, kind))[0]
     return files
 
 

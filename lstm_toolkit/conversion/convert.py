@@ -25,7 +25,7 @@ def convert(  # noqa: PLR0913 (public)
     bidirectional: str = "fused",
     quantization: str | None = None,
     representative_dataset: Any = None,
-    io_dtype: str = "float32",
+    io_dtype: str | tuple[str, str] = "float32",
     time_major: bool = False,
     on_unsupported: str = "raise",
     max_error: float | None = None,
@@ -68,7 +68,9 @@ def convert(  # noqa: PLR0913 (public)
             dict by input name. int8 ranges are taken on them, and every fifth sample is kept for the comparison. With
             `verify`, no input is drawn beyond their range, and where random inputs say nothing about the file, it is
             compared with the model on them.
-        io_dtype: "float32", or "int8" with quantization="int8": of the inputs and outputs of the file.
+        io_dtype: of the inputs and outputs of the file: "float32"; "int8", "uint8" or "int16" with any quantization and
+            with none, whose scales are taken on representative_dataset; or a pair, for inputs and for outputs. Inputs
+            and outputs that hold integers without a scale, such as tokens, keep their type.
         time_major: the file's sequence inputs and outputs are [time, batch, ...]. Sequences are inputs of rank 3 and
             more, integer or boolean inputs of rank 2, and outputs of rank 3 and more.
         on_unsupported: "raise", or "keep": the stock lowering stands for a recurrent layer that cannot be fused

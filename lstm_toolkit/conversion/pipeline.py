@@ -50,9 +50,9 @@ def run_plan(model: Any, request: Request, plan: Plan) -> Conversion:
         report = dataclasses.replace(report, checked=file.verify(samples))
     else:
         first_run(tflite, remedy=OUTSIDE)
-    if request.quantization is not None:
+    if request.quantization is not None or request.calibrates:
         logger.info("quantizing")
-        compared = samples if request.quantization == "int8" else random_samples(file)
+        compared = samples if request.calibrates else random_samples(file)
         tflite, report = _quantized(tflite, report, request, compared)
     return Conversion(tflite, report)
 
@@ -253,15 +253,23 @@ def _representative_samples(traced: TracedModel, request: Request) -> Samples:
             f"inputs {still_open} have open sizes, and int8 needs fixed ones; pass time_steps, or an input_signature"
         )
     dtypes = [spec.dtype for spec in traced.inputs]
-    return read_samples(request.representative_dataset, traced.input_names, shapes, dtypes)
+    samples = read_samples(request.representative_dataset, traced.input_names, shapes, dtypes)
+    for name in traced.input_names if request.calibrates else ():
+        sizes = sorted({sample[name].shape for sample in samples})
+        if len(sizes) > 1:
+            raise ValueError(
+                f"the samples of representative_dataset have different shapes of input {name!r}, such as "
+                f"{list(sizes[0])} and {list(sizes[-1])}; give samples of one shape to take ranges on"
+            )
+    return samples
 
 
 def _quantized(
     tflite: bytes, report: ConversionReport, request: Request, samples: Samples
 ) -> tuple[bytes, ConversionReport]:
-    calibrate = request.quantization == "int8"
+    calibrate = request.calibrates
     kept = [layer.name for layer in report.layers if layer.reason]
-    if calibrate and kept and report.ops["WHILE"]:
+    if request.quantization == "int8" and kept and report.ops["WHILE"]:
         raise ConversionError(
             f"layers {kept} cannot be int8: their stock lowering is a loop, on which TensorFlow's calibrator crashes; "
             'pass quantization="dynamic" or "float16"'
@@ -272,10 +280,10 @@ def _quantized(
     with bar:
         quantized, errors = quantize(
             tflite,
-            request.quantization or "",
+            request.quantization,
             samples,
             calibrate=calibrate,
-            io_dtype=request.io_dtype,
+            io_dtypes=request.io_dtypes,
             progress=lambda number: bar.update(number - bar.pos),
         )
     ops = graph.count_operators(files.read_model(quantized))

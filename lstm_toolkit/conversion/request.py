@@ -24,7 +24,7 @@ class Request:
     bidirectional: str = "fused"
     quantization: str | None = None
     representative_dataset: Any = None
-    io_dtype: str = "float32"
+    io_dtype: str | tuple[str, str] = "float32"
     time_major: bool = False
     on_unsupported: str = "raise"
     max_error: float | None = None
@@ -39,13 +39,15 @@ class Request:
                 raise ValueError(f"{name} must be a positive integer or None, got {value!r}")
         for name, choices in CHOICES.items():
             value = getattr(self, name)
-            if value not in choices:
+            if any(each not in choices for each in (self.io_dtypes if name == "io_dtype" else (value,))):
                 names = ", ".join(choice for choice in choices if choice is not None)
                 raise ValueError(f"{name} must be one of {names}{' or None' * (None in choices)}, got {value!r}")
         self._check_quantization()
         self._check_auto()
 
     def _check_quantization(self) -> None:
+        if len(self.io_dtypes) != 2:
+            raise ValueError(f"io_dtype must be a type, or a pair: for inputs and for outputs, got {self.io_dtype!r}")
         if self.quantization == "int8":
             if self.lowering != "fused":
                 raise ValueError(
@@ -53,10 +55,20 @@ class Request:
                     f'lowering="{self.lowering}" would keep the cell state in 8 bits; pass lowering="fused", or '
                     'quantization="dynamic" without representative_dataset'
                 )
-            check_early(self.representative_dataset)
-        elif self.io_dtype != "float32":
-            raise ValueError('io_dtype="int8" needs quantization="int8"; pass that with a representative_dataset')
-        if self.representative_dataset is not None and self.quantization != "int8" and not self.verify:
+            check_early(self.representative_dataset, 'quantization="int8"')
+        elif self.calibrates:
+            check_early(self.representative_dataset, 'io_dtype other than "float32"')
+            if self.state == "explicit":
+                raise ValueError(
+                    'state="explicit" makes states inputs and outputs, and rounded to integers they would be further '
+                    'off from call to call; pass io_dtype="float32", or state="carry", and set Runner.state'
+                )
+            if self.is_timed:
+                raise ValueError(
+                    'lowering="auto" times files with float32 inputs and outputs; pass io_dtype="float32", or '
+                    'lowering="fused", "unrolled" or "loop"'
+                )
+        if self.representative_dataset is not None and not self.calibrates and not self.verify:
             raise ValueError(
                 'representative_dataset is for quantization="int8" and for verify=True; pass one of these, or leave it '
                 "out"
@@ -78,6 +90,16 @@ class Request:
                 f'target="{self.target}" leaves lowering="auto" one way, so max_error lets nothing in; leave max_error '
                 "out"
             )
+
+    @property
+    def io_dtypes(self) -> tuple[str, str]:
+        """The types of the inputs, and of the outputs."""
+        return self.io_dtype if isinstance(self.io_dtype, tuple) else (self.io_dtype, self.io_dtype)
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether ranges are taken on the representative dataset."""
+        return self.quantization == "int8" or {*self.io_dtypes} != {"float32"}
 
     @property
     def is_timed(self) -> bool:

@@ -39,16 +39,14 @@ def quantize(
     calibration: Samples,
     *,
     held_out: Samples,
-    io_dtype: str,
     progress: Callable[[int], Any] = lambda _: None,
 ) -> tuple[bytes, list[tuple[str, str]], int]:
-    """Quantizes a float file to int8.
+    """Quantizes a float file to int8, between inputs and outputs that stay float.
 
     Args:
         tflite: the file; all shapes fixed, both directions of a layer split.
         calibration: the samples to take ranges on; a file that carries its state sees them in this order.
         held_out: other samples, to see whether they keep to those ranges; may be empty.
-        io_dtype: of inputs and outputs, "float32" or "int8".
         progress: called with the number of samples that are done.
 
     Returns:
@@ -67,7 +65,7 @@ def quantize(
     calibrated = files.read_model(worker.calibrate_elsewhere(files.write_model(model), samples, progress=progress))
     fitted = ranges.fit(calibrated, calibration)
     cut = ranges.beyond(fitted, ranges.extremes(model, held_out)) if held_out else 0
-    quantized = worker.quantize_elsewhere(files.write_model(calibrated), io_dtype=io_dtype, kept_float=KEPT_FLOAT)
+    quantized = worker.quantize_elsewhere(files.write_model(calibrated), kept_float=KEPT_FLOAT)
     result = files.read_model(quantized)
     int8_scales.equalize(result)
     coarse_sums.coarsen(result)

@@ -4,18 +4,17 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from lstm_toolkit.passes import small_weights
-from lstm_toolkit.quantization import int8
+from lstm_toolkit.passes import integer_edges, small_weights
+from lstm_toolkit.quantization import edges, int8
 from lstm_toolkit.quantization.report import QuantizationReport, compare_files
 from lstm_toolkit.quantization.samples import Samples, split, warnings_about, warnings_about_ranges
 from lstm_toolkit.runtime.first_run import first_run
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.tflite import files
+from lstm_toolkit.tflite.types import Model
 
 KINDS = ("dynamic", "float16", "int8")
 """dynamic: int8 weights, float results; float16: float16 weights; int8: weights and results."""
-
-IO_DTYPES = ("float32", "int8")
 
 
 class QuantizationWarning(UserWarning):
@@ -24,21 +23,21 @@ class QuantizationWarning(UserWarning):
 
 def quantize(
     tflite: bytes,
-    kind: str,
+    kind: str | None,
     samples: Samples,
     *,
     calibrate: bool = False,
-    io_dtype: str = "float32",
+    io_dtypes: tuple[str, str] = edges.FLOAT,
     progress: Callable[[int], Any] = lambda _: None,
 ) -> tuple[bytes, QuantizationReport]:
     """Quantizes a float file.
 
     Args:
         tflite: the file.
-        kind: one of `KINDS`.
+        kind: one of `KINDS`, or None where only inputs and outputs become integers.
         samples: inputs by name, to take ranges on if `calibrate`, and to compare both files on.
         calibrate: whether the samples are a representative dataset; every fifth is then kept for the comparison.
-        io_dtype: for int8, of inputs and outputs: "float32" or "int8".
+        io_dtypes: of the inputs, and of the outputs: "float32", or integers (`integer_edges`) with `calibrate`.
         progress: called with the number of samples that are done.
 
     Returns:
@@ -49,30 +48,48 @@ def quantize(
             quantized one; names the layer or the op, and the remedy.
     """
     carries = bool(Runner(tflite).state)
+    if io_dtypes[0] != "float32":
+        integer_edges.check_inputs(files.read_model(tflite))
     calibration, held_out = split(samples, in_order=carries) if calibrate else (samples, [])
     doubts = warnings_about(calibration, held_out) if calibrate else []
-    if kind == "int8":
-        quantized, kept, cut = int8.quantize(
-            tflite, calibration, held_out=held_out, io_dtype=io_dtype, progress=progress
-        )
-        doubts += warnings_about_ranges(cut, len(held_out))
-    else:
-        model = files.read_model(tflite)
-        kept = small_weights.to_int8(model) if kind == "dynamic" else []
-        if kind == "float16":
-            small_weights.to_float16(model)
-        files.sign(model)
-        quantized = files.write_model(model)
-    first_run(quantized, remedy=f'convert without quantization="{kind}", or with another one')
+    model, kept, cut = _made(tflite, kind, calibration, held_out, progress)
+    if io_dtypes != edges.FLOAT:
+        samples_of = {"calibration": calibration, "held_out": held_out}
+        cut = max(cut, edges.set_types(model, io_dtypes, float_file=tflite, **samples_of))
+    doubts += warnings_about_ranges(cut, len(held_out))
+    files.sign(model)
+    quantized = files.write_model(model)
+    remedy = f'convert without quantization="{kind}", or with another one' if kind else 'pass io_dtype="float32"'
+    first_run(quantized, remedy=remedy)
     for doubt in doubts:
         warnings.warn(doubt, QuantizationWarning, stacklevel=3)
     compared = held_out or samples
     return quantized, QuantizationReport(
-        kind=kind,
+        kind=kind or _words(io_dtypes),
         outputs=compare_files(tflite, quantized, compared),
         samples=len(compared),
         held_out=bool(held_out),
+        calibrated=calibrate,
         carries=carries,
         kept_float=tuple(kept),
         warnings=tuple(doubts),
     )
+
+
+def _made(
+    tflite: bytes, kind: str | None, calibration: Samples, held_out: Samples, progress: Callable[[int], Any]
+) -> tuple[Model, list[tuple[str, str]], int]:
+    """The file of a kind with float inputs and outputs, what stays float in it, and how many samples go beyond."""
+    if kind == "int8":
+        quantized, kept, cut = int8.quantize(tflite, calibration, held_out=held_out, progress=progress)
+        return files.read_model(quantized), kept, cut
+    model = files.read_model(tflite)
+    kept = small_weights.to_int8(model) if kind == "dynamic" else []
+    if kind == "float16":
+        small_weights.to_float16(model)
+    return model, kept, 0
+
+
+def _words(io_dtypes: tuple[str, str]) -> str:
+    sides = zip(io_dtypes, ("inputs", "outputs"), strict=True)
+    return " and ".join(f"{dtype} {side}" for dtype, side in sides if dtype != "float32")

@@ -9,7 +9,7 @@ only. So the samples run once more here, and the cell states of all steps are co
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,10 +83,7 @@ def fit(model: Model, samples: Samples) -> dict[int, Range]:
     ranges = {index: _for_new(each) for index, each in seen.items()}
     for place, index in enumerate(map(int, subgraph.inputs)):
         if index in ranges:
-            values = [list(sample.values())[place] for sample in samples]
-            ends = zip(_whole(seen[index]), ranges[index], strict=True)
-            low, high = (end if _is_bound(values, end) else wider for end, wider in ends)
-            ranges[index] = low, high
+            ranges[index] = _up_to_bounds([list(sample.values())[place] for sample in samples])
     _follow_moves(model, subgraph, seen, ranges)
     ranges = {index: _with_width(each) for index, each in ranges.items()}
     _widen_unseen(model, subgraph, seen)
@@ -105,11 +102,21 @@ def fit(model: Model, samples: Samples) -> dict[int, Range]:
     return ranges
 
 
-def beyond(ranges: Mapping[int, Range], seen: Extremes) -> int:
+def of_values(values: Sequence[npt.NDArray[Any]]) -> Range:
+    """The range of one input or output, by what it is in each sample; as `fit` takes it for an input."""
+    return _with_width(_up_to_bounds(values))
+
+
+def reached(values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+    """The smallest and the largest value in each sample, [samples, 2]; 0 where there is none."""
+    return np.array([(each.min(), each.max()) if each.size else (0, 0) for each in values], np.float64)
+
+
+def beyond(ranges: Mapping[Any, Range], seen: Mapping[Any, npt.NDArray[np.float64]]) -> int:
     """The number of samples that go beyond one of some ranges by a step of int8 and more."""
     cut = [
         (each[:, 0] < low - (high - low) / 255) | (each[:, 1] > high + (high - low) / 255)
-        for (low, high), each in ((ranges[index], seen[index]) for index in ranges)
+        for (low, high), each in ((ranges[key], seen[key]) for key in ranges)
     ]
     return int(np.any(cut, axis=0).sum())
 
@@ -224,7 +231,15 @@ def _whole(seen: npt.NDArray[np.float64]) -> Range:
     return float(seen[:, 0].min()), float(seen[:, 1].max())
 
 
-def _is_bound(values: list[npt.NDArray[Any]], end: float) -> bool:
+def _up_to_bounds(values: Sequence[npt.NDArray[Any]]) -> Range:
+    """The range of what is in each sample; an end that a sample reaches twice is a bound, and stays."""
+    seen = reached(values)
+    ends = zip(_whole(seen), _for_new(seen), strict=True)
+    low, high = (end if _is_bound(values, end) else wider for end, wider in ends)
+    return low, high
+
+
+def _is_bound(values: Sequence[npt.NDArray[Any]], end: float) -> bool:
     return any(np.count_nonzero(each == end) > 1 for each in values)
 
 

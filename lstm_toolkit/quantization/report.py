@@ -64,10 +64,11 @@ class QuantizationReport(Tabular):
     """The error that a quantization brings into the results.
 
     Attributes:
-        kind: "dynamic", "float16" or "int8".
+        kind: "dynamic", "float16" or "int8"; of a float file which inputs or outputs are integers, as "int8 inputs".
         outputs: the error of each output.
         samples: the number of samples that were compared.
-        held_out: whether they were kept from the calibration; else they are random, or for int8 the calibration's own.
+        held_out: whether they were kept from the calibration; else they are random, or the calibration's own.
+        calibrated: whether ranges were taken on samples.
         kept_float: layers whose weights stay float, each with the reason.
         warnings: doubts about the calibration.
         carries: whether the file carries its state, so that each sample goes on where the last one ended.
@@ -80,6 +81,7 @@ class QuantizationReport(Tabular):
     kept_float: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
     carries: bool = False
+    calibrated: bool = False
 
     @property
     def relative_error(self) -> float:
@@ -104,7 +106,7 @@ class QuantizationReport(Tabular):
 
     @property
     def _is_calibration(self) -> bool:
-        return self.kind == "int8" and not self.held_out
+        return self.calibrated and not self.held_out
 
     @property
     def _tells_of_new(self) -> bool:

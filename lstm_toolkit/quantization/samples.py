@@ -103,14 +103,18 @@ def _checked(array: npt.NDArray[Any], shape: Sequence[int], dtype: np.dtype[Any]
     return np.array(array, dtype, order="C")
 
 
-def check_early(dataset: Any) -> None:
+def check_early(dataset: Any, needed_by: str) -> None:
     """Refuses a dataset that cannot be used, before anything slow is done.
+
+    Args:
+        dataset: the dataset.
+        needed_by: the option that takes ranges on it.
 
     Raises:
         ValueError: for None, and for arrays that are empty, hold no numbers, or hold NaN or infinity.
     """
     if dataset is None:
-        raise ValueError('quantization="int8" needs representative_dataset: some hundred typical inputs')
+        raise ValueError(f"{needed_by} needs representative_dataset: some hundred typical inputs")
     arrays = dataset.values() if isinstance(dataset, Mapping) else [dataset]
     for array in arrays:
         if isinstance(array, np.ndarray):

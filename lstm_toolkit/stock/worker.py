@@ -35,14 +35,13 @@ class Request(_Task, total=False):
         folder: of the SavedModel to convert.
         tflite: the file to calibrate or to quantize.
         inputs: to calibrate with, one array [samples, ...] an input.
-        io_dtype, kept_float: arguments of `quantize_elsewhere`.
+        kept_float: an argument of `quantize_elsewhere`.
         function, arguments, memory: arguments of `call_elsewhere`.
     """
 
     folder: str
     tflite: bytes
     inputs: list[npt.NDArray[Any]]
-    io_dtype: str
     kept_float: list[str]
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -141,12 +140,11 @@ def calibrate_elsewhere(
     return _ask({"task": "calibrate", "tflite": tflite, "inputs": inputs}, progress)
 
 
-def quantize_elsewhere(calibrated: bytes, *, io_dtype: str, kept_float: Sequence[str] = ()) -> bytes:
-    """Quantizes a file with ranges to int8 in the worker.
+def quantize_elsewhere(calibrated: bytes, *, kept_float: Sequence[str] = ()) -> bytes:
+    """Quantizes a file with ranges to int8 in the worker; its inputs and outputs stay float.
 
     Args:
         calibrated: the file.
-        io_dtype: of the inputs and outputs of the new file, "float32" or "int8".
         kept_float: names of ops that stay float.
 
     Returns:
@@ -155,7 +153,7 @@ def quantize_elsewhere(calibrated: bytes, *, io_dtype: str, kept_float: Sequence
     Raises:
         ConversionError: with the quantizer's reason, or with its last words if it ended its process.
     """
-    return _ask({"task": "quantize", "tflite": calibrated, "io_dtype": io_dtype, "kept_float": list(kept_float)})
+    return _ask({"task": "quantize", "tflite": calibrated, "kept_float": list(kept_float)})
 
 
 _NO_INT8 = "quantizer", 'pass quantization="dynamic" or "float16"'
@@ -243,10 +241,11 @@ def _quantize(request: Request, _: Callable[[int], Any]) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
-    dtype = tf.dtypes.as_dtype(request["io_dtype"])
     kept_float = set(request["kept_float"])
     return bytes(
-        mlir_quantize(request["tflite"], input_data_type=dtype, output_data_type=dtype, denylisted_ops=kept_float)
+        mlir_quantize(
+            request["tflite"], input_data_type=tf.float32, output_data_type=tf.float32, denylisted_ops=kept_float
+        )
     )
 
 

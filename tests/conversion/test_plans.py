@@ -53,7 +53,8 @@ def test_a_size_is_a_positive_integer(name, value):
     ("options", "reason"),
     [
         ({"quantization": "int8", "lowering": "loop", "representative_dataset": SAMPLES}, 'needs lowering="fused"'),
-        ({"io_dtype": "int8"}, 'io_dtype="int8" needs quantization="int8"'),
+        ({"io_dtype": "int8"}, 'io_dtype other than "float32" needs representative_dataset'),
+        ({"io_dtype": ("int8",)}, "io_dtype must be a type, or a pair: for inputs and for outputs"),
         ({"representative_dataset": SAMPLES, "verify": False}, 'is for quantization="int8"'),
         ({"max_error": 0.1}, 'max_error is for lowering="auto" without quantization'),
         ({"max_error": 0.1, "lowering": "auto", "quantization": "dynamic"}, 'max_error is for lowering="auto"'),

@@ -76,6 +76,11 @@ def of_small_differences() -> Any:
 CASES: dict[str, Callable[[], Any]] = {
     "zeros": lambda: stack("lstm", "dense", samples=ZEROS),
     "zeros in and out as int8": lambda: stack("sequence", "lstm", "dense", samples=ZEROS, io_dtype="int8"),
+    "zeros in and out as uint8": lambda: stack("lstm", "dense", samples=ZEROS, io_dtype="uint8"),
+    "zeros into a float file": lambda: stack("lstm", samples=ZEROS, quantization=None, io_dtype=("int8", "float32")),
+    "a constant in a float file": lambda: stack(
+        "lstm", "dense", samples=np.full_like(STEPS, 0.7), quantization=None, io_dtype="uint8"
+    ),
     "zeros for LiteRT": lambda: stack("lstm", samples=ZEROS, target="litert"),
     "zeros for Micro": lambda: stack("lstm", "dense", samples=ZEROS, target="micro"),
     "zeros in both directions": lambda: stack("both", samples=ZEROS, bidirectional="split"),
@@ -107,7 +112,7 @@ def answer(name: str, _: Callable[[int], Any]) -> dict[str, Any]:
 
     model, options = CASES[name]()
     samples = options.pop("samples")
-    options |= {"representative_dataset": samples, "quantization": "int8"}
+    options = {"representative_dataset": samples, "quantization": "int8"} | options
     options["verify"] = "target" in options
     try:
         with warnings.catch_warnings(record=True):

@@ -154,7 +154,7 @@ def test_the_report_holds_for_new_samples():
 
 def report(samples, *, kind="int8", held_out=True, carries=False):
     output = OutputError("y", 0.02, 0.001, 0.01, 1.0, 40.0, None)
-    return QuantizationReport(kind, (output,), samples, held_out, carries=carries)
+    return QuantizationReport(kind, (output,), samples, held_out, carries=carries, calibrated=kind == "int8")
 
 
 def test_what_a_number_of_samples_tells_of_new_ones():

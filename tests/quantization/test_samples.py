@@ -146,14 +146,14 @@ def model():
         ({"quantization": "int8", "representative_dataset": {"x": np.full((9, 4, 3), "a")}}, "holds <U1, expected"),
         ({"quantization": "int8", "representative_dataset": A, "lowering": "unrolled"}, 'needs lowering="fused"'),
         (
-            {"quantization": "int8", "representative_dataset": A, "io_dtype": "int16"},
-            "io_dtype must be one of float32, int8, got 'int16'",
+            {"quantization": "int8", "representative_dataset": A, "io_dtype": ("int8", "int4")},
+            r"io_dtype must be one of float32, int8, int16, uint8, got \('int8', 'int4'\)",
         ),
         (
             {"quantization": "dynamic", "representative_dataset": A, "verify": False},
             'representative_dataset is for quantization="int8" and for verify=True',
         ),
-        ({"quantization": "float16", "io_dtype": "int8"}, 'io_dtype="int8" needs quantization="int8"'),
+        ({"quantization": "float16", "io_dtype": "int8"}, 'io_dtype other than "float32" needs representative_dataset'),
         ({"quantization": "int4"}, "quantization must be one of dynamic, float16, int8 or None, got 'int4'"),
     ],
 )

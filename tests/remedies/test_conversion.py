@@ -342,6 +342,19 @@ STATES = RANDOM.normal(0, 0.3, (20, 6)).astype("f")
 OF_STATES = {"steps": SAMPLES, "one_h": STATES, "one_c": STATES}
 
 
+INT8_IN = {"io_dtype": ("int8", "float32"), "representative_dataset": SAMPLES}
+
+
+def masked_by(value: float) -> Any:
+    return functional(layers.Masking(mask_value=value), layers.LSTM(6))
+
+
+def rooted() -> Any:
+    """A model whose output is not a number where its input is below 0."""
+    steps = keras.Input((7, 5), name="steps")
+    return randomized(keras.Model(steps, keras.ops.sqrt(steps) + layers.LSTM(5, return_sequences=True)(steps)))
+
+
 def returning(count: int) -> Any:
     return functional(lambda x: layers.LSTM(6, return_state=True, name="one")(x)[:count])
 
@@ -367,6 +380,32 @@ def report(kind: str) -> Any:
 
 
 QUANTIZATION = [
+    refused(
+        ("the model takes its numbers as whole ones", "input 'ids'", 'dtype="int32"'),
+        lambda: tokens(dtype="float32"),
+        INT8_IN | {"representative_dataset": IDS.astype("f")},
+        {"io_dtype": "float32"},
+        instead(tokens, **INT8_IN | {"representative_dataset": IDS}),
+    ),
+    refused(
+        ("the model compares it with {}, as a mask does", "-1", "(mask_value=0.0)"),
+        lambda: masked_by(-1.0),
+        INT8_IN,
+        {"io_dtype": "float32"},
+        instead(lambda: masked_by(0.0), **INT8_IN),
+    ),
+    refused(
+        ("holds NaN or infinity on representative_dataset; leave such", "output 'output_0'"),
+        rooted,
+        {"io_dtype": ("float32", "int8"), "representative_dataset": SAMPLES},
+        {"io_dtype": "float32"},
+        instead(rooted, io_dtype=("float32", "int8"), representative_dataset=np.abs(SAMPLES)),
+    ),
+    Refusal(
+        ("the samples of representative_dataset have different shapes of input {}", "'steps'", "give samples of one"),
+        lambda: exact(lstm(time=None), **INT8_IN | {"representative_dataset": [SAMPLES[:1], SAMPLES[:1, :4]]}),
+        lambda: exact(lstm(time=None), **INT8_IN),
+    ),
     Refusal(
         (", which has no int8 kernel; convert with bidirectional=", "layer '", '"split"'),
         lambda: quantized(both_ways("fused")),

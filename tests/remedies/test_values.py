@@ -68,9 +68,27 @@ REQUESTS = [
         {"lowering": "fused"},
     ),
     refused_request(
-        ('io_dtype="int8" needs quantization="int8"', "pass that with a representative_dataset"),
+        ("{} needs representative_dataset: ", 'io_dtype other than "float32"', "some hundred"),
         {"io_dtype": "int8"},
-        INT8,
+        {"representative_dataset": SAMPLES},
+    ),
+    refused_request(
+        ("io_dtype must be a type, or a pair", "('int8', 'int8', 'int8')"),
+        {"io_dtype": ("int8",) * 3, "representative_dataset": SAMPLES},
+        {"io_dtype": "int8"},
+        {"io_dtype": ("int8", "float32")},
+    ),
+    refused_request(
+        ('state="explicit" makes states inputs and outputs', 'pass io_dtype="float32", or state="carry"'),
+        {"io_dtype": "int8", "state": "explicit", "representative_dataset": SAMPLES},
+        {"io_dtype": "float32"},
+        {"state": "carry"},
+    ),
+    refused_request(
+        ('lowering="auto" times files with float32', 'pass io_dtype="float32", or lowering='),
+        {"io_dtype": "int8", "lowering": "auto", "representative_dataset": SAMPLES},
+        {"io_dtype": "float32"},
+        *({"lowering": each} for each in ("fused", "unrolled", "loop")),
     ),
     refused_request(
         ('representative_dataset is for quantization="int8"', "leave it out"),
@@ -109,7 +127,7 @@ REQUESTS = [
         {"quantization": None},
     ),
     refused_request(
-        ('quantization="int8" needs representative_dataset', "some hundred"), {"quantization": "int8"}, INT8
+        ("{} needs representative_dataset: ", 'quantization="int8"', "some hundred"), {"quantization": "int8"}, INT8
     ),
     refused_request(
         ("representative_dataset is empty", "give it some hundred typical inputs"),

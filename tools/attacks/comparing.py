@@ -59,7 +59,7 @@ class File:
 def quantized(array: Array, details: Any) -> Array:
     scale, zero = details["quantization"]
     dtype = np.dtype(details["dtype"])
-    if not scale or dtype.kind != "i" or array.dtype.kind != "f":
+    if not scale or dtype.kind not in "iu" or array.dtype.kind != "f":
         return array.astype(dtype)
     limits = np.iinfo(dtype)
     return np.clip(np.rint(array / scale) + zero, limits.min, limits.max).astype(dtype)
@@ -67,7 +67,7 @@ def quantized(array: Array, details: Any) -> Array:
 
 def dequantized(array: Array, details: Any) -> Array:
     scale, zero = details["quantization"]
-    if not scale or array.dtype.kind != "i":
+    if not scale or array.dtype.kind not in "iu":
         return array.astype(np.float64)
     return (array.astype(np.float64) - zero) * scale
 

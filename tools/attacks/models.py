@@ -49,7 +49,7 @@ def _attack(seed: int, tell: Tell, folder: Path) -> Outcome:
     batch = options.get("batch_size") or batch
     steps = options.get("time_steps") or source.time
     dataset = None
-    if options.get("quantization") == "int8":
+    if options.get("quantization") == "int8" or "io_dtype" in options:
         dataset = one_of(random, *DATASETS)
         options["representative_dataset"] = samples_of(random, source, batch, steps or 5, dataset)
     shown = {name: value for name, value in options.items() if name not in ("representative_dataset",)}
@@ -62,7 +62,7 @@ def _attack(seed: int, tell: Tell, folder: Path) -> Outcome:
             raise
         return Outcome("refused", f"{type(error).__name__}: {error}", where)
     tell(f"comparing: {where}")
-    if options.get("quantization") and conversion.report.quantization is not None:
+    if conversion.report.quantization is not None:
         return judged_quantized(random, source, conversion, options, (batch, steps or 5, dataset or "normal"))
     return judged(random, source, conversion, options, (batch, steps))
 
@@ -88,7 +88,7 @@ def random_options(random: np.random.Generator, source: Source) -> dict[str, Any
         "state": one_of(random, *["auto"] * 6, "reset", "carry", "explicit"),
         "bidirectional": one_of(random, "fused", "fused", "split"),
         "quantization": quantization,
-        "io_dtype": one_of(random, "float32", "int8") if quantization == "int8" else "float32",
+        "io_dtype": one_of(random, *["float32"] * 8, "int8", "int8", "uint8", "int16", ("uint8", "float32")),
         "time_major": chance(random, 0.12),
         "on_unsupported": one_of(random, *["raise"] * 6, "keep"),
         "target": one_of(random, *[None] * 7, "litert", "compiled", "micro"),
@@ -218,7 +218,7 @@ def judged_quantized(
             return Outcome("wrong", f"{name} is not finite where that of the model is")
         if tells and name in errors:
             # The report is of the file before it was quantized, which is not exactly the model.
-            allowed = errors[name].max_abs_error * (1 if options["quantization"] == "int8" else 3) + 2e-5
+            allowed = errors[name].max_abs_error * (1 if options.get("quantization") == "int8" else 3) + 2e-5
             above = sum(error > allowed for error, _ in pairs)
             if probability(report.samples, above) < 1e-6:
                 worst = max(error for error, _ in pairs)
