@@ -20,6 +20,7 @@ from lstm_toolkit.conversion.stock_file import stock_file
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import bidirectional, graft, reset, stock_lstm, transposes
 from lstm_toolkit.passes.for_micro import suit_micro
+from lstm_toolkit.passes.micro_ops import use_micro_ops
 from lstm_toolkit.passes.plain.lower import lower_model
 from lstm_toolkit.quantization.quantize import quantize
 from lstm_toolkit.quantization.samples import Samples, read_samples
@@ -134,7 +135,7 @@ def _reset_states(work: _Work) -> None:
 
 
 def _suit_micro(work: _Work) -> None:
-    if work.plan.for_micro:
+    if work.plan.for_micro and not work.plan.is_plain:
         suit_micro(work.model)
 
 
@@ -143,6 +144,11 @@ def _lower(work: _Work) -> None:
         work.form = "unrolled" if all(0 < steps <= UNROLLED_STEPS for steps in _steps(work.model)) else "loop"
     if work.plan.is_plain:
         work.became = lower_model(work.model, form=work.form, steps_per_turn=work.plan.steps_per_turn)
+
+
+def _use_micro_ops(work: _Work) -> None:
+    if work.plan.for_micro:
+        use_micro_ops(work.model)
 
 
 PASSES: tuple[Callable[[_Work], object], ...] = (
@@ -155,6 +161,7 @@ PASSES: tuple[Callable[[_Work], object], ...] = (
     _reset_states,
     _suit_micro,
     _lower,
+    _use_micro_ops,
 )
 """The passes over the stock converter's file, in their order."""
 

@@ -29,7 +29,8 @@ class Plan:
         by_length: plain ops are unrolled up to `UNROLLED_STEPS` steps and a loop beyond, whatever `lowering` says.
         steps_per_turn: of a loop; None chooses.
         merge: both directions of a layer become one op.
-        for_micro: fused ops are such as TensorFlow Lite Micro's kernel takes, or `NeedsPlainOps` is raised.
+        for_micro: ops are such as TensorFlow Lite Micro has; if its kernel does not take a fused one, `NeedsPlainOps`
+            is raised.
         on_unsupported: "raise" or "keep", as for `convert`.
         reason: why layers are plain ops though fused ones were asked for; None if they were not.
     """
@@ -86,7 +87,7 @@ def _for_micro(request: Request) -> tuple[Plan, ...]:
             'float inputs it even computes wrongly, in silence); pass quantization="int8" or None'
         )
     fused = Plan(lowering="fused", for_micro=True)
-    plain = Plan(lowering="loop", steps_per_turn=1, on_unsupported=request.on_unsupported)
+    plain = Plan(lowering="loop", steps_per_turn=1, for_micro=True, on_unsupported=request.on_unsupported)
     if request.lowering in ("unrolled", "loop"):
         return (dataclasses.replace(plain, lowering=request.lowering),)
     return (fused,) if request.quantization == "int8" else (fused, plain)

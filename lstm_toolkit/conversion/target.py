@@ -65,6 +65,8 @@ def check_target(conversion: Conversion, target: str, *, run: bool) -> None:
         if remedy is None:
             owners = owners_in_file(files.read_model(conversion.tflite), found.location)
             remedy = f"take {owners} out of the model, and compute it outside of the file"
+            if found.location == "GELU":
+                remedy = f"give {owners} its approximate form, lambda x: keras.activations.gelu(x, approximate=True)"
         raise ConversionError(f"{NAMES[target]} cannot run the file: {found.location}: {found.message}; {remedy}")
 
 

@@ -13,8 +13,9 @@ from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT
 
-_VERSIONS = {"FULLY_CONNECTED": 5}
-"""The version of each op that is not 1: FULLY_CONNECTED keeps the rank of its input from 5 on."""
+_VERSIONS = {"BROADCAST_TO": 2, "FULLY_CONNECTED": 5}
+"""The version of each op that is not 1: there is no older BROADCAST_TO, and FULLY_CONNECTED keeps the rank of its input
+from 5 on."""
 
 
 class OpBuilder:
@@ -75,11 +76,12 @@ class OpBuilder:
         return self.op(op, tensor, shape=self.shape(tensor))
 
     def binary(self, op: str, left: int, right: int) -> int:
-        """An element-wise op on floats; the shapes are broadcast."""
+        """An element-wise op that keeps the type; the shapes are broadcast."""
         shapes = self.shape(left), self.shape(right)
         rank = max(map(len, shapes))
         aligned = [(1,) * (rank - len(shape)) + shape for shape in shapes]
-        return self.op(op, left, right, shape=[b if a == 1 else a for a, b in zip(*aligned, strict=True)])
+        shape = [b if a == 1 else a for a, b in zip(*aligned, strict=True)]
+        return self.op(op, left, right, shape=shape, dtype=self.dtype(left))
 
     def fully_connected(self, tensor: int, weights: npt.NDArray[Any], bias: npt.NDArray[Any] | None = None) -> int:
         """Tensor [..., inputs] times the transposed weights [outputs, inputs], plus bias [outputs]."""

@@ -72,7 +72,8 @@ OPTIONS_OF = {
     for name in OPERATOR_NAMES.values()
     if (key := name.replace("_", "").lower()) in _OPTIONS_BY_NAME
 }
-OPTIONS_OF |= dict.fromkeys(REDUCERS, "Reducer") | dict.fromkeys(("MAXIMUM", "MINIMUM"), "MaximumMinimum")
+OPTIONS_OF |= dict.fromkeys((*REDUCERS, "REDUCE_ALL"), "Reducer")
+OPTIONS_OF |= dict.fromkeys(("MAXIMUM", "MINIMUM"), "MaximumMinimum")
 OPTIONS_OF |= {"UNIDIRECTIONAL_SEQUENCE_RNN": "SequenceRNN"}
 """The schema's name for the options of each builtin operator that has any, without the ending "Options"."""
 

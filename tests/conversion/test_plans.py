@@ -111,7 +111,7 @@ def test_a_form_that_was_asked_for_stays(target, lowering):
 def test_micro_takes_fused_ops_or_else_a_loop_of_single_steps():
     fused, loop = plans(target="micro", on_unsupported="keep")
     assert fused == Plan(lowering="fused", for_micro=True)
-    assert loop == Plan(lowering="loop", steps_per_turn=1, on_unsupported="keep")
+    assert loop == Plan(lowering="loop", steps_per_turn=1, for_micro=True, on_unsupported="keep")
     (only,) = plans(target="micro", quantization="int8", representative_dataset=SAMPLES)
     assert only == fused
 

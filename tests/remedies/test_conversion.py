@@ -51,6 +51,10 @@ def weights(**variant: bool) -> GateWeights:
     return GateWeights.from_operands(random_operands(np.random.default_rng(4), **VARIANT | variant))
 
 
+def approximate_gelu(x: Any) -> Any:
+    return keras.activations.gelu(x, approximate=True)
+
+
 def instead(make: Callable[..., Any], **options: Any) -> Callable[[], Any]:
     """What a remedy gives that says what to convert in place of the model, or all that is to be passed."""
     return lambda: exact(make(), **options)
@@ -518,10 +522,16 @@ TARGETS = [
         instead(lambda: weights(projection=True), target="micro", time_steps=7),
     ),
     refused(
-        ("{} cannot run the file: {}: {}; take {} out of the model", "TILE", "layer 'again'"),
-        lambda: functional(layers.LSTM(4), layers.RepeatVector(3, name="again"), sequence()),
+        ("{} cannot run the file: {}: {}; take {} out of the model", "TOPK_V2", "layer 'sparse'"),
+        lambda: functional(layers.LSTM(4), layers.Dense(3, activation="sparsemax", name="sparse")),
         {"target": "micro"},
         instead(lambda: functional(layers.LSTM(4)), target="micro"),
+    ),
+    refused(
+        ("{} cannot run the file: {}", "GELU", "give layer 'bent' its approximate form"),
+        lambda: functional(layers.LSTM(4), layers.Dense(3, activation="gelu", name="bent")),
+        {"target": "micro"},
+        instead(lambda: functional(layers.LSTM(4), layers.Dense(3, activation=approximate_gelu)), target="micro"),
     ),
     refused(
         ("{} cannot run the file: {}", "an open size"),

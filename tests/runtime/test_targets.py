@@ -373,9 +373,9 @@ REFUSED = {
         r"TensorFlow Lite Micro cannot run the file: .* has an open size.*; pass time_steps",
     ),
     "op": (
-        lambda: sequences(L.LSTM(4), L.RepeatVector(3, name="again"), lstm()),
+        lambda: sequences(L.LSTM(4), L.Dense(3, activation="sparsemax", name="sparse")),
         {"target": "micro"},
-        r"cannot run the file: TILE: .* has no op TILE .*; take layer 'again' out of the model",
+        r"cannot run the file: TOPK_V2: .* has no op TOPK_V2 .*; take layer 'sparse' out of the model",
     ),
     "int8 projection": (
         lambda: variant(projection=True),
