@@ -81,9 +81,9 @@ def convert(  # noqa: PLR0913 (public)
         target: the runtime that the file is for, which then settles what is left at its default. "litert": the LiteRT
             interpreter. "compiled": LiteRT's `CompiledModel`; layers are plain ops. "micro": TensorFlow Lite Micro;
             directions are split, a coupled input gate gets weights of its own, where a layer is none that the kernel
-            takes, all are a loop of plain ops, and ops that it lacks become others that compute the same. With `verify`,
-            the file is also run on the target, where that is installed, and compared with the LiteRT interpreter. None:
-            any of them may or may not run it.
+            takes, all are a loop of plain ops, and ops that it lacks become others that compute the same. With
+            `verify`, the file is also run on the target, where that is installed, and compared with the LiteRT
+            interpreter. None: any of them may or may not run it.
         verify: whether to compare the file with the source model: on random inputs, three calls in a row, and then on
             zeros, on constant, tiny and large inputs. `report.checked` says what was compared. In any case the file
             runs for the first time in a process of its own, so that a crash of LiteRT is an error that names the op.
