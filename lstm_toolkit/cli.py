@@ -1,13 +1,9 @@
 """The command line, `lstm-toolkit`: each public function of the package as a command."""
 
-import contextlib
-import functools
 import importlib.util
 import io
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +11,6 @@ import click
 
 from lstm_toolkit import versions
 from lstm_toolkit.conversion.choices import CHOICES
-from lstm_toolkit.errors import LstmToolkitError
-from lstm_toolkit.escapes import printable
 from lstm_toolkit.runtime.attended import attended
 from lstm_toolkit.terminal import (
     check_output,
@@ -28,15 +22,18 @@ from lstm_toolkit.terminal import (
     stages,
     write,
 )
-from lstm_toolkit.usage import Command, examples_of, in_options
-
-PYTHON_ONLY = ("input_signature",)
-"""Arguments of `convert` that the command line cannot give."""
+from lstm_toolkit.usage import Command, examples_of, in_options, reporting_errors
 
 PATH, COUNT = click.Path(path_type=Path), click.IntRange(min=1)
 model_argument = click.argument("model", type=PATH)
 output_option = click.option(
     "-o", "--output", type=PATH, required=True, help="The .tflite file to write; - is standard output."
+)
+samples_option = click.option(
+    "--representative-dataset",
+    type=PATH,
+    metavar="X.npz",
+    help="Samples of the inputs: for each an array [samples, ...] under its name, as numpy.savez writes them.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
@@ -111,12 +108,7 @@ def _choice(name: str, help: str, kind: type[click.Choice] = click.Choice, **opt
 @_choice("state", "What a call starts from: zero, where the last one ended, or inputs of the file.", default="auto")
 @_choice("bidirectional", "Whether the two directions of a layer become one op.", default="fused")
 @_choice("quantization", "int8 weights (dynamic), float16 weights, or int8 throughout, which takes samples.")
-@click.option(
-    "--representative-dataset",
-    type=PATH,
-    metavar="X.npz",
-    help="Samples of the inputs: for each an array [samples, ...] under its name, as numpy.savez writes them.",
-)
+@samples_option
 @_choice("io_dtype", "Of inputs and outputs; int8,float32 of inputs alone.", _OneOrTwo, default="float32")
 @_choice("target", "The runtime that the file is for, which settles the forms of the layers.")
 @click.option("--time-major", is_flag=True, help="Sequences in the file are [time, batch, ...].")
@@ -142,7 +134,7 @@ def convert(
     from lstm_toolkit.conversion.convert import convert as convert_model
     from lstm_toolkit.quantization.sample_files import load_samples
 
-    with _reporting_errors(), stages(shown=progress), silent_stderr():
+    with reporting_errors(), stages(shown=progress), silent_stderr():
         check_output(output)
         if representative_dataset is not None:
             options["representative_dataset"] = load_samples(representative_dataset)
@@ -170,7 +162,7 @@ def lower(model: Path, output: Path, form: str, steps_per_turn: int | None, *, a
     from lstm_toolkit.passes.plain.lower import lower as lower_model
     from lstm_toolkit.tflite import files
 
-    with _reporting_errors():
+    with reporting_errors():
         data = files.read_bytes(model)
         lowered = lower_model(data, form=form, steps_per_turn=steps_per_turn)
         ops = inspect_model(lowered).ops
@@ -188,7 +180,7 @@ def inspect(model: Path, *, as_json: bool) -> None:
     """Shows what is in the .tflite file MODEL."""
     from lstm_toolkit.inspection.read import inspect as inspect_model
 
-    with _reporting_errors():
+    with reporting_errors():
         summary = inspect_model(model)
     show(summary.to_dict(), str(summary), as_json=as_json)
 
@@ -205,7 +197,7 @@ def diagnose(model: Path, target: str | None, *, run: bool, as_json: bool) -> No
     """
     from lstm_toolkit.doctor.diagnose import diagnose as diagnose_model
 
-    with _reporting_errors(), silent_stderr():
+    with reporting_errors(), silent_stderr():
         found = diagnose_model(model, target=target, run=run)
     show(found.to_dict(), _in_commands(str(found)), as_json=as_json)
     if any(finding.severity != "note" for finding in found):
@@ -224,7 +216,7 @@ def repair(model: Path, output: Path, codes: tuple[str, ...], keep: tuple[str, .
     """Mends the faults of the .tflite file MODEL that can be mended without its source."""
     from lstm_toolkit.doctor.repair import repair as repair_model
 
-    with _reporting_errors():
+    with reporting_errors():
         repaired = repair_model(model, codes=codes or None, keep=keep)
         write(repaired.tflite, output)
     value = {"output": str(output)} | repaired.to_dict()
@@ -245,7 +237,7 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
         raise click.BadParameter("the picture must be a .svg, .png or .pdf file", param_hint="--output")
     from lstm_toolkit.tflite import files
 
-    with _reporting_errors():
+    with reporting_errors():
         data = files.read_bytes(model)
         if output is None:
             from lstm_toolkit.gate_pictures.layout import gate_layout
@@ -263,18 +255,38 @@ def plot(model: Path, output: Path | None, gate: str | None, node: int) -> None:
 
 @main.command()
 @model_argument
-@click.option("-o", "--output", type=PATH, required=True, help="The folder for NAME.h, NAME.cc.")
-@click.option("--name", default="model", show_default=True, help="Of the array.")
+@click.option("-o", "--output", type=PATH, required=True, help="The folder for NAME.h and NAME.cc, or for a project.")
+@click.option("--name", default="model", show_default=True, help="Of the array, or of the project.")
 @click.option("--run/--no-run", default=True, help="Look for the smallest tensor arena (needs tflite-micro).")
+@click.option(
+    "--project", type=click.Choice(["esp-idf", "arduino", "generic"]), help="Write a project to flash instead."
+)
+@samples_option
 @json_option
-def export(model: Path, output: Path, name: str, *, run: bool, as_json: bool) -> None:
-    """Writes the .tflite file MODEL as a C array, and says what TensorFlow Lite Micro needs to run it."""
-    from lstm_toolkit.micro import micro_report, save_c_array
+def export(model: Path, output: Path, representative_dataset: Path | None, *, as_json: bool, **options: Any) -> None:
+    """Writes the .tflite file MODEL as a C array, and says what TensorFlow Lite Micro needs to run it.
 
-    with _reporting_errors(functools.partial(click.BadParameter, param_hint="--name")):
-        report = micro_report(model, run=run)
-        paths = save_c_array(model, output, name)
-    show({"output": list(map(str, paths))} | report.to_dict(), f"{paths[0]}, {paths[1]}\n\n{report}", as_json=as_json)
+    With --project, the folder becomes a project to flash, with the commands in its README. It runs the file on a board,
+    on some of the samples or on random inputs, and compares what comes out with what came out here.
+    """
+    from lstm_toolkit.micro import micro_report, save_c_array, save_project
+    from lstm_toolkit.quantization.sample_files import load_samples
+
+    run, name, project = options["run"], options["name"], options["project"]
+    if project and not run:
+        raise click.UsageError("--project measures the arena, so leave --no-run out")
+    if representative_dataset and not project:
+        raise click.UsageError("--representative-dataset is for --project; pass both, or neither")
+    with reporting_errors():
+        if project:
+            samples = load_samples(representative_dataset) if representative_dataset else None
+            report = save_project(model, output, project=project, name=name, representative_dataset=samples)
+            paths = [output]
+        else:
+            report = micro_report(model, run=run)
+            paths = [*save_c_array(model, output, name)]
+    told = ", ".join(map(str, paths))
+    show({"output": list(map(str, paths))} | report.to_dict(), f"{told}\n\n{report}", as_json=as_json)
 
 
 @main.command()
@@ -289,7 +301,7 @@ def bench(models: tuple[Path, ...], threads: int, csv_file: Path | None, *, as_j
     """Times the .tflite files MODEL side by side on random inputs; ratios are to the first."""
     from lstm_toolkit.benchmarking.benchmark import benchmark
 
-    with _reporting_errors(click.ClickException), own_stderr(), silent_stderr():
+    with reporting_errors(click.ClickException), own_stderr(), silent_stderr():
         if csv_file is not None:
             check_output(csv_file)
         result = benchmark(models, num_threads=threads, **options)
@@ -335,24 +347,3 @@ def explain(message: tuple[str, ...], *, as_json: bool) -> None:
 def _in_commands(text: str) -> str:
     """What findings advise, in the words of the commands that do it."""
     return in_options(in_options(text, main.commands["convert"]), main.commands["repair"])
-
-
-def _in_words_of_the_command(error: Exception) -> str:
-    """What is wrong, in the words of the command; says at its end what only the Python function takes."""
-    text = in_options(printable(str(error)), click.get_current_context().command)
-    only = dict.fromkeys(re.findall(rf"\b(?:{'|'.join(PYTHON_ONLY)})", text))
-    return f"{text} ({', '.join(only)}: only in Python, as an argument of lstm_toolkit.convert)" if only else text
-
-
-@contextlib.contextmanager
-def _reporting_errors(wrong_value: Callable[[str], click.ClickException] = click.UsageError) -> Iterator[None]:
-    """Turns errors into one line: those of the package and of writing a file with exit code 1, and wrong values too."""
-    try:
-        yield
-    except LstmToolkitError as error:
-        raise click.ClickException(_in_words_of_the_command(error)) from error
-    except ValueError as error:
-        raise wrong_value(_in_words_of_the_command(error)) from error
-    except OSError as error:
-        where = error.filename or "a file"
-        raise click.ClickException(f"cannot write {where!r}: {error.strerror or error}") from error

@@ -1,6 +1,7 @@
-"""Makes what a project for TensorFlow Lite Micro needs: the ops to register, the size of the arena, and a C array."""
+"""Makes what TensorFlow Lite Micro needs: the ops to register, the size of the arena, a C array, a project to flash."""
 
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -10,6 +11,9 @@ from typing import Any
 from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.doctor.diagnose import diagnose
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.projects.folder import check_folder, write_folder
+from lstm_toolkit.projects.recording import record
+from lstm_toolkit.projects.texts import check_kind, project_files, sources_of
 from lstm_toolkit.runtime.targets import MICRO_OPS
 from lstm_toolkit.runtime.trial import random_calls, run_on
 from lstm_toolkit.tflite import files, graph
@@ -40,6 +44,9 @@ _KEYWORDS = frozenset(_KEYWORD_TEXT.split())
 """Words that C or C++ does not allow as names."""
 
 _BYTES_A_LINE = 16
+
+_ARENA_STEP = 16
+"""Arenas are aligned to this many bytes."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -138,10 +145,7 @@ def c_array(model: bytes | str | os.PathLike[str], name: str = "model") -> tuple
         ValueError: if C or C++ does not allow the name, or reserves it.
     """
     data = files.read_bytes(model)
-    # \Z: `$` would let a line end through.
-    is_reserved = name in _KEYWORDS or "__" in name or bool(re.match(r"_[A-Z_]", name))
-    if is_reserved or not re.match(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z", name):
-        raise ValueError(f"name must be an identifier that C and C++ leave to programs, got {name!r}")
+    _check_name(name)
     guard = f"{name.upper()}_H"
     header = f"""#ifndef {guard}
 #define {guard}
@@ -176,6 +180,13 @@ const unsigned int {name}_length = {len(data)};
     return header, source
 
 
+def _check_name(name: str) -> None:
+    # \Z: `$` would let a line end through.
+    is_reserved = name in _KEYWORDS or "__" in name or bool(re.match(r"_[A-Z_]", name))
+    if is_reserved or not re.match(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z", name):
+        raise ValueError(f"name must be an identifier that C and C++ leave to programs, got {name!r}")
+
+
 def save_c_array(
     model: bytes | str | os.PathLike[str], folder: str | os.PathLike[str], name: str = "model"
 ) -> tuple[Path, Path]:
@@ -196,3 +207,58 @@ def save_c_array(
     for path, text in ((paths[1], source), (paths[0], header)):
         files.write_whole(path, text.encode())
     return paths
+
+
+def save_project(
+    model: bytes | str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    project: str,
+    representative_dataset: Any = None,
+    name: str = "model",
+) -> MicroReport:
+    """Writes a project to flash, which runs a file on a board and compares what comes out with what came out here.
+
+    It holds the file as a C array, a resolver with just its ops, an arena as large as the file needs here and a quarter
+    more, and the inputs and expected outputs of a few calls in a row: those of TensorFlow Lite Micro on this machine,
+    which are compared with LiteRT's before. Its README has the commands.
+
+    Args:
+        model: the bytes or the path of a `.tflite` file.
+        folder: to write, which is new or empty; it is written whole or not at all.
+        project: "esp-idf", "arduino", or "generic", which is a Makefile for a computer and sources for any board.
+        representative_dataset: inputs, as `convert` takes them, in the shapes of the file and the units of the model.
+            The first five of those that `convert` holds back are taken. None takes random numbers.
+        name: of the project. The array is `NAME_tflite`.
+
+    Returns:
+        What TensorFlow Lite Micro needs to run the file.
+
+    Raises:
+        InvalidModelError: if the file cannot be read, cannot run there, computes something else than on LiteRT, or has
+            an op that the library for Arduino lacks.
+        LstmToolkitError: if `tflite-micro` is not installed.
+        ValueError: for an unknown project, a name that C or C++ does not allow, or samples that do not fit.
+        OSError: if the folder is not empty, or cannot be written.
+    """
+    path, data, array = Path(folder), files.read_bytes(model), f"{name}_tflite"
+    _check_name(name)
+    header, source = c_array(data, array)
+    check_kind(project)
+    check_folder(path)
+    report = micro_report(data, run=False)
+    check_kind(project, report.ops)
+    recording = record(data, representative_dataset)
+    report = dataclasses.replace(report, arena_size=recording.arena_size)
+    values = {
+        "array": array,
+        "resolver": report.resolver,
+        "op_count": len(report.ops),
+        "measured": recording.arena_size,
+        "arena": math.ceil(recording.arena_size * 5 / 4 / _ARENA_STEP) * _ARENA_STEP,
+        "file_size": f"{report.file_size:,}",
+    }
+    sources = sources_of(project, name)
+    texts = project_files(project, name, recording, values)
+    write_folder(path, texts | {f"{sources}{array}.h": header, f"{sources}{array}.cpp": source})
+    return report

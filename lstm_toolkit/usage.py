@@ -1,9 +1,17 @@
-"""The words of the command line: examples, which a test runs from the first to the last, and options in messages."""
+"""The words of the command line: examples, which a test runs from the first to the last, and messages."""
 
+import contextlib
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
+
+from lstm_toolkit.errors import LstmToolkitError
+from lstm_toolkit.escapes import printable
+
+PYTHON_ONLY = ("input_signature",)
+"""Arguments of `convert` that the command line cannot give."""
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "lstm-toolkit": ("convert model.keras -o model.tflite", "inspect model.tflite", "convert --help"),
@@ -21,7 +29,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "diagnose": ("diagnose model.keras", "diagnose model.tflite --target litert --run"),
     "repair": ("repair model.tflite -o mended.tflite", "repair model.tflite -o mended.tflite --keep state-leak"),
     "plot": ("plot model.tflite", "plot model.tflite -o gates.svg --gate forget"),
-    "export": ("export int8.tflite -o src --name gesture --no-run",),
+    "export": (
+        "export int8.tflite -o src --name gesture --no-run",
+        "export int8.tflite -o flash --project esp-idf --representative-dataset samples.npz",
+    ),
     "explain": ('explain "TensorListReserve requires element_shape to be static"',),
     "environment": ("environment", "environment --json"),
     "bench": ("bench model.tflite loop.tflite", "bench model.tflite int8.tflite --runs 20 --csv times.csv"),
@@ -66,3 +77,24 @@ def in_options(text: str, command: click.Command) -> str:
     compound = "|".join(name for name in options if "_" in name) or "(?!)"
     bare = rf"(?<![\w'\"-])({compound})(?![\w'\"])|^({names})(?= must be )"
     return re.sub(bare, lambda match: options[match[1] or match[2]].opts[0], text)
+
+
+def in_words_of_the_command(error: Exception) -> str:
+    """What is wrong, in the words of the command; says at its end what only the Python function takes."""
+    text = in_options(printable(str(error)), click.get_current_context().command)
+    only = dict.fromkeys(re.findall(rf"\b(?:{'|'.join(PYTHON_ONLY)})", text))
+    return f"{text} ({', '.join(only)}: only in Python, as an argument of lstm_toolkit.convert)" if only else text
+
+
+@contextlib.contextmanager
+def reporting_errors(wrong_value: Callable[[str], click.ClickException] = click.UsageError) -> Iterator[None]:
+    """Turns errors into one line: those of the package and of writing a file with exit code 1, and wrong values too."""
+    try:
+        yield
+    except LstmToolkitError as error:
+        raise click.ClickException(in_words_of_the_command(error)) from error
+    except ValueError as error:
+        raise wrong_value(in_words_of_the_command(error)) from error
+    except OSError as error:
+        where = error.filename or "a file"
+        raise click.ClickException(f"cannot write {where!r}: {error.strerror or error}") from error

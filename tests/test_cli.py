@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import lstm_toolkit
-from lstm_toolkit.cli import _in_words_of_the_command, main
-from lstm_toolkit.usage import EXAMPLES, in_options
+from lstm_toolkit.cli import main
+from lstm_toolkit.usage import EXAMPLES, in_options, in_words_of_the_command
 from tests.helpers import fault_corpus
 from tests.helpers.models import randomized
 from tests.helpers.refusals import messages
@@ -279,7 +279,7 @@ def test_every_message_names_options_as_the_command_line_has_them():
 
 def test_what_only_python_takes_is_said():
     with main.commands["convert"].make_context("convert", ["a.keras", "-o", "a.tflite"]):
-        text = _in_words_of_the_command(ValueError("pass time_steps, or input_signature"))
+        text = in_words_of_the_command(ValueError("pass time_steps, or input_signature"))
     said = "(input_signature: only in Python, as an argument of lstm_toolkit.convert)"
     assert text == f"pass --time-steps, or input_signature {said}"
 

@@ -25,6 +25,7 @@ from lstm_toolkit.quantization import quantize
 from lstm_toolkit.runtime import trial
 from lstm_toolkit.runtime.targets import MICRO_OPS
 from lstm_toolkit.weights import reference
+from tests.helpers.micro_runs import on_micro
 from tests.helpers.models import randomized
 from tests.helpers.weights import random_operands
 
@@ -146,33 +147,6 @@ def on_litert(tflite, calls, resolver=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DEL
         interpreter.invoke()
         results.append([interpreter.get_tensor(details["index"]) for details in interpreter.get_output_details()])
     return results
-
-
-ON_MICRO = """
-import sys, numpy as np
-from tflite_micro import runtime
-data = np.load(sys.argv[1], allow_pickle=True).item()
-results = {}
-for name, (tflite, calls, outputs) in data.items():
-    interpreter = runtime.Interpreter.from_bytes(tflite, arena_size=1 << 20)
-    results[name] = []
-    for arrays in calls:
-        for place, array in enumerate(arrays):
-            interpreter.set_input(array, place)
-        interpreter.invoke()
-        results[name].append([np.array(interpreter.get_output(place)) for place in range(outputs)])
-np.save(sys.argv[2], results, allow_pickle=True)
-"""
-
-
-def on_micro(folder, files):
-    """What `on_litert` gives, for many files in one process, without the package."""
-    sizes = {name: len(Interpreter(model_content=tflite).get_output_details()) for name, (tflite, _) in files.items()}
-    asked = {name: (tflite, calls, sizes[name]) for name, (tflite, calls) in files.items()}
-    np.save(folder / "asked.npy", asked, allow_pickle=True)
-    program = [sys.executable, "-c", ON_MICRO, folder / "asked.npy", folder / "answers.npy"]
-    subprocess.run(program, check=True, timeout=120, capture_output=True)
-    return np.load(folder / "answers.npy", allow_pickle=True).item()
 
 
 @pytest.fixture(scope="module")

@@ -285,12 +285,8 @@ class Runner:
         """Index, dtype and quantization of each carried state, by name. A state that an op sets is not carried."""
         model = files.read_model(self._data)
         main = model.subgraphs[0]
-        settled = recurrent.set_states(model, main)
-        carried = [
-            index for op in main.operators for index in recurrent.state_tensors(model, op) if index not in settled
-        ]
         named = {}
-        for index in carried:
+        for index in recurrent.carried_states(model, main):
             layer, _, kind = graph.text(main.tensors[index].name).rpartition("/")
             name = f"{layer}_{_KINDS[kind]}" if kind in _KINDS else graph.text(main.tensors[index].name)
             scale, zero_point = graph.scale_of(main.tensors[index])

@@ -177,14 +177,21 @@ def why_not_on(target: str, tflite: bytes, *, time_limit: float = 20.0) -> str |
     else:
         return "gives hardly a finite number for random inputs, so that nothing can be compared"
     (given,) = run_on("litert without XNNPACK" if target == "litert" else target, files, time_limit=time_limit)
-    if given.refused is not None:
-        return given.refused
-    model = read_model(tflite)
+    return given.refused if given.refused is not None else why_apart(read_model(tflite), wanted, given)
+
+
+def computes_in_integers(model: Model) -> bool:
+    """Whether a `ModelT` has quantized tensors, in which one step can grow from layer to layer."""
     integers = (schema.TensorType.INT8, schema.TensorType.INT16)
-    is_integer = any(tensor.type in integers for subgraph in model.subgraphs for tensor in subgraph.tensors)
+    return any(tensor.type in integers for subgraph in model.subgraphs for tensor in subgraph.tensors)
+
+
+def why_apart(model: Model, wanted: Trial, given: Trial) -> str | None:
+    """How the outputs of a `ModelT` on another runtime differ from the LiteRT interpreter's; None if they agree."""
+    tolerance = INTEGER_TOLERANCE if computes_in_integers(model) else FLOAT_TOLERANCE
     for turn, (want, got) in enumerate(zip(wanted.outputs, given.outputs, strict=True), start=1):
         for name, array in want.items():
-            reason = _why_different(array, got[name], INTEGER_TOLERANCE if is_integer else FLOAT_TOLERANCE)
+            reason = _why_different(array, got[name], tolerance)
             if reason:
                 return f"output {name!r} of call {turn} in a row {reason}"
     return None

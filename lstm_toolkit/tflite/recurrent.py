@@ -202,6 +202,12 @@ def set_states(model: Model, subgraph: Subgraph) -> dict[int, str]:
     return found
 
 
+def carried_states(model: Model, subgraph: Subgraph) -> list[int]:
+    """Indices of the states that live on from call to call, since no op sets them."""
+    settled = set_states(model, subgraph)
+    return [index for op in subgraph.operators for index in state_tensors(model, op) if index not in settled]
+
+
 @dataclasses.dataclass(frozen=True)
 class SetOnce:
     """An op that sets a state from constants, and runs only once.
