@@ -76,7 +76,11 @@ def layer_files():
 def test_layers_compute_what_keras_computes(layer_files, name):
     models, tflites, calls = layer_files
     assert set(op_counts(tflites[name])) <= MICRO_OPS
-    outputs = [f"{layer} {number}" for layer, forms in micro_layers.present(MODELS[name][1]).items() for number in range(len(forms))]
+    outputs = [
+        f"{layer} {number}"
+        for layer, forms in micro_layers.present(MODELS[name][1]).items()
+        for number in range(len(forms))
+    ]
     for place, arrays in enumerate(calls[name]):
         wanted = by_output(models[name](*arrays.values()))
         assert len(outputs) == len(wanted)

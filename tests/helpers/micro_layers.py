@@ -111,7 +111,7 @@ OF_SEQUENCES: Mapping[str, Forms] = {
     "UpSampling1D": [layers.UpSampling1D(3)],
     "ZeroPadding1D": [layers.ZeroPadding1D((1, 2))],
 }
-"""What each layer makes of a sequence [1, TIME, SIZE]. Older versions of Keras lack some, which are made when called."""
+"""What each layer makes of a sequence [1, TIME, SIZE]; those that older versions of Keras lack are made when called."""
 
 ACTIVATIONS = (
     "celu",
