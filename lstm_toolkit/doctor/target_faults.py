@@ -12,6 +12,12 @@ def _variables(op: RecurrentOp) -> str | None:
     return "it keeps its state in variable tensors, which CompiledModel refuses" if keeps else None
 
 
+def _micro_alone(model: Model) -> Found:
+    for op in targets.int16_lstms(model):
+        where = named_place(model, op.subgraph, op.operator)
+        yield where, "its inputs are int16 and its weights int8, for which LiteRT has no kernel, but Micro has"
+
+
 def _not_on_micro(model: Model) -> Found:
     for name, count in graph.count_operators(model).items():
         if name not in targets.MICRO_OPS:
@@ -50,6 +56,13 @@ TARGET_FAULTS = (
         each(_variables),
         "lstm_toolkit.lower writes it as plain ops, which have no variables",
         target="compiled",
+    ),
+    Fault(
+        "int16-lstm",
+        "error",
+        _micro_alone,
+        'run it on TensorFlow Lite Micro, or convert the source without target="micro", which gives plain ops',
+        target="litert",
     ),
     Fault("micro-op", "error", _not_on_micro, _FOR_MICRO, target="micro"),
     Fault("micro-lstm", "error", _micro_lstms, _FOR_MICRO, target="micro"),

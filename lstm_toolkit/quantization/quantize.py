@@ -6,7 +6,7 @@ from typing import Any
 
 from lstm_toolkit.passes import integer_edges, small_weights
 from lstm_toolkit.quantization import edges, int8
-from lstm_toolkit.quantization.report import QuantizationReport, compare_files
+from lstm_toolkit.quantization.report import QuantizationReport, compare_files, runs_on_micro_alone
 from lstm_toolkit.quantization.samples import Samples, split, warnings_about, warnings_about_ranges
 from lstm_toolkit.runtime.first_run import first_run
 from lstm_toolkit.runtime.runner import Runner
@@ -70,6 +70,7 @@ def quantize(
         samples=len(compared),
         held_out=bool(held_out),
         calibrated=calibrate,
+        runtime="micro" if runs_on_micro_alone(quantized) else "litert",
         carries=carries,
         kept_float=tuple(kept),
         warnings=tuple(doubts),

@@ -18,6 +18,9 @@ from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import ParityError
 from lstm_toolkit.runtime.compare import signal_to_noise
 from lstm_toolkit.runtime.runner import Runner
+from lstm_toolkit.runtime.targets import int16_lstms
+from lstm_toolkit.runtime.trial import outputs_on_micro
+from lstm_toolkit.tflite import files
 
 CONFIDENCE = 0.95
 """Of the statement about new samples."""
@@ -69,6 +72,7 @@ class QuantizationReport(Tabular):
         samples: the number of samples that were compared.
         held_out: whether they were kept from the calibration; else they are random, or the calibration's own.
         calibrated: whether ranges were taken on samples.
+        runtime: that ran the quantized file: "litert"; or "micro", for one that LiteRT cannot run.
         kept_float: layers whose weights stay float, each with the reason.
         warnings: doubts about the calibration.
         carries: whether the file carries its state, so that each sample goes on where the last one ended.
@@ -82,6 +86,7 @@ class QuantizationReport(Tabular):
     warnings: tuple[str, ...] = ()
     carries: bool = False
     calibrated: bool = False
+    runtime: str = "litert"
 
     @property
     def relative_error(self) -> float:
@@ -163,7 +168,8 @@ class QuantizationReport(Tabular):
         which = "held-out samples" if self.held_out else "random samples"
         if self._is_calibration:
             which = "samples, those of the calibration"
-        title = f"Quantization to {self.kind}, against float on {self.samples} {which}"
+        where = "" if self.runtime == "litert" else ", run by TensorFlow Lite Micro"
+        title = f"Quantization to {self.kind}, against float on {self.samples} {which}{where}"
         header = ("output", "largest error", "half below", "absolute", "mean", "signal to noise", "same argmax")
         tables = [Table(title, header, rows), Table("New samples", ("what these samples tell",), [(self._of_new(),)])]
         if self.kept_float:
@@ -195,7 +201,7 @@ class QuantizationReport(Tabular):
 def compare_files(
     float_file: bytes, quantized_file: bytes, samples: list[dict[str, npt.NDArray[Any]]]
 ) -> tuple[OutputError, ...]:
-    """Runs both files on the same samples.
+    """Runs both files on the same samples; one that LiteRT cannot run (`int16_lstms`) on TensorFlow Lite Micro.
 
     Integer inputs and outputs of the quantized file are quantized and dequantized with its own scales. A file that
     carries its state goes from sample to sample, from zero at the first.
@@ -206,9 +212,17 @@ def compare_files(
 
 def _outputs(file: bytes, samples: list[dict[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[np.float64]]:
     """Each output over all samples, [samples, ...], by name."""
-    runner = Runner(file)
-    results = [runner.dequantized(runner.outputs(**runner.quantized(sample))) for sample in samples]
-    return {name: np.stack([each[name] for each in results]).astype(np.float64) for name in runner.output_names}
+    if runs_on_micro_alone(file):
+        results = outputs_on_micro(file, samples)
+    else:
+        runner = Runner(file)
+        results = [runner.dequantized(runner.outputs(**runner.quantized(sample))) for sample in samples]
+    return {name: np.stack([each[name] for each in results]).astype(np.float64) for name in results[0]}
+
+
+def runs_on_micro_alone(file: bytes) -> bool:
+    """Whether a file has an LSTM with int16 inputs, for which LiteRT has no kernel."""
+    return any(int16_lstms(files.read_model(file)))
 
 
 def _output_error(name: str, wanted: npt.NDArray[np.float64], given: npt.NDArray[np.float64]) -> OutputError:

@@ -83,6 +83,13 @@ def micro_lstms(model: Model) -> Iterator[tuple[RecurrentOp, str]]:
             yield op, reason
 
 
+def int16_lstms(model: Model) -> Iterator[RecurrentOp]:
+    """Yields the LSTMs of a `ModelT` with int16 inputs and int8 weights, for which Micro alone has a kernel."""
+    for op in recurrent_ops(model):
+        if op.name == MICRO_LSTM and op.tensor("input").type == schema.TensorType.INT16:
+            yield op
+
+
 def hybrids(model: Model) -> Iterator[tuple[Any, Any]]:
     """Yields subgraph and op for each op with int8 weights beside a float input, which Micro refuses or gets wrong."""
     for subgraph in model.subgraphs:

@@ -16,9 +16,12 @@ from keras import layers
 import lstm_toolkit
 from lstm_toolkit import GateWeights
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.passes import fused_int16
 from lstm_toolkit.quantization import quantize
 from lstm_toolkit.quantization_view import quantization_view
 from lstm_toolkit.sources.composite import composite
+from lstm_toolkit.tflite import files, graph
+from lstm_toolkit.tflite.recurrent import recurrent_ops
 from tests.helpers import degenerate, fault_corpus, spoiled
 from tests.helpers.forms import bidirectional, functional
 from tests.helpers.models import randomized
@@ -514,7 +517,30 @@ QUANTIZATION = [
     ),
 ]
 
+
+def sixteen_bits(reached: float, *, constant: bool = True) -> Any:
+    """The fused op in 16x8, whose inputs reach a value."""
+    model = files.read_model(lstm_toolkit.convert(lstm(), target="micro", verify=False).tflite)
+    (op,) = recurrent_ops(model)
+    if not constant:
+        op.operator.inputs[1] = op.operands["output_state"]
+    touched = (op.operands["input"], int(op.operator.outputs[0]), op.operands["cell_state"])
+    names = [graph.text(op.subgraph.tensors[index].name) for index in touched]
+    return fused_int16.to_int16(model, dict(zip(names, (reached, 1.0, 2.0), strict=True)))
+
+
 TARGETS = [
+    Refusal(
+        ("layer {} cannot be int16x8: its inputs reach ", "'one'", "normalize the inputs", "without quantization"),
+        lambda: sixteen_bits(1e7),
+        lambda: sixteen_bits(10.0),
+        lambda: exact(lstm(), target="micro"),
+    ),
+    Refusal(
+        ("layer {}: its {} is not a float32 constant; convert", "'one'", "input_to_input_weights"),
+        lambda: sixteen_bits(10.0, constant=False),
+        lambda: sixteen_bits(10.0),
+    ),
     refused(
         ("not all layers can be int8 on TensorFlow Lite Micro: ", "'lstm_l0'", "a projection", "without quantization"),
         lambda: weights(projection=True),
