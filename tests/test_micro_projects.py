@@ -24,10 +24,11 @@ from click.testing import CliRunner
 import lstm_toolkit
 from lstm_toolkit import cli
 from lstm_toolkit.errors import InvalidModelError, LstmToolkitError
-from lstm_toolkit.micro import save_project
+from lstm_toolkit.micro import method_name, save_project
 from lstm_toolkit.projects import recording
-from lstm_toolkit.projects.texts import KINDS, plain
+from lstm_toolkit.projects.texts import KINDS, NOT_IN_ARDUINO, plain
 from lstm_toolkit.runtime import trial
+from lstm_toolkit.runtime.targets import MICRO_OPS
 from tests.helpers.files import op_counts
 from tests.helpers.micro_runs import on_micro
 from tests.helpers.models import randomized
@@ -363,6 +364,13 @@ def test_the_stub_finds_a_project_that_is_wrong(projects, tmp_path, place, befor
     (wrong.folder / place).write_text(text.replace(before, after))
     wrong.compile()
     assert wrong.run(project.outputs) == (99, [f"STUB: {said}"])
+
+
+def test_the_library_has_each_method():
+    """The stub's methods are those of `micro_mutable_op_resolver.h`, in August 2026."""
+    methods = set(re.findall(r"\bM\((\w+)\)", STUB.read_text()))
+    assert {method_name(op).removeprefix("Add") for op in MICRO_OPS} <= methods
+    assert NOT_IN_ARDUINO < MICRO_OPS
 
 
 # What a project says

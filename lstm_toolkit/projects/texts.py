@@ -32,7 +32,7 @@ _FILES = {
 _SOURCES = {"esp-idf": "main/", "arduino": "{name}/", "generic": ""}
 """The folder that each kind has its sources in."""
 
-_NOT_IN_ARDUINO = frozenset(
+NOT_IN_ARDUINO = frozenset(
     ("BATCH_MATMUL", "DYNAMIC_UPDATE_SLICE", "EMBEDDING_LOOKUP", "REDUCE_ALL", "REDUCE_MIN", "REVERSE_V2")
 )
 """Ops of today's TensorFlow Lite Micro that Chirale_TensorFLowLite 2.0.0, of July 2024, lacks
@@ -59,7 +59,7 @@ def check_kind(kind: str, ops: Mapping[str, int] | None = None) -> None:
     """
     if kind not in KINDS:
         raise ValueError(f"project must be one of {', '.join(KINDS)}, got {kind!r}")
-    missing = sorted(_NOT_IN_ARDUINO & set(ops or ()))
+    missing = sorted(NOT_IN_ARDUINO & set(ops or ()))
     if kind == "arduino" and missing:
         raise InvalidModelError(
             f"the library for Arduino, Chirale_TensorFLowLite 2.0.0, has no op {missing[0]}, which this model uses; "
