@@ -107,7 +107,7 @@ def _choice(name: str, help: str, kind: type[click.Choice] = click.Choice, **opt
 @click.option("--time-budget", type=float, default=30.0, show_default=True, help="Seconds for --lowering auto.")
 @_choice("state", "What a call starts from: zero, where the last one ended, or inputs of the file.", default="auto")
 @_choice("bidirectional", "Whether the two directions of a layer become one op.", default="fused")
-@_choice("quantization", "int8 weights (dynamic), float16 weights, or int8 throughout, which takes samples.")
+@_choice("quantization", "int8 weights (dynamic), float16 weights; with samples int8, or int8 and int16.")
 @samples_option
 @_choice("io_dtype", "Of inputs and outputs; int8,float32 of inputs alone.", _OneOrTwo, default="float32")
 @_choice("target", "The runtime that the file is for, which settles the forms of the layers.")

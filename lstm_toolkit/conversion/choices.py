@@ -6,7 +6,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "bidirectional": ("fused", "split"),
     "on_unsupported": ("raise", "keep"),
     "target": ("litert", "compiled", "micro", None),
-    "quantization": ("dynamic", "float16", "int8", None),
+    "quantization": ("dynamic", "float16", "int8", "int16x8", None),
     "io_dtype": ("float32", "int8", "int16", "uint8"),
 }
 """The values that each option of `convert` can have, in Python and on the command line; io_dtype also two of them."""

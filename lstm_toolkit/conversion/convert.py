@@ -62,12 +62,13 @@ def convert(  # noqa: PLR0913 (public)
             always are with quantization="int8".
         quantization: "dynamic": int8 weights, everything else float32, which also suits plain ops; "float16": float16
             weights; "int8": weights, inputs of ops and results are int8, which takes a representative_dataset, fixed
-            time, and a fused lowering. The report compares the file with the float32 one.
+            time, and a fused lowering; "int16x8": weights are int8 and everything else int16, in plain ops, which takes
+            the same but for the lowering. The report compares the file with the float32 one.
         representative_dataset: typical inputs: an array [samples, ...] for a model with one input, a dict of them by
             input name, or a function that returns an iterable of samples (or the iterable itself), each a list or a
-            dict by input name. int8 ranges are taken on them, and every fifth sample is kept for the comparison. With
-            `verify`, no input is drawn beyond their range, and where random inputs say nothing about the file, it is
-            compared with the model on them.
+            dict by input name. Integer ranges are taken on them, and every fifth sample is kept for the comparison.
+            With `verify`, no input is drawn beyond their range, and where random inputs say nothing about the file, it
+            is compared with the model on them.
         io_dtype: of the inputs and outputs of the file: "float32"; "int8", "uint8" or "int16" with any quantization and
             with none, whose scales are taken on representative_dataset; or a pair, for inputs and for outputs. Inputs
             and outputs that hold integers without a scale, such as tokens, keep their type.

@@ -30,12 +30,14 @@ class FloatFile:
         tflite: the bytes of the file.
         report: what became of each layer; nothing is verified yet.
         carried: the layers whose state the file carries.
+        unrolled: the same file with its layers unrolled, to take ranges on; None if it was not asked for, or needed.
     """
 
     traced: TracedModel
     tflite: bytes
     report: ConversionReport
     carried: frozenset[str]
+    unrolled: bytes | None = None
 
     def verify(
         self, samples: Sequence[parity.Inputs] = (), *, tflite: bytes | None = None, runtime: str = "interpreter"

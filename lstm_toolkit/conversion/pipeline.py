@@ -22,7 +22,8 @@ from lstm_toolkit.passes import bidirectional, graft, reset, stock_lstm, transpo
 from lstm_toolkit.passes.for_micro import suit_micro
 from lstm_toolkit.passes.micro_ops import use_micro_ops
 from lstm_toolkit.passes.plain.lower import lower_model
-from lstm_toolkit.quantization.quantize import quantize
+from lstm_toolkit.quantization.forms import FloatForms
+from lstm_toolkit.quantization.quantize import CALIBRATED, quantize
 from lstm_toolkit.quantization.samples import Samples, read_samples
 from lstm_toolkit.runtime.first_run import first_run
 from lstm_toolkit.sources.keras_files import backend_of
@@ -45,17 +46,17 @@ def run_plan(model: Any, request: Request, plan: Plan) -> Conversion:
     traced, samples = trace_for(model, request, plan)
     logger.info("converting")
     file = lowered(traced, plan)
-    tflite, report = file.tflite, file.report
+    report = file.report
     if request.verify:
         logger.info("verifying")
         report = dataclasses.replace(report, checked=file.verify(samples))
     else:
-        first_run(tflite, remedy=OUTSIDE)
-    if request.quantization is not None or request.calibrates:
-        logger.info("quantizing")
-        compared = samples if request.calibrates else random_samples(file)
-        tflite, report = _quantized(tflite, report, request, compared)
-    return Conversion(tflite, report)
+        first_run(file.tflite, remedy=OUTSIDE)
+    if request.quantization is None and not request.calibrates:
+        return Conversion(file.tflite, report)
+    logger.info("quantizing")
+    compared = samples if request.calibrates else random_samples(file)
+    return _quantized(dataclasses.replace(file, report=report), request, compared)
 
 
 def trace_for(model: Any, request: Request, plan: Plan) -> tuple[TracedModel, Samples]:
@@ -102,6 +103,7 @@ class _Work:
         plan: which form its layers get.
         form: "fused", "unrolled" or "loop".
         became: the op, or for plain ops the class, of each layer by name.
+        unrolled: the file with its layers unrolled, where the plan needs both.
         merged: the layers that became half of a bidirectional op.
         carried: the layers whose state the file carries.
     """
@@ -111,6 +113,7 @@ class _Work:
     plan: Plan
     form: str
     became: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unrolled: Model | None = None
     merged: Mapping[str, str] = dataclasses.field(default_factory=dict)
     carried: frozenset[str] = frozenset()
 
@@ -142,13 +145,18 @@ def _suit_micro(work: _Work) -> None:
 def _lower(work: _Work) -> None:
     if work.plan.by_length:
         work.form = "unrolled" if all(0 < steps <= UNROLLED_STEPS for steps in _steps(work.model)) else "loop"
+    alike = work.plan.integers
+    if alike and work.form == "loop":
+        work.unrolled = files.read_model(files.write_model(work.model))
+        lower_model(work.unrolled, form="unrolled", alike=True)
     if work.plan.is_plain:
-        work.became = lower_model(work.model, form=work.form, steps_per_turn=work.plan.steps_per_turn)
+        steps = work.plan.steps_per_turn
+        work.became = lower_model(work.model, form=work.form, steps_per_turn=steps, alike=alike)
 
 
 def _use_micro_ops(work: _Work) -> None:
-    if work.plan.for_micro:
-        use_micro_ops(work.model)
+    for model in filter(None, (work.model, work.unrolled)) if work.plan.for_micro else ():
+        use_micro_ops(model)
 
 
 PASSES: tuple[Callable[[_Work], object], ...] = (
@@ -175,7 +183,9 @@ def lowered(traced: TracedModel, plan: Plan) -> FloatFile:
     work = _Work(files.read_model(stock_file(traced)), traced, plan, plan.lowering)
     for run in PASSES:
         run(work)
-    _name_inputs(work.model, traced.input_names)
+    for model in filter(None, (work.model, work.unrolled)):
+        _name_inputs(model, traced.input_names)
+        files.sign(model)
     ops = graph.count_operators(work.model)
     refuse_foreign(traced, set(ops) - {*vars(schema.BuiltinOperator)})
     layers = _layers_of_function(work) if traced.layers is None else _layers_of_model(work, traced.layers)
@@ -183,8 +193,8 @@ def lowered(traced: TracedModel, plan: Plan) -> FloatFile:
         raise ConversionError(
             f"model {traced.name!r} calls no LSTM, so there is nothing to fuse; convert it with tf.lite.TFLiteConverter"
         )
-    files.sign(work.model)
-    return FloatFile(traced, files.write_model(work.model), ConversionReport(layers, ops), work.carried)
+    unrolled = None if work.unrolled is None else files.write_model(work.unrolled)
+    return FloatFile(traced, files.write_model(work.model), ConversionReport(layers, ops), work.carried, unrolled)
 
 
 def _steps(model: Model) -> list[int]:
@@ -255,9 +265,10 @@ def _representative_samples(traced: TracedModel, request: Request) -> Samples:
     """The representative dataset, checked against the inputs of the traced model."""
     shapes = [[-1 if size is None else size for size in spec.shape] for spec in traced.inputs]
     still_open = [name for name, shape in zip(traced.input_names, shapes, strict=True) if -1 in shape]
-    if still_open and request.quantization == "int8":
+    if still_open and request.quantization in CALIBRATED:
         raise ConversionError(
-            f"inputs {still_open} have open sizes, and int8 needs fixed ones; pass time_steps, or an input_signature"
+            f"inputs {still_open} have open sizes, and {request.quantization} needs fixed ones; pass time_steps, or an "
+            "input_signature"
         )
     dtypes = [spec.dtype for spec in traced.inputs]
     samples = read_samples(request.representative_dataset, traced.input_names, shapes, dtypes)
@@ -271,22 +282,20 @@ def _representative_samples(traced: TracedModel, request: Request) -> Samples:
     return samples
 
 
-def _quantized(
-    tflite: bytes, report: ConversionReport, request: Request, samples: Samples
-) -> tuple[bytes, ConversionReport]:
-    calibrate = request.calibrates
+def _quantized(file: FloatFile, request: Request, samples: Samples) -> Conversion:
+    report, calibrate = file.report, request.calibrates
     kept = [layer.name for layer in report.layers if layer.reason]
-    if request.quantization == "int8" and kept and report.ops["WHILE"]:
+    if request.quantization in CALIBRATED and kept and report.ops["WHILE"]:
         raise ConversionError(
-            f"layers {kept} cannot be int8: their stock lowering is a loop, on which TensorFlow's calibrator crashes; "
-            'pass quantization="dynamic" or "float16"'
+            f"layers {kept} cannot be {request.quantization}: their stock lowering is a loop, of which no ranges can "
+            'be taken; pass quantization="dynamic" or "float16"'
         )
     bar = click.progressbar(
         length=len(samples), label="calibrating", file=sys.stderr, hidden=not (calibrate and sys.stderr.isatty())
     )
     with bar:
         quantized, errors = quantize(
-            tflite,
+            FloatForms(file.tflite, file.unrolled),
             request.quantization,
             samples,
             calibrate=calibrate,
@@ -294,4 +303,4 @@ def _quantized(
             progress=lambda number: bar.update(number - bar.pos),
         )
     ops = graph.count_operators(files.read_model(quantized))
-    return quantized, dataclasses.replace(report, ops=ops, quantization=errors)
+    return Conversion(quantized, dataclasses.replace(report, ops=ops, quantization=errors))

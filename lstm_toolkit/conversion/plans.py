@@ -5,6 +5,7 @@
 | None, "litert" | what the request says; with lowering="auto" fused ops, or else plain ones, out of which the other |
 |  | files to time are made |
 | "compiled" | plain ops, since there are no variable tensors: unrolled up to `UNROLLED_STEPS`, else a loop |
+| any, "int16x8" | plain ops, unrolled up to `UNROLLED_STEPS`, else a loop; for "micro" a loop of one step a turn |
 | "micro" | fused ops where its kernel takes every layer, with both directions split and an input gate of its own for |
 |  | CIFG; else, in float, a loop of one step a turn, which of all plain forms takes the least memory |
 
@@ -31,6 +32,7 @@ class Plan:
         merge: both directions of a layer become one op.
         for_micro: ops are such as TensorFlow Lite Micro has; if its kernel does not take a fused one, `NeedsPlainOps`
             is raised.
+        integers: plain ops are such as suit a quantization to int16: all steps are alike.
         on_unsupported: "raise" or "keep", as for `convert`.
         reason: why layers are plain ops though fused ones were asked for; None if they were not.
     """
@@ -40,6 +42,7 @@ class Plan:
     steps_per_turn: int | None = None
     merge: bool = False
     for_micro: bool = False
+    integers: bool = False
     on_unsupported: str = "raise"
     reason: str | None = None
 
@@ -55,6 +58,8 @@ def plans_for(request: Request) -> tuple[Plan, ...]:
     Raises:
         ConversionError: if the target cannot run what was asked for.
     """
+    if request.quantization == "int16x8":
+        return (_for_int16(request),)
     if request.target == "compiled":
         return (_for_compiled(request),)
     if request.target == "micro":
@@ -62,6 +67,26 @@ def plans_for(request: Request) -> tuple[Plan, ...]:
     if request.is_timed:
         return _to_time(request)
     return (Plan(lowering=request.lowering, merge=request.merges, on_unsupported=request.on_unsupported),)
+
+
+def _for_int16(request: Request) -> Plan:
+    if request.target == "compiled" and "int16" in request.io_dtypes:
+        raise ConversionError(
+            'CompiledModel takes and gives no int16; pass io_dtype="float32" or "int8", between which and int16 the '
+            "file changes by itself"
+        )
+    is_micro = request.target == "micro"
+    plan = Plan(
+        lowering="loop",
+        steps_per_turn=1 if is_micro else None,
+        for_micro=is_micro,
+        integers=True,
+        on_unsupported=request.on_unsupported,
+    )
+    if request.lowering in ("unrolled", "loop"):
+        return dataclasses.replace(plan, lowering=request.lowering)
+    reason = "there is no int16 kernel of the fused op"
+    return dataclasses.replace(plan, by_length=not is_micro, reason=reason)
 
 
 def _for_compiled(request: Request) -> Plan:

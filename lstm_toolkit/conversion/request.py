@@ -48,14 +48,19 @@ class Request:
     def _check_quantization(self) -> None:
         if len(self.io_dtypes) != 2:
             raise ValueError(f"io_dtype must be a type, or a pair: for inputs and for outputs, got {self.io_dtype!r}")
-        if self.quantization == "int8":
-            if self.lowering != "fused":
+        if self.quantization in ("int8", "int16x8"):
+            if self.quantization == "int16x8" and self.lowering == "auto":
+                raise ValueError(
+                    'quantization="int16x8" needs a lowering other than "auto", which times float files; pass '
+                    'lowering="unrolled" or "loop", or leave it out'
+                )
+            if self.quantization == "int8" and self.lowering != "fused":
                 raise ValueError(
                     'quantization="int8" needs lowering="fused": the plain ops of '
                     f'lowering="{self.lowering}" would keep the cell state in 8 bits; pass lowering="fused", or '
                     'quantization="dynamic" without representative_dataset'
                 )
-            check_early(self.representative_dataset, 'quantization="int8"')
+            check_early(self.representative_dataset, f'quantization="{self.quantization}"')
         elif self.calibrates:
             check_early(self.representative_dataset, 'io_dtype other than "float32"')
             if self.state == "explicit":
@@ -70,8 +75,8 @@ class Request:
                 )
         if self.representative_dataset is not None and not self.calibrates and not self.verify:
             raise ValueError(
-                'representative_dataset is for quantization="int8" and for verify=True; pass one of these, or leave it '
-                "out"
+                'representative_dataset is for quantization="int8" or "int16x8", and for verify=True; pass one of '
+                "these, or leave it out"
             )
 
     def _check_auto(self) -> None:
@@ -99,7 +104,7 @@ class Request:
     @property
     def calibrates(self) -> bool:
         """Whether ranges are taken on the representative dataset."""
-        return self.quantization == "int8" or {*self.io_dtypes} != {"float32"}
+        return self.quantization in ("int8", "int16x8") or {*self.io_dtypes} != {"float32"}
 
     @property
     def is_timed(self) -> bool:

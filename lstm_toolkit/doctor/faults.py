@@ -166,7 +166,13 @@ FAULTS = (
         "lstm_toolkit.repair makes it a fused op; or convert the Keras model with lstm_toolkit.convert",
         _fuse_loops,
     ),
-    Fault("loop-lstm", "warning", _stuck_loops, "convert the Keras model with lstm_toolkit.convert"),
+    Fault(
+        "loop-lstm",
+        "warning",
+        _stuck_loops,
+        "convert the Keras model with lstm_toolkit.convert",
+        unless_asked_for=True,
+    ),
     Fault(
         "unrolled-lstm",
         "note",

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from lstm_toolkit.passes import integer_edges, small_weights
-from lstm_toolkit.quantization import edges, int8
+from lstm_toolkit.quantization import edges, int8, int16x8
+from lstm_toolkit.quantization.forms import FloatForms
 from lstm_toolkit.quantization.report import QuantizationReport, compare_files, runs_on_micro_alone
 from lstm_toolkit.quantization.samples import Samples, split, warnings_about, warnings_about_ranges
 from lstm_toolkit.runtime.first_run import first_run
@@ -13,8 +14,12 @@ from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.tflite import files
 from lstm_toolkit.tflite.types import Model
 
-KINDS = ("dynamic", "float16", "int8")
-"""dynamic: int8 weights, float results; float16: float16 weights; int8: weights and results."""
+KINDS = ("dynamic", "float16", "int8", "int16x8")
+"""dynamic: int8 weights, float results; float16: float16 weights; int8: weights and results; int16x8: int8 weights and
+int16 results."""
+
+CALIBRATED = ("int8", "int16x8")
+"""The kinds that take ranges on a representative dataset."""
 
 
 class QuantizationWarning(UserWarning):
@@ -22,7 +27,7 @@ class QuantizationWarning(UserWarning):
 
 
 def quantize(
-    tflite: bytes,
+    file: bytes | FloatForms,
     kind: str | None,
     samples: Samples,
     *,
@@ -33,7 +38,7 @@ def quantize(
     """Quantizes a float file.
 
     Args:
-        tflite: the file.
+        file: the file; for int16x8, if it has loops, with its unrolled form.
         kind: one of `KINDS`, or None where only inputs and outputs become integers.
         samples: inputs by name, to take ranges on if `calibrate`, and to compare both files on.
         calibrate: whether the samples are a representative dataset; every fifth is then kept for the comparison.
@@ -47,12 +52,16 @@ def quantize(
         ConversionError: if something in the file cannot be quantized in this way, or LiteRT crashes or hangs on the
             quantized one; names the layer or the op, and the remedy.
     """
+    forms = FloatForms(file) if isinstance(file, bytes) else file
+    tflite = forms.tflite
+    forms = FloatForms(file) if isinstance(file, bytes) else file
+    tflite = forms.tflite
     carries = bool(Runner(tflite).state)
     if io_dtypes[0] != "float32":
         integer_edges.check_inputs(files.read_model(tflite))
     calibration, held_out = split(samples, in_order=carries) if calibrate else (samples, [])
     doubts = warnings_about(calibration, held_out) if calibrate else []
-    model, kept, cut = _made(tflite, kind, calibration, held_out, progress)
+    model, kept, cut = _made(forms, kind, calibration, held_out, progress)
     if io_dtypes != edges.FLOAT:
         samples_of = {"calibration": calibration, "held_out": held_out}
         cut = max(cut, edges.set_types(model, io_dtypes, float_file=tflite, **samples_of))
@@ -78,13 +87,16 @@ def quantize(
 
 
 def _made(
-    tflite: bytes, kind: str | None, calibration: Samples, held_out: Samples, progress: Callable[[int], Any]
+    forms: FloatForms, kind: str | None, calibration: Samples, held_out: Samples, progress: Callable[[int], Any]
 ) -> tuple[Model, list[tuple[str, str]], int]:
     """The file of a kind with float inputs and outputs, what stays float in it, and how many samples go beyond."""
-    if kind == "int8":
-        quantized, kept, cut = int8.quantize(tflite, calibration, held_out=held_out, progress=progress)
+    if kind in CALIBRATED:
+        if kind == "int8":
+            quantized, kept, cut = int8.quantize(forms.tflite, calibration, held_out=held_out, progress=progress)
+        else:
+            quantized, kept, cut = int16x8.quantize(forms, calibration, held_out=held_out, progress=progress)
         return files.read_model(quantized), kept, cut
-    model = files.read_model(tflite)
+    model = files.read_model(forms.tflite)
     kept = small_weights.to_int8(model) if kind == "dynamic" else []
     if kind == "float16":
         small_weights.to_float16(model)

@@ -80,12 +80,12 @@ def fit(model: Model, samples: Samples) -> dict[int, Range]:
     """
     subgraph = model.subgraphs[0]
     seen = extremes(model, samples)
-    ranges = {index: _for_new(each) for index, each in seen.items()}
+    ranges = {index: for_new(each) for index, each in seen.items()}
     for place, index in enumerate(map(int, subgraph.inputs)):
         if index in ranges:
             ranges[index] = _up_to_bounds([list(sample.values())[place] for sample in samples])
     _follow_moves(model, subgraph, seen, ranges)
-    ranges = {index: _with_width(each) for index, each in ranges.items()}
+    ranges = {index: with_width(each) for index, each in ranges.items()}
     _widen_unseen(model, subgraph, seen)
     for index, (low, high) in ranges.items():
         _set_range(subgraph.tensors[index], low, high)
@@ -98,13 +98,13 @@ def fit(model: Model, samples: Samples) -> dict[int, Range]:
             _check_cell(op, seen)
             _fit_kernel(op)
     for tensor in (tensor for each in model.subgraphs for tensor in each.tensors):
-        _set_range(tensor, *_with_width(_range(tensor)))
+        _set_range(tensor, *with_width(_range(tensor)))
     return ranges
 
 
 def of_values(values: Sequence[npt.NDArray[Any]]) -> Range:
     """The range of one input or output, by what it is in each sample; as `fit` takes it for an input."""
-    return _with_width(_up_to_bounds(values))
+    return with_width(_up_to_bounds(values))
 
 
 def reached(values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
@@ -121,12 +121,13 @@ def beyond(ranges: Mapping[Any, Range], seen: Mapping[Any, npt.NDArray[np.float6
     return int(np.any(cut, axis=0).sum())
 
 
-def extremes(model: Model, samples: Samples) -> Extremes:
+def extremes(model: Model, samples: Samples, progress: Callable[[int], Any] = lambda _: None) -> Extremes:
     """What each float tensor of the main subgraph reaches in each sample; a cell state in all steps.
 
     Args:
         model: a float file.
         samples: inputs by name, in the order of the file. If it carries its state, each goes on where the last ended.
+        progress: called with the number of samples that are done.
     """
     data, subgraph = files.write_model(model), model.subgraphs[0]
     interpreter = keeping_all_tensors(data)
@@ -150,6 +151,7 @@ def extremes(model: Model, samples: Samples) -> Extremes:
             found[index].append((value.min(), value.max()))
         for lstm in lstms:
             lstm.after(read, is_last=number % CHUNK == 0 or number == len(samples))
+        progress(number)
     found |= {lstm.index: [(-each, each) for each in lstm.largest] for lstm in lstms}
     return {index: np.array(values, np.float64) for index, values in found.items()}
 
@@ -202,7 +204,7 @@ class _Cells:
         self._inputs, self._states = [], []
 
 
-def _for_new(seen: npt.NDArray[np.float64]) -> Range:
+def for_new(seen: npt.NDArray[np.float64]) -> Range:
     """The range that all but a few of new samples keep to.
 
     Args:
@@ -234,7 +236,7 @@ def _whole(seen: npt.NDArray[np.float64]) -> Range:
 def _up_to_bounds(values: Sequence[npt.NDArray[Any]]) -> Range:
     """The range of what is in each sample; an end that a sample reaches twice is a bound, and stays."""
     seen = reached(values)
-    ends = zip(_whole(seen), _for_new(seen), strict=True)
+    ends = zip(_whole(seen), for_new(seen), strict=True)
     low, high = (end if _is_bound(values, end) else wider for end, wider in ends)
     return low, high
 
@@ -319,7 +321,7 @@ def _range(tensor: Tensor) -> Range:
     return float(quantization.min[0]), float(quantization.max[0])
 
 
-def _with_width(ends: Range) -> Range:
+def with_width(ends: Range) -> Range:
     """A range that holds zero, and of whose width a scale can be made.
 
     Samples in which a tensor is always zero tell nothing of its other values; it gets -1 to 1, the size of most numbers

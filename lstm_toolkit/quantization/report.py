@@ -67,7 +67,8 @@ class QuantizationReport(Tabular):
     """The error that a quantization brings into the results.
 
     Attributes:
-        kind: "dynamic", "float16" or "int8"; of a float file which inputs or outputs are integers, as "int8 inputs".
+        kind: "dynamic", "float16", "int8" or "int16x8"; of a float file which inputs or outputs are integers, as "int8
+            inputs".
         outputs: the error of each output.
         samples: the number of samples that were compared.
         held_out: whether they were kept from the calibration; else they are random, or the calibration's own.

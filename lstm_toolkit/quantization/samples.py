@@ -1,4 +1,4 @@
-"""`representative_dataset`: the samples that int8 ranges are taken on, in the forms that users have them in."""
+"""`representative_dataset`: the samples that integer ranges are taken on, in the forms that users have them in."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from ai_edge_litert import schema_py_generated as schema
 from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT
+
+STEP = "/step/"
+"""What stands in the name of a tensor that a step computes, between the layer and its place in the step."""
 
 _VERSIONS = {"BROADCAST_TO": 2, "FULLY_CONNECTED": 5}
 """The version of each op that is not 1: there is no older BROADCAST_TO, and FULLY_CONNECTED keeps the rank of its input
@@ -24,6 +28,7 @@ class OpBuilder:
     Args:
         model, subgraph: the file, and where the tensors go.
         name: what the tensors' names begin with.
+        layer: what their names begin with in a step; None is `name`.
 
     Attributes:
         operators: the ops so far, in the order in which they run; the caller puts them into the subgraph.
@@ -31,8 +36,10 @@ class OpBuilder:
     Tensors are indices. Equal constants of one builder share a tensor.
     """
 
-    def __init__(self, model: Model, subgraph: Subgraph, name: str) -> None:
+    def __init__(self, model: Model, subgraph: Subgraph, name: str, layer: str | None = None) -> None:
         self.model, self.subgraph, self.name = model, subgraph, name
+        self.layer = layer or name
+        self._in_step: int | None = None
         self.operators: list[Operator] = []
         self._constants: dict[tuple[Any, ...], int] = {}
         self._stored: dict[int, int] = {}
@@ -56,7 +63,19 @@ class OpBuilder:
 
     def tensor(self, name: str, shape: Sequence[int], dtype: int = schema.TensorType.FLOAT32) -> int:
         """A new tensor; -1 in its shape is an open size."""
-        return edit.add_tensor(self.subgraph, f"{self.name}/{name}", shape, dtype=dtype)
+        if self._in_step is None:
+            full_name = f"{self.name}/{name}"
+        else:
+            full_name = f"{self.layer}{STEP}{self._in_step}/{name}"
+            self._in_step += 1
+        return edit.add_tensor(self.subgraph, full_name, shape, dtype=dtype)
+
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """Names what one step computes by its place in the step, so that it has one name in all steps of a layer."""
+        self._in_step = 0
+        yield
+        self._in_step = None
 
     def add(self, op: str, inputs: Sequence[int], outputs: Sequence[int], **options: Any) -> None:
         """Appends an op that writes to tensors which are there already."""
@@ -124,8 +143,12 @@ class OpBuilder:
                 op.outputs = [target if index == tensor else index for index in op.outputs]
             self._stored[tensor] = target
         else:
-            shape = list(self.shape(target))
-            self.add("RESHAPE", [tensor, self.constant(shape)], [target], newShape=shape)
+            self.copy(tensor, target)
+
+    def copy(self, tensor: int, target: int) -> None:
+        """Copies a tensor into a target that is there already."""
+        shape = list(self.shape(target))
+        self.add("RESHAPE", [tensor, self.constant(shape)], [target], newShape=shape)
 
     def nested(self, name: str, inputs: Sequence[int]) -> tuple[OpBuilder, int]:
         """A builder on a new subgraph, with inputs like some tensors, and the subgraph's index."""
@@ -133,6 +156,6 @@ class OpBuilder:
         full_name = f"{self.name}/{name}"
         subgraph.name, subgraph.tensors, subgraph.operators = full_name.encode(), [], []
         self.model.subgraphs.append(subgraph)
-        inner = OpBuilder(self.model, subgraph, full_name)
+        inner = OpBuilder(self.model, subgraph, full_name, self.layer)
         subgraph.inputs = [inner.tensor("input", self.shape(each), self.dtype(each)) for each in inputs]
         return inner, len(self.model.subgraphs) - 1

@@ -151,10 +151,10 @@ def model():
         ),
         (
             {"quantization": "dynamic", "representative_dataset": A, "verify": False},
-            'representative_dataset is for quantization="int8" and for verify=True',
+            'representative_dataset is for quantization="int8" or "int16x8", and for verify=True',
         ),
         ({"quantization": "float16", "io_dtype": "int8"}, 'io_dtype other than "float32" needs representative_dataset'),
-        ({"quantization": "int4"}, "quantization must be one of dynamic, float16, int8 or None, got 'int4'"),
+        ({"quantization": "int4"}, "quantization must be one of dynamic, float16, int8, int16x8 or None, got 'int4'"),
     ],
 )
 def test_options_are_checked_before_tracing(model, monkeypatch, options, message):

@@ -303,7 +303,7 @@ PASSES = [
         {"lowering": "loop"},
     ),
     refused(
-        ("{} have open sizes, and int8 needs fixed ones", "['steps']"),
+        ("{} have open sizes, and {} needs fixed ones", "int8", "['steps']"),
         lambda: lstm(time=None),
         {"quantization": "int8", "representative_dataset": SAMPLES},
         {"time_steps": 7},

@@ -123,7 +123,12 @@ REFUSALS = [
         lambda: exact(one(), quantization="float16"),
     ),
     Refusal(
-        ("layers {} cannot be int8: their stock lowering is a loop", "'one'", 'quantization="dynamic" or "float16"'),
+        (
+            "layers {} cannot be {}: their stock lowering is a loop",
+            "'one'",
+            "int8",
+            'quantization="dynamic" or "float16"',
+        ),
         lambda: lstm_toolkit.convert(one("GRU"), **INT8 | KEEP),
         lambda: exact(one("GRU"), quantization="dynamic", **KEEP),
         lambda: exact(one("GRU"), quantization="float16", **KEEP),

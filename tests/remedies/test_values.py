@@ -91,6 +91,19 @@ REQUESTS = [
         *({"lowering": each} for each in ("fused", "unrolled", "loop")),
     ),
     refused_request(
+        ('quantization="int16x8" needs a lowering other than "auto"', 'pass lowering="unrolled" or "loop"'),
+        {"quantization": "int16x8", "representative_dataset": SAMPLES, "lowering": "auto"},
+        {"lowering": "unrolled"},
+        {"lowering": "loop"},
+        {"lowering": LEAVE_OUT},
+    ),
+    refused_request(
+        ("CompiledModel takes and gives no int16", 'pass io_dtype="float32" or "int8"'),
+        {"quantization": "int16x8", "representative_dataset": SAMPLES, "io_dtype": "int16", "target": "compiled"},
+        {"io_dtype": "float32"},
+        {"io_dtype": "int8"},
+    ),
+    refused_request(
         ('representative_dataset is for quantization="int8"', "leave it out"),
         {"representative_dataset": SAMPLES, "verify": False},
         {"quantization": "int8"},

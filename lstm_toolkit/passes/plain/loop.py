@@ -2,7 +2,7 @@
 
     before  [rows of the input product, states]
     after   [WHILE: next row, last row, place, rows, outputs, states] ... [RESHAPE: outputs]
-    body    [GATHER: rows of the turn] [SPLIT] [step] [step] ... [CONCATENATION] [DYNAMIC_UPDATE_SLICE: outputs]
+    body    [SLICE: rows of the turn] [SPLIT] [step] [step] ... [CONCATENATION] [DYNAMIC_UPDATE_SLICE: outputs]
 
 A WHILE copies what its body changes at each turn, so the outputs of long sequences are gathered by a few loops after
 one another. What goes through the body unchanged, such as the rows, is not copied.
@@ -60,10 +60,7 @@ def loop(builder: OpBuilder, recurrence: Recurrence, rows: int, turn: int) -> tu
         The states after the last step.
     """
     batch, has_outputs = recurrence.batch, recurrence.outputs is not None
-    states = tuple(
-        builder.constant(np.zeros((batch, size))) if tensor is None else tensor
-        for tensor, size in zip(recurrence.start, recurrence.cell.state_sizes, strict=True)
-    )
+    states = starts(builder, recurrence)
     loops = _Loops(builder, recurrence, rows)
     if recurrence.steps is None:
         outputs = loops.unwritten(turn) if has_outputs else None
@@ -88,6 +85,14 @@ def loop(builder: OpBuilder, recurrence: Recurrence, rows: int, turn: int) -> tu
     if outputs is not None:
         _store(builder, recurrence, outputs)
     return states
+
+
+def starts(builder: OpBuilder, recurrence: Recurrence) -> tuple[int, ...]:
+    """The states before the first step, as tensors even where they are zeros."""
+    return tuple(
+        builder.constant(np.zeros((recurrence.batch, size))) if tensor is None else tensor
+        for tensor, size in zip(recurrence.start, recurrence.cell.state_sizes, strict=True)
+    )
 
 
 def _spans(recurrence: Recurrence, turn: int) -> list[tuple[int, int, int]]:
@@ -148,7 +153,9 @@ class _Loops:
             copies = -(-width // columns)
             shape = (builder.shape(rows)[0], copies * columns)
             rows = builder.op("CONCATENATION", *[rows] * copies, shape=shape, axis=1)
-        return builder.slice(rows, [0, 0], [count, width])
+        rows = builder.slice(rows, [0, 0], [count, width])
+        # An integer product has a scale of its own, and a part of the rows has theirs.
+        return builder.binary("MUL", rows, builder.constant(np.float32(0.0))) if self.recurrence.alike else rows
 
     def run(
         self, steps: int, place: _Place, limit: int, outputs: int | None, states: tuple[int, ...]
@@ -184,13 +191,14 @@ class _Loops:
         row, limit, rows, *others = body.subgraph.inputs
         states, gathered = tuple(others[:count]), others[count:]
         rows_per_turn, columns = steps * self.recurrence.batch, body.shape(rows)[1]
-        own = row
-        if rows_per_turn > 1:
-            own = body.op("ADD", row, body.constant(np.arange(rows_per_turn)), shape=(rows_per_turn,), dtype=_INTEGERS)
-        own = body.op("GATHER", rows, own, shape=(rows_per_turn, columns), axis=0)
+        # TensorFlow Lite Micro has no GATHER of int16.
+        first = body.op("CONCATENATION", row, body.constant([0]), shape=(2,), dtype=_INTEGERS, axis=0)
+        shape = (rows_per_turn, columns)
+        own = body.op("SLICE", rows, first, body.constant(list(shape)), shape=shape)
         outputs = []
         for each in body.split(own, steps, axis=0):
-            states = self.recurrence.cell.step(body, each, states)
+            with body.step():
+                states = self.recurrence.cell.step(body, each, states)
             outputs.append(states[0])
         if gathered:
             target, before = gathered

@@ -40,8 +40,14 @@ def lower(tflite: bytes, *, form: str = "unrolled", steps_per_turn: int | None =
     return files.write_model(model) if lower_model(model, form=form, steps_per_turn=steps_per_turn) else tflite
 
 
-def lower_model(model: Model, *, form: str, steps_per_turn: int | None = None) -> dict[str, str]:
+def lower_model(model: Model, *, form: str, steps_per_turn: int | None = None, alike: bool = False) -> dict[str, str]:
     """Lowers every recurrent op of a `ModelT`, in place; nothing is changed where one of them is refused.
+
+    Args:
+        model: the file.
+        form: as `lower` takes it.
+        steps_per_turn: as `lower` takes them.
+        alike: whether all steps are the same ops, as `Recurrence` has it.
 
     Returns:
         For the name of each layer that is lowered, its class in Keras.
@@ -56,6 +62,8 @@ def lower_model(model: Model, *, form: str, steps_per_turn: int | None = None) -
     found_in = [(subgraph, list(matches(model, subgraph, form))) for subgraph in model.subgraphs]
     for subgraph, found in found_in:
         for match in found:
+            if alike:
+                match = match.with_like_steps()
             _replace(model, subgraph, match, form, steps_per_turn)
         if found:
             _drop_unused(subgraph)

@@ -51,6 +51,11 @@ class Lowering:
     dropped: tuple[Any, ...]
     moved: Mapping[int, int]
 
+    def with_like_steps(self) -> "Lowering":
+        """The same, with steps that are all alike (`Recurrence`)."""
+        recurrences = tuple(dataclasses.replace(each, alike=True) for each in self.recurrences)
+        return dataclasses.replace(self, recurrences=recurrences)
+
 
 def matches(model: Model, subgraph: Subgraph, form: str) -> Iterator[Lowering]:
     """Yields every recurrent op of a subgraph, checked for a form of plain ops.

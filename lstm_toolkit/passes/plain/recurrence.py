@@ -22,6 +22,8 @@ class Recurrence:
         steps: length of the sequences, or None where only a call tells it.
         time_major: layout of input and outputs.
         backwards: whether the steps are taken from the last to the first, with the outputs in the order of time.
+        alike: whether all steps are the same ops, in both forms, and write no tensor of the layer's surroundings, so
+            that each tensor of a step can have one scale in all of them.
     """
 
     layer: str
@@ -34,3 +36,4 @@ class Recurrence:
     steps: int | None
     time_major: bool = False
     backwards: bool = False
+    alike: bool = False

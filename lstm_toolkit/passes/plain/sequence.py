@@ -4,9 +4,11 @@ unrolled  [FULLY_CONNECTED: all inputs -> rows] [SPLIT: rows -> one row a step] 
 loop      [FULLY_CONNECTED: all inputs -> rows] [WHILE: rows, states -> outputs], several steps a turn in its body
 """
 
+import dataclasses
 from typing import Any
 
 from lstm_toolkit.passes.plain import loop
+from lstm_toolkit.passes.plain.loop import starts
 from lstm_toolkit.passes.plain.recurrence import Recurrence
 from lstm_toolkit.tflite.builder import OpBuilder
 from lstm_toolkit.tflite.types import Model, Subgraph
@@ -31,6 +33,8 @@ def emit(
     is_step = len(builder.shape(recurrence.input)) == 2
     rows = _input_product(builder, recurrence, is_step=is_step)
     turn = steps_per_turn or loop.steps_per_turn(recurrence)
+    if recurrence.alike:
+        recurrence = dataclasses.replace(recurrence, start=starts(builder, recurrence))
     if form == "unrolled" or (recurrence.steps is not None and recurrence.steps <= turn):
         states = _unrolled(builder, recurrence, rows, is_step=is_step)
     else:
@@ -38,7 +42,7 @@ def emit(
     for state, targets in zip(states, recurrence.last, strict=True):
         for target in targets:
             assert state is not None
-            builder.store(state, target)
+            (builder.copy if recurrence.alike else builder.store)(state, target)
     return builder.operators
 
 
@@ -62,13 +66,14 @@ def _unrolled(builder: OpBuilder, recurrence: Recurrence, rows: int, *, is_step:
     for number in range(recurrence.steps or 1):
         # Unlike one SPLIT into all rows, XNNPACK takes a SLICE, and so everything up to the outputs.
         row = rows if recurrence.steps == 1 else builder.slice(rows, [number * batch, 0], [batch, columns])
-        states = recurrence.cell.step(builder, row, states)
+        with builder.step():
+            states = recurrence.cell.step(builder, row, states)
         outputs.append(states[0])
     outputs = outputs[::-1] if recurrence.backwards else outputs
     if recurrence.outputs is None:
         return states
     if is_step:
-        builder.store(outputs[0], recurrence.outputs)
+        (builder.copy if recurrence.alike else builder.store)(outputs[0], recurrence.outputs)
     else:
         axis = 0 if recurrence.time_major else 1
         builder.add("PACK", outputs, [recurrence.outputs], axis=axis, valuesCount=len(outputs))

@@ -1,0 +1,104 @@
+"""Files with int16 activations: the same bits on LiteRT and TensorFlow Lite Micro, in both forms, three calls in a row.
+
+The oracle of the numbers is the float file; the limits of the errors are those of int8 weights.
+"""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+
+import lstm_toolkit as lt
+from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.inspection.read import inspect
+from lstm_toolkit.runtime import trial
+from lstm_toolkit.tflite import files, graph
+from tests.helpers.models import randomized
+
+layers = keras.layers
+LIMIT = 2e-2
+"""Of the largest error on new samples, relative to the largest output; seen are 0.1 to 0.8 percent."""
+
+STACKS = {
+    "gru": lambda: [layers.GRU(6), layers.Dense(3)],
+    "gru, reset before, both ways": lambda: [
+        layers.Bidirectional(layers.GRU(5, reset_after=False, use_bias=False, return_sequences=True))
+    ],
+    "relu lstm on a simple rnn": lambda: [
+        layers.SimpleRNN(4, return_sequences=True),
+        layers.LSTM(6, activation="relu", return_sequences=True),
+        layers.LSTM(5),
+    ],
+    "hard gates": lambda: [layers.GRU(4, recurrent_activation="hard_sigmoid", activation="relu6")],
+}
+
+
+@functools.cache
+def model(name):
+    return randomized(keras.Sequential([keras.Input((7, 5), batch_size=1, name="x"), *STACKS[name]()]), scale=0.4)
+
+
+def samples(count=40, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, 1, 7, 5)).astype(np.float32)
+
+
+@functools.cache
+def converted(name, **options):
+    return lt.convert(model(name), quantization="int16x8", representative_dataset=samples(), **options)
+
+
+def outputs_of(runtime, conversion):
+    (tried,) = trial.run_on(runtime, [(conversion.tflite, [{"x": each} for each in samples(3, seed=1)])])
+    assert tried.refused is None
+    return [next(iter(each.values())) for each in tried.outputs]
+
+
+@pytest.mark.skipif(not trial.is_installed("micro"), reason="TensorFlow Lite Micro is not installed")
+@pytest.mark.parametrize("name", STACKS)
+def test_runtimes_and_forms_give_the_same_bits(name):
+    unrolled, loop = converted(name), converted(name, target="micro")
+    assert inspect(unrolled.tflite).ops["WHILE"] == 0
+    assert inspect(loop.tflite).ops["WHILE"] > 0
+    expected = outputs_of("litert", unrolled)
+    assert np.ptp(expected) > 0
+    others = (("litert without XNNPACK", unrolled), ("micro", unrolled), ("litert", loop), ("micro", loop))
+    for runtime, conversion in others:
+        np.testing.assert_array_equal(outputs_of(runtime, conversion), expected)
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_the_error_is_that_of_int8_weights(name):
+    report = converted(name).report.quantization
+    assert report.held_out
+    assert not report.kept_float
+    assert report.relative_error < LIMIT
+
+
+def test_nothing_between_the_edges_is_float():
+    model = files.read_model(converted("gru").tflite)
+    (subgraph,) = model.subgraphs
+    assert {graph.type_name(each) for each in subgraph.tensors} == {"float32", "int8", "int16", "int32", "int64"}
+    floats = [each for each in subgraph.tensors if graph.type_name(each) == "float32"]
+    assert len(floats) == len(subgraph.inputs) + len(subgraph.outputs)
+    assert lt.diagnose(converted("gru").tflite, target="litert") == ()
+
+
+@pytest.mark.parametrize("options", [{"io_dtype": "int16"}, {"io_dtype": ("int8", "float32")}, {"target": "compiled"}])
+def test_edges_and_targets(options):
+    assert converted("gru", **options).report.quantization.relative_error < LIMIT + ("int8" in str(options)) * 4e-2
+
+
+def test_what_has_no_int16_kernel_stays_float_and_is_told():
+    normalized = randomized(
+        keras.Sequential([keras.Input((7, 5), batch_size=1, name="x"), layers.GRU(6), layers.LayerNormalization()])
+    )
+    report = lt.convert(normalized, quantization="int16x8", representative_dataset=samples()).report.quantization
+    assert report.kept_float
+    assert all("there is no int16 kernel of " in reason for _, reason in report.kept_float)
+
+
+def test_open_time_is_refused():
+    open_model = keras.Sequential([keras.Input((None, 5), name="x"), layers.GRU(4)])
+    with pytest.raises(ConversionError, match="have open sizes, and int16x8 needs fixed ones; pass time_steps"):
+        lt.convert(open_model, quantization="int16x8", representative_dataset=samples())
