@@ -221,7 +221,7 @@ def save_project(
 
     It holds the file as a C array, a resolver with just its ops, an arena as large as the file needs here and a quarter
     more, and the inputs and expected outputs of a few calls in a row: those of TensorFlow Lite Micro on this machine,
-    which are compared with LiteRT's before. Its README has the commands.
+    which are compared with LiteRT's before, where that has the kernels. Its README has the commands.
 
     Args:
         model: the bytes or the path of a `.tflite` file.

@@ -25,10 +25,14 @@ import lstm_toolkit
 from lstm_toolkit import cli
 from lstm_toolkit.errors import InvalidModelError, LstmToolkitError
 from lstm_toolkit.micro import method_name, save_project
+from lstm_toolkit.passes import fused_int16
 from lstm_toolkit.projects import recording
 from lstm_toolkit.projects.texts import KINDS, NOT_IN_ARDUINO, plain
 from lstm_toolkit.runtime import trial
 from lstm_toolkit.runtime.targets import MICRO_OPS
+from lstm_toolkit.tflite import files as flatbuffer_model
+from lstm_toolkit.tflite import graph
+from lstm_toolkit.tflite.recurrent import recurrent_ops
 from tests.helpers.files import op_counts
 from tests.helpers.micro_runs import on_micro
 from tests.helpers.models import randomized
@@ -502,6 +506,23 @@ def test_a_micro_that_computes_something_else(files, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
     monkeypatch.undo()
     save_project(files["float"], tmp_path / "out", project="generic")  # converted with target="micro"
+
+
+def test_a_file_that_micro_alone_runs_is_compared_with_nothing(files, tmp_path):
+    """An LSTM in 16x8, of which LiteRT has no kernel."""
+    model = flatbuffer_model.read_model(files["stateful"])
+    (op,) = recurrent_ops(model)
+    places = {op.operands["input"]: 4.0, op.operator.outputs[0]: 0.95, op.operands["cell_state"]: 3.0}
+    largest = {graph.text(op.subgraph.tensors[index].name): value for index, value in places.items()}
+    assert fused_int16.to_int16(model, largest) == 1
+    tflite = flatbuffer_model.write_model(model)
+    recorded = recording.record(tflite, SAMPLES)
+    assert recorded.carries_state
+    calls = [[edge.values[number].reshape(edge.shape) for edge in recorded.inputs] for number in range(6)]
+    for number, (output,) in enumerate(on_micro(tmp_path, {"it": (tflite, calls)})["it"]):
+        np.testing.assert_array_equal(output.ravel(), recorded.outputs[0].values[number])
+    assert len(np.unique(recorded.outputs[0].values)) > 20
+    save_project(tflite, tmp_path / "out", project="esp-idf", representative_dataset=SAMPLES)
 
 
 # The command line
