@@ -3,7 +3,7 @@
 from lstm_toolkit.conversion.owners import named_refusal, refuse_loops
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.sources.traced import StockFile, TracedModel
-from lstm_toolkit.stock.converter import run_converter
+from lstm_toolkit.stock.converter import not_read_back, run_converter
 from lstm_toolkit.stock.worker import convert_elsewhere
 
 
@@ -17,7 +17,8 @@ def stock_file(traced: TracedModel) -> bytes:
         converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.function], traced.trackable)
         converter.allow_custom_ops = True
         try:
-            return run_converter(converter)
+            with not_read_back():
+                return run_converter(converter)
         except ConversionError as error:
             raise named_refusal(traced, error) from error
     try:
