@@ -59,7 +59,7 @@ def run_converter_in_worker(converter: Any) -> bytes:
 def not_read_back() -> contextlib.AbstractContextManager[None]:
     """While it is open, the converter of a concrete function does not load the SavedModel that it has just written.
 
-    That takes a fifth of a small conversion, and is for the lines of Python that made the ops; the function has them too.
+    That takes a fifth of a small conversion, and says what lines of Python made the ops, which the function knows too.
     """
     from tensorflow.lite.python import lite
 

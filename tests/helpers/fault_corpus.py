@@ -11,7 +11,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from lstm_toolkit.stock.converter import quiet_tensorflow
+from lstm_toolkit.stock.converter import not_read_back, quiet_tensorflow
 from tests.helpers.models import randomized
 
 B = schema.BuiltinOperator
@@ -42,7 +42,7 @@ def stock(model: Any, *, holder: Any = None, **settings: Any) -> bytes:
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], holder)
     for name, value in settings.items():
         setattr(converter, name, value)
-    with quiet_tensorflow():
+    with quiet_tensorflow(), not_read_back():
         return converter.convert()
 
 

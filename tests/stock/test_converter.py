@@ -5,11 +5,15 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import keras
 import pytest
+import tensorflow as tf
+from tensorflow.lite.python import lite
 
 from lstm_toolkit.errors import ConversionError
-from lstm_toolkit.stock.converter import run_converter
+from lstm_toolkit.stock.converter import not_read_back, run_converter
 from tests.helpers.imports import run_without
+from tests.helpers.models import randomized
 
 PROGRAM = """
 from lstm_toolkit import codelab
@@ -51,6 +55,26 @@ def test_what_the_converter_printed_is_shown_with_its_error(capfd):
     notes = [r"On standard error:" + "\n" + r"loc(here): \x1b[31mthe shape is open"]
     assert getattr(raised.value, "__notes__", None) == (notes if sys.version_info >= (3, 11) else None)
     assert capfd.readouterr().err == ""
+
+
+def test_a_function_becomes_the_same_file_where_nothing_is_read_back(monkeypatch):
+    """TensorFlow loads what it has saved by the function that is replaced, once for each file."""
+    model = randomized(
+        keras.Sequential([keras.Input((5, 3), batch_size=2), keras.layers.LSTM(4), keras.layers.Dense(6)])
+    )
+    function = tf.function(lambda x: model(x), autograph=False).get_concrete_function(tf.TensorSpec((2, 5, 3)))
+    holder, loads = tf.Module(), []
+    holder.held = [variable.value for variable in model.variables]
+    monkeypatch.setattr(lite, "_load", lambda *given, load=lite._load: loads.append(given) or load(*given))
+
+    def file():
+        return run_converter(tf.lite.TFLiteConverter.from_concrete_functions([function], holder))
+
+    with not_read_back():
+        short = file()
+    assert loads == []
+    assert file() == short
+    assert len(loads) == 1
 
 
 def test_what_the_converter_printed_is_forgotten_where_it_succeeds(capfd):
