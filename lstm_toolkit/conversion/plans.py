@@ -5,7 +5,8 @@
 | None, "litert" | what the request says; with lowering="auto" fused ops, or else plain ones, out of which the other |
 |  | files to time are made |
 | "compiled" | plain ops, since there are no variable tensors: unrolled up to `UNROLLED_STEPS`, else a loop |
-| any, "int16x8" | plain ops, unrolled up to `UNROLLED_STEPS`, else a loop; for "micro" a loop of one step a turn |
+| any, "int16x8" | plain ops, unrolled up to `UNROLLED_STEPS`, else a loop; for "micro" fused ops as |
+|  | below, which run there alone, or else a loop of one step a turn |
 | "micro" | fused ops where its kernel takes every layer, with both directions split and an input gate of its own for |
 |  | CIFG; else, in float, a loop of one step a turn, which of all plain forms takes the least memory |
 
@@ -16,6 +17,7 @@ import dataclasses
 
 from lstm_toolkit.conversion.request import Request
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.runtime.installed import is_installed
 
 UNROLLED_STEPS = 100
 """Up to how many steps plain ops for `CompiledModel` are unrolled; beyond, a loop is smaller and not slower."""
@@ -59,7 +61,7 @@ def plans_for(request: Request) -> tuple[Plan, ...]:
         ConversionError: if the target cannot run what was asked for.
     """
     if request.quantization == "int16x8":
-        return (_for_int16(request),)
+        return _for_int16(request)
     if request.target == "compiled":
         return (_for_compiled(request),)
     if request.target == "micro":
@@ -69,7 +71,7 @@ def plans_for(request: Request) -> tuple[Plan, ...]:
     return (Plan(lowering=request.lowering, merge=request.merges, on_unsupported=request.on_unsupported),)
 
 
-def _for_int16(request: Request) -> Plan:
+def _for_int16(request: Request) -> tuple[Plan, ...]:
     if request.target == "compiled" and "int16" in request.io_dtypes:
         raise ConversionError(
             'CompiledModel takes and gives no int16; pass io_dtype="float32" or "int8", between which and int16 the '
@@ -84,9 +86,12 @@ def _for_int16(request: Request) -> Plan:
         on_unsupported=request.on_unsupported,
     )
     if request.lowering in ("unrolled", "loop"):
-        return dataclasses.replace(plan, lowering=request.lowering)
+        return (dataclasses.replace(plan, lowering=request.lowering),)
     reason = "there is no int16 kernel of the fused op"
-    return dataclasses.replace(plan, by_length=not is_micro, reason=reason)
+    if is_micro and not is_installed("micro"):
+        reason = "LiteRT has no int16 kernel of the fused op, and tflite-micro is not installed to check it there"
+    plain = dataclasses.replace(plan, by_length=not is_micro, reason=reason)
+    return (Plan(lowering="fused", for_micro=True), plain) if is_micro and is_installed("micro") else (plain,)
 
 
 def _for_compiled(request: Request) -> Plan:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.passes.int16.scales import scale_for
 from lstm_toolkit.runtime import targets
 from lstm_toolkit.tflite import edit, files, graph
 from lstm_toolkit.tflite.recurrent import RecurrentOp, recurrent_ops
@@ -58,13 +59,37 @@ def to_int16(model: Model, largest: Mapping[str, float]) -> int:
     return len(ops)
 
 
+def join(model: Model) -> None:
+    """Takes out, in place, what is in vain between LSTMs of this form and int16 ops around them.
+
+    before  [LSTM] [DEQUANTIZE] [QUANTIZE: to the same scale] [LSTM]
+    after   [LSTM] [LSTM]
+    """
+    for subgraph in model.subgraphs:
+        makers = graph.producers(subgraph)
+        for operator in list(subgraph.operators):
+            if graph.operator_name(model, operator) != "QUANTIZE" or operator.outputs[0] in subgraph.outputs:
+                continue
+            maker = makers.get(operator.inputs[0])
+            if maker is not None and graph.operator_name(model, maker) == "DEQUANTIZE":
+                operator.inputs = list(maker.inputs)
+            source, target = (subgraph.tensors[index] for index in (operator.inputs[0], operator.outputs[0]))
+            if (source.type, graph.scale_of(source)) == (target.type, graph.scale_of(target)):
+                subgraph.operators.remove(operator)
+                edit.redirect(subgraph, operator.outputs[0], operator.inputs[0])
+        used = graph.consumed(subgraph)
+        subgraph.operators = [
+            op for op in subgraph.operators if graph.operator_name(model, op) != "DEQUANTIZE" or op.outputs[0] in used
+        ]
+    files.prune(model)
+
+
 def _convert(op: RecurrentOp, largest: Mapping[str, float]) -> None:
     def reaches(index: int) -> float:
         return largest[graph.text(op.subgraph.tensors[index].name)]
 
     x, y = op.operands["input"], int(op.operator.outputs[0])
-    # An output is a sigmoid times a tanh.
-    in_scale, out_scale = np.float32(reaches(x) / _LARGEST), np.float32(min(reaches(y) / _LARGEST, 2.0**-15))
+    in_scale, out_scale = scale_for(reaches(x)), scale_for(reaches(y))
     power = math.ceil(math.log2(reaches(op.operands["cell_state"]) / _LARGEST))
     cell_scale = 2.0 ** min(max(power, SMALLEST_POWER), LARGEST_POWER)
     for scale, names in ((in_scale, INPUT_WEIGHTS), (out_scale, RECURRENT_WEIGHTS)):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lstm_toolkit.passes import fused_int16
 from lstm_toolkit.passes.int16.rewrite import to_int16
 from lstm_toolkit.passes.int16.scales import Range
 from lstm_toolkit.quantization import ranges
@@ -32,7 +33,8 @@ def quantize(
     """Quantizes a plain float file to int16 with int8 weights.
 
     Args:
-        file: the file; all shapes fixed, recurrent layers plain ops whose steps are alike (`lower_model`).
+        file: the file; all shapes fixed, recurrent layers plain ops whose steps are alike (`lower_model`), or fused
+            ops that TensorFlow Lite Micro takes.
         calibration: the samples to take ranges on.
         held_out: other samples, to see whether they keep to those ranges; may be empty.
         progress: called with the number of samples that are done.
@@ -47,7 +49,11 @@ def quantize(
     fitted = {index: found[graph.text(tensors[index].name)] for index in seen}
     cut = ranges.beyond(fitted, ranges.extremes(seen_in, held_out)) if held_out else 0
     model = files.read_model(file.tflite)
-    kept = kept_float(model, to_int16(model, with_headroom(found)))
+    wide = with_headroom(found)
+    fused = fused_int16.to_int16(model, {name: max(-low, high) for name, (low, high) in wide.items()})
+    kept = kept_float(model, to_int16(model, wide))
+    if fused:
+        fused_int16.join(model)
     files.sign(model)
     return files.write_model(model), kept, cut
 

@@ -1,7 +1,6 @@
 """Tries files on a runtime, in a process of its own: a kernel that crashes or hangs does not take the caller along."""
 
 import dataclasses
-import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from lstm_toolkit.errors import InvalidModelError, LstmToolkitError
 from lstm_toolkit.runtime import trial_worker
 from lstm_toolkit.runtime.compare import difference, finite_share
+from lstm_toolkit.runtime.installed import is_installed as is_installed
 from lstm_toolkit.runtime.integers import dequantized, quantized
 from lstm_toolkit.runtime.random_inputs import DOMAINS, random_array
 from lstm_toolkit.runtime.targets import int16_lstms
@@ -47,11 +47,6 @@ class Trial:
     refused: str | None
     outputs: tuple[dict[str, npt.NDArray[Any]], ...] = ()
     arena_size: int | None = None
-
-
-def is_installed(runtime: str) -> bool:
-    """Whether a runtime of `RUNTIMES` is installed; those of LiteRT always are."""
-    return runtime != "micro" or importlib.util.find_spec("tflite_micro") is not None
 
 
 def require_micro() -> None:
