@@ -5,15 +5,19 @@ Needs the extra `codelabs`.
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.display.gate_looks import draw_gate_order
 from lstm_toolkit.display.picture import Picture
+from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.inspection.arithmetic import operators_executed
 from lstm_toolkit.process_state import load_tensorflow
+from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.runtime.stopwatch import interleaved_medians
+from lstm_toolkit.runtime.trial import is_installed, run_on
 from lstm_toolkit.stock.converter import stock_conversion
 
 # The codelabs import Keras after this module. What TensorFlow prints then, here it does not.
@@ -24,9 +28,11 @@ __all__ = (
     "Movements",
     "Picture",
     "draw_gate_order",
+    "has_micro",
     "interleaved_medians",
     "load_images",
     "load_movements",
+    "on_micro",
     "operators_executed",
     "stock_conversion",
 )
@@ -113,3 +119,35 @@ def load_movements() -> Movements:
         windows, labels = stored["windows"] / _PER_UNIT, stored["movement"].astype(np.int64)
         test = np.isin(stored["person"], _TEST_PEOPLE)
     return Movements(windows[~test], labels[~test], windows[test], labels[test])
+
+
+def has_micro() -> bool:
+    """Whether TensorFlow Lite Micro's interpreter is installed; prints a line where it is not."""
+    there = is_installed("micro")
+    if not there:
+        print("tflite-micro is not installed (its wheels are for Linux on x86-64), so its figures are left out.")
+    return there
+
+
+def on_micro(tflite: bytes, inputs: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+    """Calls a file in TensorFlow Lite Micro's interpreter, a row of the inputs after the other, without any reset.
+
+    Args:
+        tflite: a file for one row a call, with one input and one output.
+        inputs: [calls, ...], float32; for an integer input they are quantized, as a program on a board has to.
+
+    Returns:
+        The output of each call, [calls, ...]; integers with a scale as the float32 numbers that they stand for.
+
+    Raises:
+        LstmToolkitError: if `tflite-micro` is not installed.
+        InvalidModelError: if TensorFlow Lite Micro does not run the file; has its own words.
+    """
+    runner = Runner(tflite)
+    (name,) = runner.input_shapes
+    calls = [runner.quantized({name: row[np.newaxis]}) for row in inputs]
+    (trial,) = run_on("micro", [(tflite, calls)])
+    if trial.refused is not None:
+        raise InvalidModelError(f"TensorFlow Lite Micro does not run this file: {trial.refused}")
+    (output,) = runner.output_names
+    return np.concatenate([runner.dequantized(each)[output] for each in trial.outputs])
