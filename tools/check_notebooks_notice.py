@@ -104,6 +104,13 @@ FALSEHOODS = (
         '"cell-clip",\n        "note",',
         "09_the_doctor",
     ),
+    Falsehood(
+        "a matrix product has one multiply-add too many",
+        "inspection/arithmetic.py",
+        "or -1 in sizes else outputs * math.prod(sizes)",
+        "or -1 in sizes else outputs * math.prod(sizes) + 1",
+        "10_on_a_microcontroller",
+    ),
 )
 
 

@@ -32,6 +32,7 @@ CODELABS = (
     "07_quantization",
     "08_benchmarking",
     "09_the_doctor",
+    "10_on_a_microcontroller",
 )
 ALL = [*CODELABS, "index", *(f"solutions/{name}" for name in CODELABS)]
 SLUG = "lstm-toolkit/lstm_toolkit"
@@ -43,7 +44,7 @@ BADGES = (
     "[Map of the series](index.ipynb)"
 )
 TAKES = re.compile(r"\*Takes (\d+) minutes? to read(?: and|,) (\d+) to run\b.*?\bNeeds\s(.*?)\*(?!\*)", re.DOTALL)
-YOURS = tuple(CODELABS[number] for number in (0, 2, 3, 4, 7, 8))
+YOURS = tuple(CODELABS[number] for number in (0, 2, 3, 4, 7, 8, 10))
 """The codelabs that end in a cell for a model of the reader's own."""
 PANEL = re.compile(r"\bwidgets\.[a-z_]+\(")
 SHORT = 12
