@@ -148,6 +148,6 @@ def on_micro(tflite: bytes, inputs: npt.NDArray[np.float32]) -> npt.NDArray[Any]
     calls = [runner.quantized({name: row[np.newaxis]}) for row in inputs]
     (trial,) = run_on("micro", [(tflite, calls)])
     if trial.refused is not None:
-        raise InvalidModelError(f"TensorFlow Lite Micro does not run this file: {trial.refused}")
+        raise InvalidModelError(f"TensorFlow Lite Micro cannot run this model: {trial.refused}")
     (output,) = runner.output_names
     return np.concatenate([runner.dequantized(each)[output] for each in trial.outputs])

@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import lstm_toolkit
-from lstm_toolkit import codelab
+from lstm_toolkit import codelab, models
+from lstm_toolkit.errors import InvalidModelError
 from tests.helpers.tools import tool
 
 DATA = Path(lstm_toolkit.__file__).parent / "data"
@@ -47,3 +49,29 @@ def test_the_units_of_the_program_that_wrote_them_are_those_of_the_loader():
 def test_the_file_is_what_the_program_wrote():
     digest = hashlib.sha256((DATA / "movements.npz").read_bytes()).hexdigest()
     assert digest == "2ce8876f6be46ac8566a767eca38d801f3657ccc5f30791f0f58db161a3284ac"
+
+
+@pytest.fixture(scope="module")
+def one_lstm():
+    return lstm_toolkit.convert(models.unidirectional(time_steps=5, batch_size=1, input_size=3, units=4))
+
+
+def test_calls_on_micro_are_those_of_litert(one_lstm):
+    inputs = np.random.default_rng(1).normal(size=(7, 5, 3)).astype(np.float32)
+    runner = one_lstm.runner()
+    expected = np.concatenate([runner(row[np.newaxis]) for row in inputs])
+    np.testing.assert_allclose(codelab.on_micro(one_lstm.tflite, inputs), expected, atol=1e-6)
+
+
+def test_what_micro_refuses_is_told():
+    file = lstm_toolkit.convert(models.bidirectional(time_steps=5, batch_size=1, input_size=3, units=4))
+    with pytest.raises(InvalidModelError, match="Micro cannot run this model: "):
+        codelab.on_micro(file.tflite, np.zeros((1, 5, 3), np.float32))
+
+
+def test_where_micro_is_missing_a_line_says_so(monkeypatch, capsys):
+    assert codelab.has_micro()
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(codelab, "is_installed", lambda runtime: False)
+    assert not codelab.has_micro()
+    assert capsys.readouterr().out.startswith("tflite-micro is not installed (its wheels are for Linux on x86-64)")

@@ -44,7 +44,7 @@ def test_environment_yml_equals_pyproject():
         ),
     ]
     wanted = [each for each in wanted if not each.startswith("lstm_toolkit[")]
-    assert sorted(pip) == sorted([*wanted, "-e ."])
+    assert sorted(pip) == sorted({*wanted, "-e ."})
     (version,) = [entry.removeprefix("python=") for entry in entries if str(entry).startswith("python=")]
     assert f'Language :: Python :: {version}"' in (ROOT / "pyproject.toml").read_text()
 
