@@ -91,7 +91,6 @@ WITHOUT_REMEDY = {
     "micro.py:micro_report": "the runtime's own message, passed on",
     "projects/recording.py:_first_with_numbers: TensorFlow Lite Micro cann": "the runtime's own message, passed on",
     "codelab.py:on_micro": "the runtime's own message, passed on",
-    "projects/recording.py:_first_with_numbers: LiteRT cannot run": "the runtime's own message, passed on",
     "inspection/netron.py:": "the command that installs what is missing",
     "widgets/__init__.py:": "the command that installs what is missing",
     "conversion/target.py:first_right": "cannot happen",
