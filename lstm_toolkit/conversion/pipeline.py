@@ -70,7 +70,7 @@ def trace_for(model: Any, request: Request, plan: Plan) -> tuple[TracedModel, Sa
         on_unsupported=plan.on_unsupported,
         plain=plan.is_plain,
         merge=plan.merge and not plan.is_plain,
-        for_micro=request.target == "micro" and request.quantization != "int8",
+        for_micro=request.target == "micro",
     )
     traced = _traced(model, options)
     if request.representative_dataset is None:

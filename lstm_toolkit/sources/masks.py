@@ -18,7 +18,8 @@ class ValidSteps:
         backwards: whether the layer reads from the last step to the first one.
         padding_first: of a backward layer, whether its op reads what a forward one reads, from the end, and so the
             padding first; it has to stand still there.
-        for_micro: whether only ops of TensorFlow Lite Micro may be used, which sorts nothing and counts in floats.
+        for_micro: whether only ops of TensorFlow Lite Micro may be used, which sorts nothing, and which adds up no
+            integers; floats would be rounded where the file becomes int8.
 
     Attributes:
         mask: as it was given.
@@ -29,9 +30,10 @@ class ValidSteps:
         self, mask: Any, *, backwards: bool = False, padding_first: bool = False, for_micro: bool = False
     ) -> None:
         self.mask, self.read = mask, tf.reverse(mask, axis=[1]) if backwards else mask
-        self._number = tf.float32 if for_micro else tf.int32
-        self._count = tf.reduce_sum(tf.cast(mask, self._number), axis=1)
         self._time = tf.shape(mask)[1] if mask.shape[1] is None else mask.shape[1]
+        self._adds_up = not for_micro or mask.shape[1] is None
+        sums = tf.cast(mask, tf.int32)
+        self._count = tf.reduce_sum(sums, axis=1) if self._adds_up else self._so_far(mask)[:, -1]
         self._reversed = padding_first
         self._in_place = is_padded_at_end(mask) and (padding_first or not backwards)
         if not self._in_place:
@@ -44,15 +46,23 @@ class ValidSteps:
         return tf.math.top_k(key, k=self._time).indices
 
     def _counted_order(self, *, from_end: bool) -> Any:
-        """The place of the k-th valid step is the number of steps up to which there are at most k valid ones."""
+        """For each k the place of the valid step up to which there are k + 1 valid ones; 0 where there is none."""
         mask = self.read if from_end else self.mask
-        so_far = tf.expand_dims(tf.cumsum(tf.cast(mask, self._number), axis=1), 1)
-        number = tf.reshape(tf.range(self._time, dtype=self._number), [1, -1, 1])
-        places = tf.minimum(
-            tf.reduce_sum(tf.cast(so_far <= number, self._number), axis=2), tf.cast(self._time - 1, self._number)
-        )
-        places = tf.cast(places, tf.int32)
+        number = tf.cast(mask, tf.int32) * self._so_far(mask)
+        wanted = tf.reshape(tf.range(1, self._time + 1), [1, -1, 1])
+        places = tf.argmax(tf.cast(tf.expand_dims(number, 1) == wanted, tf.float32), axis=2, output_type=tf.int32)
         return self._time - 1 - places if from_end else places
+
+    def _so_far(self, mask: Any) -> Any:
+        """The number of valid steps up to each step."""
+        sums = tf.cast(mask, tf.int32)
+        if self._adds_up:
+            return tf.cumsum(sums, axis=1)
+        shift = 1
+        while shift < mask.shape[1]:
+            sums += tf.pad(sums[:, :-shift], [[0, 0], [shift, 0]])
+            shift *= 2
+        return sums
 
     def gathered(self, sequence: Any, *, with_channel: bool = False) -> Any:
         """The sequence, [batch, time, size], as the op reads it, perhaps with the channel of `with_channel`."""
@@ -71,7 +81,7 @@ class ValidSteps:
     def _at_front(self) -> Any:
         if self._in_place:
             return self.mask
-        return tf.range(self._time, dtype=self._number)[tf.newaxis] < tf.expand_dims(self._count, 1)
+        return tf.range(self._time)[tf.newaxis] < tf.expand_dims(self._count, 1)
 
     def last(self, outputs: Any, otherwise: Any) -> Any:
         """The output at the last valid step of each row; `otherwise` [batch, units] for a row that has none."""
@@ -90,10 +100,10 @@ class ValidSteps:
         """
         if self._in_place and self._reversed:
             return outputs
-        number = tf.cumsum(tf.cast(self.read, self._number), axis=1)
+        number = self._so_far(self.read)
         place = number - 1
         if self._reversed:
-            place += tf.expand_dims(tf.cast(self._time, self._number) - self._count, 1)
+            place += tf.expand_dims(self._time - self._count, 1)
         picked = _gather(outputs, place)
         shown = self.read if only_valid else number > 0
         return tf.where(tf.expand_dims(shown, 2), picked, tf.expand_dims(before, 1))
@@ -133,4 +143,4 @@ def _with_channel(sequence: Any, valid: Any) -> Any:
 
 def _gather(outputs: Any, places: Any) -> Any:
     """The outputs [batch, time, units] at some places of each row; a place below 0 is taken for 0."""
-    return tf.gather(outputs, tf.cast(tf.maximum(places, 0), tf.int32), axis=1, batch_dims=1)
+    return tf.gather(outputs, tf.maximum(places, 0), axis=1, batch_dims=1)

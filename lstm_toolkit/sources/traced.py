@@ -62,7 +62,7 @@ class TraceOptions:
             them; or "report" to say of each in the report why not, and no more.
         plain: layers are marked for plain ops, which can hold more than the fused ones: GRUs and other activations.
         merge: both directions of a layer are to become one op.
-        for_micro: what stands around layers is made of ops of TensorFlow Lite Micro, with floats.
+        for_micro: what stands around layers is made of ops of TensorFlow Lite Micro.
     """
 
     input_signature: Any = None

@@ -11,6 +11,8 @@ import tensorflow as tf
 from keras import layers
 
 import lstm_toolkit
+from lstm_toolkit.quantization.quantize import QuantizationWarning
+from lstm_toolkit.sources.masks import ValidSteps
 from tests.helpers.calls import assert_agrees
 from tests.helpers.forms import (
     BI,
@@ -234,9 +236,47 @@ def test_marked_export_with_a_mask(tmp_path):
 @pytest.mark.parametrize("lowering", ["fused", "loop"])
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_mask_on_a_microcontroller(direction, lowering):
-    """TensorFlow Lite Micro sorts nothing and counts in floats; `convert` runs the file there too."""
+    """TensorFlow Lite Micro sorts nothing and adds up no integers; `convert` runs the file there too."""
     make, recurrent = DIRECTIONS[direction]
     recurrent = {UNI: sum(recurrent.values()) + (direction == "both")} if lowering == "fused" else {}
     absent = FORBIDDEN - ({"WHILE"} if lowering == "loop" else set()) | {"TOPK_V2"}
     model = masked_model("explicit", lambda: make(return_sequences=True))
     check(model, recurrent, masked=True, absent=absent, target="micro", lowering=lowering)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("time", [1, 2, 3, 5, 8, 13])
+def test_counting_without_sums_finds_the_valid_steps(time, backwards):
+    random = np.random.default_rng(time)
+    mask = random.random((6, time)) < 0.5
+    mask[0], mask[1] = False, True
+    x = random.normal(size=(6, time, 2)).astype(np.float32)
+    steps = ValidSteps(tf.constant(mask), backwards=backwards, for_micro=True)
+    gathered, before = steps.gathered(tf.constant(x)).numpy(), -np.ones((6, 2), np.float32)
+    last, held = (each(gathered, before).numpy() for each in (steps.last, steps.held))
+    turn = -1 if backwards else 1
+    for row, valid in enumerate(mask):
+        wanted = x[row][valid][::turn]
+        np.testing.assert_array_equal(gathered[row][: len(wanted)], wanted)
+        np.testing.assert_array_equal(last[row], wanted[-1] if len(wanted) else before[row])
+        places = np.cumsum(valid[::turn])
+        shown = np.where(places[:, None] > 0, wanted[places - 1] if len(wanted) else 0, before[row])
+        np.testing.assert_array_equal(held[row], shown)
+
+
+def test_a_mask_with_holes_in_int8_on_a_microcontroller():
+    """What counts stays exact beside weights of 8 bits, so that both runtimes agree, and with the float file."""
+    model = masked_model("masking", lambda: DIRECTIONS["forward"][0](return_sequences=True))
+    random = np.random.default_rng(7)
+    samples = [draw(model, batch=1, time=7, seed=seed) for seed in range(15)]
+    for arrays in samples:
+        arrays["steps"][:, random.random(7) < 0.3] = 0
+    options = {"target": "micro", "quantization": "int8", "representative_dataset": lambda: samples}
+    with pytest.warns(QuantizationWarning, match="samples only"):
+        conversion = lstm_toolkit.convert(model, **options)
+    assert "TOPK_V2" not in conversion.report.ops
+    assert conversion.report.quantization.relative_error < 0.05
+    wanted = np.concatenate([call(model, arrays)["output_0"] for arrays in samples])
+    runner = conversion.runner()
+    given = np.concatenate([runner(**arrays) for arrays in samples])
+    assert np.abs(given - wanted).max() < 0.05 * np.abs(wanted).max()
