@@ -57,7 +57,10 @@ def test_ten_kinds_of_model_run_on_micro(zoo):
 
 
 MODELS = {
-    "sequences": (micro_layers.of_sequences, {**micro_layers.OF_SEQUENCES, "activations": micro_layers.activations()}),
+    "sequences": (
+        micro_layers.of_sequences,
+        {**micro_layers.forms_of_sequences(), "activations": micro_layers.activations()},
+    ),
     "tokens": (micro_layers.of_tokens, micro_layers.OF_TOKENS),
     "masked": (micro_layers.of_masked, micro_layers.OF_MASKED),
 }
@@ -108,7 +111,7 @@ def test_the_table_of_layers_says_the_same():
     said: dict[str, set[str]] = {"runs": set(), "refused": set()}
     for names, verdict in rows[1:]:
         said[verdict.split(":")[0]] |= set(re.findall(r"``(\w+)``", names))
-    runs = {*micro_layers.OF_SEQUENCES, *micro_layers.OF_TOKENS, *micro_layers.OF_MASKED}
+    runs = {*micro_layers.forms_of_sequences(), *micro_layers.OF_TOKENS, *micro_layers.OF_MASKED}
     activations = {each if isinstance(each, str) else "gelu" for each in micro_layers.ACTIVATIONS}
     assert said["runs"] == runs | activations
     assert said["refused"] == set(micro_layers.REFUSED) | {"sparsemax"}

@@ -47,71 +47,76 @@ def attended(x: Any) -> Any:
     return layers.GlobalAveragePooling1D()(layers.MultiHeadAttention(2, 3)(x, x))
 
 
-OF_SEQUENCES: Mapping[str, Forms] = {
-    "Activation": [layers.Activation("tanh")],
-    "AdaptiveAveragePooling1D": [lambda x: layers.AdaptiveAveragePooling1D(4)(x)],
-    "AdaptiveMaxPooling1D": [lambda x: layers.AdaptiveMaxPooling1D(4)(x)],
-    "Add": [on_two(layers.Add())],
-    "AdditiveAttention": [lambda x: layers.AdditiveAttention()([x, x])],
-    "Attention": [
-        lambda x: layers.Attention(use_scale=True)([x, x]),
-        lambda x: layers.Attention(score_mode="concat")([x, x]),
-        lambda x: layers.Attention()([x, x], use_causal_mask=True),
-    ],
-    "Average": [on_two(layers.Average())],
-    "AveragePooling1D": [layers.AveragePooling1D(3, strides=2, padding="same")],
-    "Concatenate": [on_two(layers.Concatenate()), on_two(layers.Concatenate(axis=1))],
-    "Conv1D": [
-        layers.Conv1D(5, 3, strides=2),
-        layers.Conv1D(5, 3, padding="causal", dilation_rate=2, activation="relu"),
-        layers.Conv1D(6, 3, groups=3, padding="same"),
-    ],
-    "Conv1DTranspose": [layers.Conv1DTranspose(5, 3, strides=2, padding="same")],
-    "Cropping1D": [layers.Cropping1D((1, 2))],
-    "Dense": [layers.Dense(4), lambda x: layers.Dense(4)(x[:, -1])],
-    "DepthwiseConv1D": [layers.DepthwiseConv1D(3, depth_multiplier=2), layers.DepthwiseConv1D(3, dilation_rate=2)],
-    "Dot": [on_two(layers.Dot(axes=2)), on_two(layers.Dot(axes=1, normalize=True))],
-    "Dropout": [layers.Dropout(0.4)],
-    "EinsumDense": [layers.EinsumDense("btc,cde->btde", output_shape=(None, 4, 3), bias_axes="de")],
-    "ELU": [layers.ELU(0.7)],
-    "Flatten": [layers.Flatten()],
-    "GaussianNoise": [layers.GaussianNoise(0.4)],
-    "GlobalAveragePooling1D": [layers.GlobalAveragePooling1D()],
-    "GlobalMaxPooling1D": [layers.GlobalMaxPooling1D()],
-    "GroupNormalization": [layers.GroupNormalization(3)],
-    "GroupQueryAttention": [lambda x: layers.GroupQueryAttention(3, 4, 2)(x, x)],
-    "LayerNormalization": [layers.LayerNormalization(), layers.LayerNormalization(axis=(1, 2))],
-    "LeakyReLU": [layers.LeakyReLU()],
-    "Maximum": [on_two(layers.Maximum())],
-    "MaxPooling1D": [layers.MaxPooling1D(3, strides=2, padding="same")],
-    "Minimum": [on_two(layers.Minimum())],
-    "MultiHeadAttention": [
-        lambda x: layers.MultiHeadAttention(2, 3)(x, x),
-        lambda x: layers.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True),
-    ],
-    "Multiply": [on_two(layers.Multiply())],
-    "Normalization": [normalized],
-    "Permute": [layers.Permute((2, 1))],
-    "PReLU": [layers.PReLU(shared_axes=[1])],
-    "ReLU": [layers.ReLU(max_value=1.0, negative_slope=0.1, threshold=0.2)],
-    "RepeatVector": [lambda x: layers.RepeatVector(4)(x[:, -1])],
-    "Rescaling": [layers.Rescaling(0.5, offset=0.1)],
-    "Reshape": [layers.Reshape((2, 4, SIZE)), layers.Reshape((-1, 3))],
-    "RMSNormalization": [lambda x: layers.RMSNormalization()(x)],
-    "SeparableConv1D": [layers.SeparableConv1D(5, 3, depth_multiplier=2)],
-    "Softmax": [layers.Softmax(), layers.Softmax(axis=1)],
-    "SpatialDropout1D": [layers.SpatialDropout1D(0.4)],
-    "Subtract": [on_two(layers.Subtract())],
-    "TimeDistributed": [
-        layers.TimeDistributed(layers.Dense(3)),
-        on_images(layers.Conv1D(3, 2), layers.Flatten()),
-        on_images(layers.Reshape((3, 4, 1)), layers.Conv2D(2, 2), layers.Flatten()),
-    ],
-    "UnitNormalization": [layers.UnitNormalization()],
-    "UpSampling1D": [layers.UpSampling1D(3)],
-    "ZeroPadding1D": [layers.ZeroPadding1D((1, 2))],
-}
-"""What each layer makes of a sequence [1, TIME, SIZE]; those that older versions of Keras lack are made when called."""
+def forms_of_sequences() -> Mapping[str, Forms]:
+    """What each layer makes of a sequence [1, TIME, SIZE]; what older versions of Keras lack is made when called.
+
+    The layers are new at each call, as their names have to differ from those of others in a model.
+    """
+    return {
+        "Activation": [layers.Activation("tanh")],
+        "AdaptiveAveragePooling1D": [lambda x: layers.AdaptiveAveragePooling1D(4)(x)],
+        "AdaptiveMaxPooling1D": [lambda x: layers.AdaptiveMaxPooling1D(4)(x)],
+        "Add": [on_two(layers.Add())],
+        "AdditiveAttention": [lambda x: layers.AdditiveAttention()([x, x])],
+        "Attention": [
+            lambda x: layers.Attention(use_scale=True)([x, x]),
+            lambda x: layers.Attention(score_mode="concat")([x, x]),
+            lambda x: layers.Attention()([x, x], use_causal_mask=True),
+        ],
+        "Average": [on_two(layers.Average())],
+        "AveragePooling1D": [layers.AveragePooling1D(3, strides=2, padding="same")],
+        "Concatenate": [on_two(layers.Concatenate()), on_two(layers.Concatenate(axis=1))],
+        "Conv1D": [
+            layers.Conv1D(5, 3, strides=2),
+            layers.Conv1D(5, 3, padding="causal", dilation_rate=2, activation="relu"),
+            layers.Conv1D(6, 3, groups=3, padding="same"),
+        ],
+        "Conv1DTranspose": [layers.Conv1DTranspose(5, 3, strides=2, padding="same")],
+        "Cropping1D": [layers.Cropping1D((1, 2))],
+        "Dense": [layers.Dense(4), lambda x: layers.Dense(4)(x[:, -1])],
+        "DepthwiseConv1D": [layers.DepthwiseConv1D(3, depth_multiplier=2), layers.DepthwiseConv1D(3, dilation_rate=2)],
+        "Dot": [on_two(layers.Dot(axes=2)), on_two(layers.Dot(axes=1, normalize=True))],
+        "Dropout": [layers.Dropout(0.4)],
+        "EinsumDense": [layers.EinsumDense("btc,cde->btde", output_shape=(None, 4, 3), bias_axes="de")],
+        "ELU": [layers.ELU(0.7)],
+        "Flatten": [layers.Flatten()],
+        "GaussianNoise": [layers.GaussianNoise(0.4)],
+        "GlobalAveragePooling1D": [layers.GlobalAveragePooling1D()],
+        "GlobalMaxPooling1D": [layers.GlobalMaxPooling1D()],
+        "GroupNormalization": [layers.GroupNormalization(3)],
+        "GroupQueryAttention": [lambda x: layers.GroupQueryAttention(3, 4, 2)(x, x)],
+        "LayerNormalization": [layers.LayerNormalization(), layers.LayerNormalization(axis=(1, 2))],
+        "LeakyReLU": [layers.LeakyReLU()],
+        "Maximum": [on_two(layers.Maximum())],
+        "MaxPooling1D": [layers.MaxPooling1D(3, strides=2, padding="same")],
+        "Minimum": [on_two(layers.Minimum())],
+        "MultiHeadAttention": [
+            lambda x: layers.MultiHeadAttention(2, 3)(x, x),
+            lambda x: layers.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True),
+        ],
+        "Multiply": [on_two(layers.Multiply())],
+        "Normalization": [normalized],
+        "Permute": [layers.Permute((2, 1))],
+        "PReLU": [layers.PReLU(shared_axes=[1])],
+        "ReLU": [layers.ReLU(max_value=1.0, negative_slope=0.1, threshold=0.2)],
+        "RepeatVector": [lambda x: layers.RepeatVector(4)(x[:, -1])],
+        "Rescaling": [layers.Rescaling(0.5, offset=0.1)],
+        "Reshape": [layers.Reshape((2, 4, SIZE)), layers.Reshape((-1, 3))],
+        "RMSNormalization": [lambda x: layers.RMSNormalization()(x)],
+        "SeparableConv1D": [layers.SeparableConv1D(5, 3, depth_multiplier=2)],
+        "Softmax": [layers.Softmax(), layers.Softmax(axis=1)],
+        "SpatialDropout1D": [layers.SpatialDropout1D(0.4)],
+        "Subtract": [on_two(layers.Subtract())],
+        "TimeDistributed": [
+            layers.TimeDistributed(layers.Dense(3)),
+            on_images(layers.Conv1D(3, 2), layers.Flatten()),
+            on_images(layers.Reshape((3, 4, 1)), layers.Conv2D(2, 2), layers.Flatten()),
+        ],
+        "UnitNormalization": [layers.UnitNormalization()],
+        "UpSampling1D": [layers.UpSampling1D(3)],
+        "ZeroPadding1D": [layers.ZeroPadding1D((1, 2))],
+    }
+
 
 ACTIVATIONS = (
     "celu",
@@ -187,7 +192,7 @@ def of_sequences() -> Any:
     dense = [layers.Dense(3, activation=activation) for activation in activations()]
     last: Forms = [lambda x, layer=layer: layer(x[:, -1]) for layer in dense]
     lstm = layers.LSTM(SIZE, return_sequences=True)
-    return all_outputs(keras.Input((TIME, SIZE), name="steps"), {**OF_SEQUENCES, "activations": last}, lstm)
+    return all_outputs(keras.Input((TIME, SIZE), name="steps"), {**forms_of_sequences(), "activations": last}, lstm)
 
 
 def of_tokens() -> Any:
