@@ -111,9 +111,10 @@ def of_file(model: Model, target: str | None = None) -> Iterator[Finding]:
     for fault in FAULTS:
         if fault.target not in (None, target) or (fault.unless_asked_for and asked_for):
             continue
-        for location, message in fault.find(model):
-            repairable = fault.mend is not None and not fault.only_if_named
-            yield Finding(fault.code, fault.severity, message, fault.remedy, location, repairable)
+        for location, message, *otherwise in fault.find(model):
+            repairable = fault.mend is not None and not fault.only_if_named and not otherwise
+            remedy = otherwise[0] if otherwise else fault.remedy
+            yield Finding(fault.code, fault.severity, message, remedy, location, repairable)
 
 
 def _of_trial(data: bytes, target: str, time_limit: float) -> Iterator[Finding]:

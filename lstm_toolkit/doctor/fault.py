@@ -8,8 +8,8 @@ from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.recurrent import RecurrentOp, recurrent_ops
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 
-Found = Iterator[tuple[str, str]]
-"""Pairs of place and message."""
+Found = Iterator[tuple[str, str] | tuple[str, str, str]]
+"""Places and messages; with a remedy of its own, what cannot be mended in the file."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,9 @@ from lstm_toolkit.doctor.fault import Fault, Found, each, named_place, place
 from lstm_toolkit.doctor.target_faults import TARGET_FAULTS
 from lstm_toolkit.doctor.variables import unset_variables
 from lstm_toolkit.passes import bidirectional, int8_scales, joint_outputs, reset, stock_lstm
-from lstm_toolkit.passes.loops import fuse, unrolled
-from lstm_toolkit.tflite import graph, recurrent
+from lstm_toolkit.passes.loops import fuse
+from lstm_toolkit.passes.unrolled import fuse as unrolled
+from lstm_toolkit.tflite import files, graph, recurrent
 from lstm_toolkit.tflite.recurrent import RecurrentOp, recurrent_ops
 from lstm_toolkit.tflite.types import Model
 
@@ -53,12 +54,9 @@ def _loops(model: Model) -> Found:
     for outcome in fuse.loop_outcomes(model):
         if outcome.op:
             yield outcome.name, "an LSTM is a WHILE loop instead of one fused op"
-
-
-def _stuck_loops(model: Model) -> Found:
-    for outcome in fuse.loop_outcomes(model):
-        if outcome.is_lstm and not outcome.op:
-            yield outcome.name, f"an LSTM is a WHILE loop, and cannot become a fused op from the file: {outcome.reason}"
+        elif outcome.is_lstm and not files.is_own(model):
+            message = f"an LSTM is a WHILE loop, and cannot become a fused op from the file: {outcome.reason}"
+            yield outcome.name, message, "convert the Keras model with lstm_toolkit.convert"
 
 
 def _fuse_loops(model: Model) -> str:
@@ -67,8 +65,19 @@ def _fuse_loops(model: Model) -> str:
 
 
 def _unrolled(model: Model) -> Found:
-    for name, steps in unrolled.unrolled_lstms(model):
-        yield name, f"an LSTM is unrolled into the ops of its {steps} steps"
+    for outcome in unrolled.unrolled_outcomes(model):
+        message = f"an LSTM is unrolled into the ops of its {outcome.steps} steps"
+        if outcome.op:
+            yield outcome.name, message
+        else:
+            message += f", and cannot become a fused op from the file: {outcome.reason}"
+            yield outcome.name, message, "convert the source with lstm_toolkit.convert for one fused op"
+
+
+def _fuse_unrolled(model: Model) -> str:
+    fused = [outcome for outcome in unrolled.fuse_unrolled(model) if outcome.op]
+    names = ", ".join(f"{outcome.name} ({outcome.steps} steps)" for outcome in fused)
+    return f"unrolled LSTMs that became fused ops: {names}" if fused else ""
 
 
 def _flex(model: Model) -> Found:
@@ -167,17 +176,11 @@ FAULTS = (
         _fuse_loops,
     ),
     Fault(
-        "loop-lstm",
-        "warning",
-        _stuck_loops,
-        "convert the Keras model with lstm_toolkit.convert",
-        unless_asked_for=True,
-    ),
-    Fault(
         "unrolled-lstm",
         "note",
         _unrolled,
-        "convert the Keras model with lstm_toolkit.convert for one fused op",
+        "lstm_toolkit.repair makes it a fused op; or convert the source with lstm_toolkit.convert",
+        _fuse_unrolled,
         unless_asked_for=True,
     ),
     Fault(

@@ -102,13 +102,17 @@ def repair(
     data = files.read_bytes(getattr(tflite, "tflite", tflite))
     model = files.read_model(data)
     before = gravest_first(of_file(model))
-    with _hidden(model, _operators_at(model, _set(keep) - {fault.code for fault in FAULTS})):
-        wanted &= {finding.code for finding in of_file(model)} - _set(keep)
+    hidden = _operators_at(model, _set(keep) - {fault.code for fault in FAULTS})
+    with _hidden(model, hidden):
+        wanted -= _set(keep)
+        present = {finding.code for finding in (of_file(model) if hidden else before)}
         changes = []
         for code, fault in mendable.items():
-            what = fault.mend(model) if fault.mend and code in wanted else ""
+            what = fault.mend(model) if fault.mend and code in wanted & present else ""
             if what:
                 changes.append(Change(code, what))
+                # An LSTM that is an op again can have faults of an op, such as halves that could be one.
+                present = {finding.code for finding in of_file(model)}
     if not changes:
         return Repair(data, (), before)
     mended = files.write_model(model)

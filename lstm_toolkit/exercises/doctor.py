@@ -28,12 +28,12 @@ def check_plan(plan: Callable[[Diagnosis, set[str]], Any]) -> None:
     loop = _finding("loop-lstm", "warning", "encoder", repairable=True)
     stuck = _finding("loop-lstm", "warning", "decoder", repairable=False)
     flex = _finding("flex-op", "error", "FlexErf", repairable=False)
-    unrolled = _finding("unrolled-lstm", "note", "lstm", repairable=False)
+    batch = _finding("open-batch", "note", "lstm", repairable=False)
     for findings, wanted in (
         ([clips[0], leak], set()),
         ([clips[0], leak, flex], set()),
         ([*clips, leak], {"state-leak"}),
-        ([scales, halves, unrolled], set()),
+        ([scales, halves, batch], set()),
         ([loop, stuck, *clips], {"cell-clip", "state-leak"}),
         ([], {"cell-clip"}),
     ):

@@ -179,7 +179,9 @@ lstm_toolkit.convert(model, input_signature=[specification]).save("model.tflite"
         see=_DIAGNOSE,
         shows="unrolled-lstm",
         mend=_CONVERT,
-        after=_ONE_OP + " What `unroll` says does not matter. A PyTorch LSTM goes by way of `GateWeights.from_torch`.",
+        after=_ONE_OP
+        + """ What `unroll` says does not matter. Where there is only the file, as from PyTorch's converter,
+            `lstm-toolkit repair model.tflite -o mended.tflite` makes the op of the steps.""",
         threads=("google-ai-edge/litert-torch#53", "tensorflow/tensorflow#37023"),
     ),
     Symptom(

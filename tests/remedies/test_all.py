@@ -66,6 +66,7 @@ OTHER_TESTS = {
 WITHOUT_REMEDY = {
     "exercises/": "hints of exercises, which tests/exercises goes through one by one",
     "passes/loops/": "reasons why a loop of a file stays one, beside the remedy that the doctor has for it",
+    "passes/unrolled/": "reasons why the steps of a file stay, beside the remedy that the doctor has for it",
     "runtime/targets.py:why_not_lstm": "reasons in a report or a finding, which has the remedy",
     "runtime/trial.py:": "reasons in a finding, which has the remedy",
     "runtime/worker.py:": "reasons in other messages, which have the remedy",

@@ -264,7 +264,7 @@ def unrolled(said):
     short, long = (keras_3(K3.LSTM(6, unroll=True), time=time) for time in (4, 7))
     files = [stock(saved(model)) for model in (short, long)]
     assert [op_counts(each)["TANH"] for each in files] == [8, 14]
-    written(files[1])
+    assert op_counts(lstm_toolkit.repair(written(files[1])).tflite)[FUSED] == 1
     return Made(equals(long))
 
 

@@ -48,7 +48,7 @@ PLANS = [
     ),
     (planning(right_mend, lambda each, wanted: False), "'flex-op' at 'FlexErf' is not repairable, and is missing"),
     (planning(right_mend, lambda each, wanted: each.severity == "error"), "'int8-scales' at 'op 7' can be mended"),
-    (planning(right_mend, lambda each, wanted: not each.repairable), "'unrolled-lstm' at 'lstm' is a note"),
+    (planning(right_mend, lambda each, wanted: not each.repairable), "'open-batch' at 'lstm' is a note"),
     (planning(right_mend, lambda each, wanted: right_left(each, wanted) or each.code in wanted), "'op 4' is wanted"),
     (left_by_code, "'loop-lstm' at 'decoder' is not repairable, and is missing. .* may differ"),
 ]

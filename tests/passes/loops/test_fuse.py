@@ -19,7 +19,8 @@ from keras import layers
 
 import lstm_toolkit
 from lstm_toolkit.passes import bidirectional
-from lstm_toolkit.passes.loops import fuse, unrolled
+from lstm_toolkit.passes.loops import fuse
+from lstm_toolkit.passes.unrolled.glance import UNNAMED, layer_name
 from lstm_toolkit.stock.converter import run_converter
 from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.tflite.edit import add_constant, like, new_operator, operator_code
@@ -320,15 +321,6 @@ def test_an_input_that_changes_from_step_to_step_is_refused():
     assert "it carries 3 states and 1 list of outputs from step to step" in outcome.reason
 
 
-def test_unrolled_layers_are_counted():
-    both = sequential(lstm(6, return_sequences=True, unroll=True), layers.Dense(5), lstm(4, unroll=True))
-    model = files.read_model(single(both))
-    assert sorted(steps for _, steps in unrolled.unrolled_lstms(model)) == [5, 5]
-    assert len({name for name, _ in unrolled.unrolled_lstms(model)}) == 2
-    assert unrolled.unrolled_lstms(files.read_model(single(layers.GRU(4, unroll=True)))) == ()
-    assert unrolled.unrolled_lstms(files.read_model(stock("two stacked")[1])) == ()
-
-
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(name=st.lists(st.sampled_from(["/", ";", "lstm", "while", "cell", ":0"])).map("".join))
 def test_names_of_layers_are_those_that_a_pattern_finds(name):
@@ -337,7 +329,7 @@ def test_names_of_layers_are_those_that_a_pattern_finds(name):
     found = re.search(r"([^/;]+)/while[^/]*$", name)
     assert fuse._layer_name(schema.SubGraphT(tensors=[tensor]), loop) == (found[1] if found else "loop")
     found = re.search(r"([^/;]+)/[^/;]*cell[^/;]*/", name)
-    assert unrolled._layer_name(name) == (found[1] if found else None)
+    assert layer_name(name) == (found[1] if found else UNNAMED)
 
 
 SWAPS = {

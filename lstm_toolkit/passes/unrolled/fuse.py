@@ -1,0 +1,152 @@
+"""Pass: LSTMs that a converter unrolled over time become fused ops.
+
+    before  [UNPACK: x -> x0, x1, ...] [FULLY_CONNECTED] [SPLIT] [LOGISTIC] ... [PACK: h0, h1, ... -> y]
+    after   [UNIDIRECTIONAL_SEQUENCE_LSTM: x -> y]
+
+How the steps are spelled does not matter (`elements`): each is read for what its numbers are computed of (`steps`),
+then joined with those before it (`sequences`), and then the subgraph is built anew without them (`rewrite`). An LSTM
+that does not match completely stays, and the outcome has the reason.
+"""
+
+import copy
+import dataclasses
+import itertools
+from collections.abc import Iterable
+
+from lstm_toolkit.passes import reset
+from lstm_toolkit.passes.unrolled.elements import Names, TooLarge
+from lstm_toolkit.passes.unrolled.evaluate import Evaluation
+from lstm_toolkit.passes.unrolled.glance import UNNAMED, Glance, glances, layer_name
+from lstm_toolkit.passes.unrolled.rewrite import FUSED_OP, Rewriting, Stands
+from lstm_toolkit.passes.unrolled.sequences import Sequence, Stuck, sequences
+from lstm_toolkit.passes.unrolled.steps import why_no_step
+from lstm_toolkit.tflite import files, graph, recurrent
+from lstm_toolkit.tflite.recurrent import recurrent_ops
+from lstm_toolkit.tflite.types import Model, Subgraph
+
+
+@dataclasses.dataclass(frozen=True)
+class UnrolledOutcome:
+    """What became, or can become, of an LSTM that is unrolled.
+
+    Attributes:
+        name: of the layer, as the names of the tensors tell it, or else `unrolled`, numbered.
+        steps: how many there are.
+        op: the fused op, or None if the steps stay.
+        reason: why they stay, or None.
+    """
+
+    name: str
+    steps: int
+    op: str | None
+    reason: str | None
+
+
+def unrolled_outcomes(model: Model) -> tuple[UnrolledOutcome, ...]:
+    """What `fuse_unrolled` would do with a `ModelT`, which stays as it is."""
+    trial, main = copy.copy(model), copy.copy(model.subgraphs[0])
+    trial.buffers, trial.operatorCodes = list(model.buffers), list(model.operatorCodes)
+    main.tensors = list(main.tensors)
+    trial.subgraphs = [main, *model.subgraphs[1:]]
+    outcomes, _ = _planned(trial)
+    return outcomes
+
+
+def fuse_unrolled(model: Model) -> tuple[UnrolledOutcome, ...]:
+    """Replaces every unrolled LSTM of the main subgraph of a `ModelT`, in place.
+
+    Returns:
+        An outcome per LSTM of two steps or more, the fused ones first.
+    """
+    kept = _layers(model)
+    outcomes, rewriting = _planned(model)
+    if rewriting is not None:
+        rewriting.apply()
+        reset.reset_states(model, keep=kept)
+        files.prune(model)
+    return outcomes
+
+
+def _layers(model: Model) -> set[str]:
+    states = (op.subgraph.tensors[index] for op in recurrent_ops(model) for index in op.states)
+    return {recurrent.layer_of(state) for state in states}
+
+
+def _planned(model: Model) -> tuple[tuple[UnrolledOutcome, ...], Rewriting | None]:
+    """The outcomes, and what puts fused ops in the place of the steps; None where all of them stay."""
+    subgraph = model.subgraphs[0]
+    # Cheap, and most files have none.
+    if graph.count_operators(model, subgraph)["LOGISTIC"] < _LEAST_SIGMOIDS:
+        return (), None
+    seen = glances(model, subgraph)
+    reason = "the file computes more numbers than are looked at"
+    try:
+        is_open = any(-1 in graph.shape_of(subgraph.tensors[index]) for index in subgraph.inputs)
+        evaluation = None if is_open else Evaluation(model, subgraph)
+        reason = "an input has an open size, and the op needs a fixed batch" if is_open else reason
+    except TooLarge:
+        evaluation = None
+    if evaluation is None:
+        return tuple(UnrolledOutcome(each.name, each.steps, None, reason) for each in seen), None
+    found, stuck = _found(model, evaluation, seen)
+    rewriting = None
+    while found and rewriting is None:
+        try:
+            rewriting = Rewriting(model, subgraph, evaluation, found)
+        except Stands as stands:
+            steps = len(found.pop(stands.layer).h)
+            stuck.append(UnrolledOutcome(stands.layer, steps, None, str(stands)))
+    fused = [UnrolledOutcome(layer, len(each.h), FUSED_OP, None) for layer, each in found.items()]
+    return (*fused, *stuck), rewriting
+
+
+def _found(
+    model: Model, evaluation: Evaluation, seen: list[Glance]
+) -> tuple[dict[str, Sequence], list[UnrolledOutcome]]:
+    """The LSTMs that match, by layer, and the outcomes of those that do not."""
+    found, stuck, covered = dict[str, Sequence](), list[UnrolledOutcome](), set[int]()
+    taken, names = _layers(model), _Names(model.subgraphs[0], evaluation)
+    for each in sequences(evaluation.elements):
+        layer = recurrent.numbered(names.of(each.hidden), taken)
+        taken.add(layer)
+        covered |= {int(step.flat[0]) for step in each.hidden}
+        if isinstance(each, Stuck):
+            stuck.append(UnrolledOutcome(layer, len(each.hidden), None, each.reason))
+        else:
+            found[layer] = each
+    for glance in seen:
+        held = [evaluation.names[index] for index in glance.outputs if index in evaluation.names]
+        if not covered & {int(h.flat[0]) for h in held if h.size}:
+            layer = recurrent.numbered(glance.name, taken)
+            taken.add(layer)
+            stuck.append(UnrolledOutcome(layer, glance.steps, None, _why(evaluation, held)))
+    return found, stuck
+
+
+def _why(evaluation: Evaluation, held: list[Names]) -> str:
+    """Why the outputs of some steps are not those of an LSTM."""
+    for number, h in enumerate(held):
+        reason = why_no_step(evaluation.elements, h)
+        if reason is not None:
+            return f"in step {number}, {reason}"
+    return "no step starts from the c of the one before"
+
+
+class _Names:
+    """Names of layers by what their tensors hold."""
+
+    def __init__(self, subgraph: Subgraph, evaluation: Evaluation) -> None:
+        self._tensors: dict[int, str] = {}
+        for index, names in evaluation.names.items():
+            if names.size:
+                self._tensors.setdefault(int(names.flat[0]), graph.text(subgraph.tensors[index].name))
+
+    def of(self, hidden: Iterable[Names]) -> str:
+        """The name that the tensors of the first steps tell."""
+        steps = itertools.islice(hidden, _LOOKED_AT)
+        told = (layer_name(self._tensors.get(int(step.flat[0]), "")) for step in steps)
+        return next((name for name in told if name != UNNAMED), UNNAMED)
+
+
+_LEAST_SIGMOIDS = 4
+_LOOKED_AT = 4

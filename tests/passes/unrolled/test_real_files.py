@@ -1,0 +1,71 @@
+"""Files of TensorFlow's converter, of litert-torch and of the package become fused ops, or say where they depart.
+
+The oracle is the file as it was, on LiteRT. `tests/data/unrolled/make_*.py` made them.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lstm_toolkit
+from lstm_toolkit.passes.unrolled.fuse import fuse_unrolled
+from lstm_toolkit.tflite import files, graph
+from tests.helpers.files import op_counts
+from tests.helpers.unrolled_files import run
+
+FILES = sorted((Path(__file__).parents[2] / "data/unrolled").glob("*.tflite"))
+FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
+OTHER_CELLS = ("litert_torch_gru", "litert_torch_rnn")
+TOLERANCE = 1e-5
+COUNTS = {"two_layers": 2, "three_layers": 3, "both_ways": 2, "both_ways_last": 2, "dense_between": 2}
+COUNTS |= {"both_ways_two_layers": 4, "states_two_layers": 2}
+
+
+def kind(path):
+    """The name without the source."""
+    return path.stem.removeprefix("litert_torch_").removeprefix("tf_keras_").removeprefix("keras_").removeprefix("own_")
+
+
+def calls_for(model):
+    random, main = np.random.default_rng(3), model.subgraphs[0]
+    shapes = [graph.shape_of(main.tensors[index]) for index in main.inputs]
+    return [[random.normal(0, 1, shape).astype(np.float32) for shape in shapes] for _ in range(3)]
+
+
+def test_there_are_files_of_every_source():
+    assert len(FILES) >= 42
+    for source in ("keras", "tf_keras", "own", "litert_torch"):
+        assert sum(path.stem.startswith(f"{source}_") for path in FILES) >= 8
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_becomes_the_ops(path):
+    before = path.read_bytes()
+    model = files.read_model(before)
+    outcomes = fuse_unrolled(model)
+    if path.stem in OTHER_CELLS:
+        assert outcomes == ()
+        return
+    assert [each.reason for each in outcomes] == [None] * COUNTS.get(kind(path), 1)
+    after, calls = files.write_model(model), calls_for(model)
+    counts = op_counts(after)
+    assert counts[FUSED] == len(outcomes)
+    assert not {"LOGISTIC", "TANH"} & set(counts)
+    for old, new in zip(run(before, calls), run(after, calls), strict=True):
+        for one, other in zip(old, new, strict=True):
+            assert one.shape == other.shape
+            np.testing.assert_allclose(other, one, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_diagnose_and_repair_name_the_layer_and_merge_both_ways():
+    file = next(path for path in FILES if path.stem == "litert_torch_both_ways").read_bytes()
+    findings = [each for each in lstm_toolkit.diagnose(file) if each.code == "unrolled-lstm"]
+    assert [each.location for each in findings] == ["LSTM_layer", "LSTM_layer_call1"]
+    assert all(each.repairable and "its 5 steps" in each.message for each in findings)
+    repaired = lstm_toolkit.repair(file)
+    assert op_counts(repaired.tflite)["BIDIRECTIONAL_SEQUENCE_LSTM"] == 1
+    assert not [each for each in repaired.left if each.code == "unrolled-lstm"]
+    calls = calls_for(files.read_model(file))
+    for old, new in zip(run(file, calls), run(repaired.tflite, calls), strict=True):
+        np.testing.assert_allclose(new[0], old[0], atol=TOLERANCE)
