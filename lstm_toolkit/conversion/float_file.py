@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from lstm_toolkit.runtime.random_inputs import DOMAINS, Draw
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.sources.traced import TracedModel
 from lstm_toolkit.tflite import files
+from lstm_toolkit.tflite.types import Model
 
 OUTSIDE = "take that out of the model, and compute it outside of the file"
 
@@ -31,6 +32,8 @@ class FloatFile:
         report: what became of each layer; nothing is verified yet.
         carried: the layers whose state the file carries.
         unrolled: the same file with its layers unrolled, to take ranges on; None if it was not asked for, or needed.
+        whole: the same file with its layers whole; None if it was not asked for.
+        lower: makes plain ops of whole layers in a file, in place, as they are in this one.
     """
 
     traced: TracedModel
@@ -38,6 +41,8 @@ class FloatFile:
     report: ConversionReport
     carried: frozenset[str]
     unrolled: bytes | None = None
+    whole: bytes | None = None
+    lower: Callable[[Model], object] = lambda _: None
 
     def verify(
         self, samples: Sequence[parity.Inputs] = (), *, tflite: bytes | None = None, runtime: str = "interpreter"

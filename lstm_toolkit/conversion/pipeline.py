@@ -104,6 +104,7 @@ class _Work:
         form: "fused", "unrolled" or "loop".
         became: the op, or for plain ops the class, of each layer by name.
         unrolled: the file with its layers unrolled, where the plan needs both.
+        whole: the file before its layers were lowered, where the plan needs both.
         merged: the layers that became half of a bidirectional op.
         carried: the layers whose state the file carries.
     """
@@ -114,8 +115,14 @@ class _Work:
     form: str
     became: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unrolled: Model | None = None
+    whole: Model | None = None
     merged: Mapping[str, str] = dataclasses.field(default_factory=dict)
     carried: frozenset[str] = frozenset()
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The file in all its forms."""
+        return tuple(each for each in (self.model, self.unrolled, self.whole) if each is not None)
 
 
 def _on_model(run: Callable[[Model], object]) -> Callable[[_Work], object]:
@@ -149,13 +156,19 @@ def _lower(work: _Work) -> None:
     if alike and work.form == "loop":
         work.unrolled = files.read_model(files.write_model(work.model))
         lower_model(work.unrolled, form="unrolled", alike=True)
+    if alike:
+        work.whole = files.read_model(files.write_model(work.model))
     if work.plan.is_plain:
-        steps = work.plan.steps_per_turn
-        work.became = lower_model(work.model, form=work.form, steps_per_turn=steps, alike=alike)
+        work.became = _lowering(work)(work.model)
+
+
+def _lowering(work: _Work) -> Callable[[Model], dict[str, str]]:
+    steps, alike = work.plan.steps_per_turn, work.plan.integers
+    return functools.partial(lower_model, form=work.form, steps_per_turn=steps, alike=alike)
 
 
 def _use_micro_ops(work: _Work) -> None:
-    for model in filter(None, (work.model, work.unrolled)) if work.plan.for_micro else ():
+    for model in work.models if work.plan.for_micro else ():
         use_micro_ops(model)
 
 
@@ -183,7 +196,7 @@ def lowered(traced: TracedModel, plan: Plan) -> FloatFile:
     work = _Work(files.read_model(stock_file(traced)), traced, plan, plan.lowering)
     for run in PASSES:
         run(work)
-    for model in filter(None, (work.model, work.unrolled)):
+    for model in work.models:
         _name_inputs(model, traced.input_names)
         files.sign(model)
     ops = graph.count_operators(work.model)
@@ -193,8 +206,9 @@ def lowered(traced: TracedModel, plan: Plan) -> FloatFile:
         raise ConversionError(
             f"model {traced.name!r} calls no LSTM, so there is nothing to fuse; convert it with tf.lite.TFLiteConverter"
         )
-    unrolled = None if work.unrolled is None else files.write_model(work.unrolled)
-    return FloatFile(traced, files.write_model(work.model), ConversionReport(layers, ops), work.carried, unrolled)
+    unrolled, whole = (None if each is None else files.write_model(each) for each in (work.unrolled, work.whole))
+    tflite, report = files.write_model(work.model), ConversionReport(layers, ops)
+    return FloatFile(traced, tflite, report, work.carried, unrolled, whole, _lowering(work))
 
 
 def _steps(model: Model) -> list[int]:
@@ -295,7 +309,7 @@ def _quantized(file: FloatFile, request: Request, samples: Samples) -> Conversio
     )
     with bar:
         quantized, errors = quantize(
-            FloatForms(file.tflite, file.unrolled),
+            FloatForms(file.tflite, file.unrolled, file.whole, file.lower),
             request.quantization,
             samples,
             calibrate=calibrate,

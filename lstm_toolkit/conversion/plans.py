@@ -60,7 +60,7 @@ def plans_for(request: Request) -> tuple[Plan, ...]:
     Raises:
         ConversionError: if the target cannot run what was asked for.
     """
-    if request.quantization == "int16x8":
+    if request.quantization == "int16x8" or (request.quantization == "int8" and request.lowering != "fused"):
         return _for_int16(request)
     if request.target == "compiled":
         return (_for_compiled(request),)

@@ -49,16 +49,10 @@ class Request:
         if len(self.io_dtypes) != 2:
             raise ValueError(f"io_dtype must be a type, or a pair: for inputs and for outputs, got {self.io_dtype!r}")
         if self.quantization in ("int8", "int16x8"):
-            if self.quantization == "int16x8" and self.lowering == "auto":
+            if self.lowering == "auto":
                 raise ValueError(
-                    'quantization="int16x8" needs a lowering other than "auto", which times float files; pass '
-                    'lowering="unrolled" or "loop", or leave it out'
-                )
-            if self.quantization == "int8" and self.lowering != "fused":
-                raise ValueError(
-                    'quantization="int8" needs lowering="fused": the plain ops of '
-                    f'lowering="{self.lowering}" would keep the cell state in 8 bits; pass lowering="fused", or '
-                    'quantization="dynamic" without representative_dataset'
+                    f'quantization="{self.quantization}" needs a lowering other than "auto", which times float '
+                    'files; pass lowering="unrolled" or "loop", or leave it out'
                 )
             check_early(self.representative_dataset, f'quantization="{self.quantization}"')
         elif self.calibrates:

@@ -1,6 +1,9 @@
 """The forms of a float file that quantizing it to integers needs."""
 
 import dataclasses
+from collections.abc import Callable
+
+from lstm_toolkit.tflite.types import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,7 +13,11 @@ class FloatForms:
     Attributes:
         tflite: the file that is quantized.
         unrolled: the same with its recurrent layers unrolled, if they are loops, of which no ranges can be taken.
+        whole: the same with each recurrent layer as one op; None if the file is not made of such.
+        lower: makes plain ops of such layers in a file, in place, as they are in `tflite`.
     """
 
     tflite: bytes
     unrolled: bytes | None = None
+    whole: bytes | None = None
+    lower: Callable[[Model], object] = lambda _: None

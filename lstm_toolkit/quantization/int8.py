@@ -69,7 +69,7 @@ def quantize(
     result = files.read_model(quantized)
     int8_scales.equalize(result)
     coarse_sums.coarsen(result)
-    _reset_from_variables(result)
+    reset_from_variables(result)
     _complete_layers(result, layers)
     files.sign(result)
     return files.write_model(result), kept, cut
@@ -110,7 +110,7 @@ def _complete_layers(model: Model, layers: Sequence[_Layer]) -> None:
             op.subgraph.tensors[index].name = f"{layer.name}/{state}".encode()
 
 
-def _reset_from_variables(model: Model) -> None:
+def reset_from_variables(model: Model) -> None:
     """Lets each reset write zeros into a variable, as `reset` has it; the quantizer makes its input a constant."""
     for subgraph in model.subgraphs:
         for operator in subgraph.operators:

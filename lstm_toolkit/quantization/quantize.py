@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lstm_toolkit.passes import integer_edges, small_weights
-from lstm_toolkit.quantization import edges, int8, int16x8
+from lstm_toolkit.quantization import edges, int8, int16x8, plain_int8
 from lstm_toolkit.quantization.forms import FloatForms
 from lstm_toolkit.quantization.report import QuantizationReport, compare_files, runs_on_micro_alone
 from lstm_toolkit.quantization.samples import Samples, split, warnings_about, warnings_about_ranges
@@ -38,7 +38,7 @@ def quantize(
     """Quantizes a float file.
 
     Args:
-        file: the file; for int16x8, if it has loops, with its unrolled form.
+        file: the file; for integers in plain ops with its other forms.
         kind: one of `KINDS`, or None where only inputs and outputs become integers.
         samples: inputs by name, to take ranges on if `calibrate`, and to compare both files on.
         calibrate: whether the samples are a representative dataset; every fifth is then kept for the comparison.
@@ -91,7 +91,9 @@ def _made(
 ) -> tuple[Model, list[tuple[str, str]], int]:
     """The file of a kind with float inputs and outputs, what stays float in it, and how many samples go beyond."""
     if kind in CALIBRATED:
-        if kind == "int8":
+        if kind == "int8" and forms.whole is not None:
+            quantized, kept, cut = plain_int8.quantize(forms, calibration, held_out=held_out, progress=progress)
+        elif kind == "int8":
             quantized, kept, cut = int8.quantize(forms.tflite, calibration, held_out=held_out, progress=progress)
         else:
             quantized, kept, cut = int16x8.quantize(forms, calibration, held_out=held_out, progress=progress)

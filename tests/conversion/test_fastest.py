@@ -339,5 +339,5 @@ def test_options_that_do_not_fit_are_refused():
         lstm_toolkit.convert(model, lowering="auto", max_error=-1)
     with pytest.raises(ValueError, match="time_budget must be a number of seconds above 0, got 0"):
         lstm_toolkit.convert(model, lowering="auto", time_budget=0)
-    with pytest.raises(ValueError, match='quantization="int8" needs lowering="fused"'):
+    with pytest.raises(ValueError, match='quantization="int8" needs a lowering other than "auto"'):
         lstm_toolkit.convert(model, lowering="auto", quantization="int8", representative_dataset=[])

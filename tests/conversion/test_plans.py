@@ -52,7 +52,7 @@ def test_a_size_is_a_positive_integer(name, value):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"quantization": "int8", "lowering": "loop", "representative_dataset": SAMPLES}, 'needs lowering="fused"'),
+        ({"quantization": "int8", "lowering": "auto", "representative_dataset": SAMPLES}, 'other than "auto"'),
         ({"io_dtype": "int8"}, 'io_dtype other than "float32" needs representative_dataset'),
         ({"io_dtype": ("int8",)}, "io_dtype must be a type, or a pair: for inputs and for outputs"),
         ({"representative_dataset": SAMPLES, "verify": False}, 'is for quantization="int8"'),

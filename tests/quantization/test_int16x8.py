@@ -98,6 +98,31 @@ def test_what_has_no_int16_kernel_stays_float_and_is_told():
     assert all("there is no int16 kernel of " in reason for _, reason in report.kept_float)
 
 
+@pytest.mark.skipif(not trial.is_installed("micro"), reason="TensorFlow Lite Micro is not installed")
+def test_int8_keeps_the_states_of_plain_layers_in_int16():
+    x = samples()
+    source = keras.Sequential(
+        [
+            keras.Input((7, 5), batch_size=1, name="x"),
+            layers.Conv1D(4, 3),
+            layers.GRU(6, return_sequences=True),
+            layers.LSTM(5, activation="relu"),
+            layers.Dense(3),
+        ]
+    )
+    randomized(source, scale=0.4)
+    both = [
+        lt.convert(source, quantization="int8", representative_dataset=x, lowering=lowering)
+        for lowering in ("unrolled", "loop")
+    ]
+    assert both[0].report.quantization.relative_error < 5e-2
+    assert {"QUANTIZE", "CONV_2D", "LOGISTIC"} <= inspect(both[0].tflite).ops.keys()
+    expected = outputs_of("litert", both[0])
+    # A step of 8 bits is a 255th of the range of the output.
+    for runtime, conversion in (("litert", both[1]), ("micro", both[0])):
+        np.testing.assert_allclose(outputs_of(runtime, conversion), expected, atol=1e-2 * np.ptp(expected))
+
+
 def test_open_time_is_refused():
     open_model = keras.Sequential([keras.Input((None, 5), name="x"), layers.GRU(4)])
     with pytest.raises(ConversionError, match="have open sizes, and int16x8 needs fixed ones; pass time_steps"):

@@ -144,7 +144,7 @@ def model():
         ({"quantization": "int8", "representative_dataset": A[:0]}, "representative_dataset is empty"),
         ({"quantization": "int8", "representative_dataset": np.stack(broken(np.nan))}, "holds NaN or infinity"),
         ({"quantization": "int8", "representative_dataset": {"x": np.full((9, 4, 3), "a")}}, "holds <U1, expected"),
-        ({"quantization": "int8", "representative_dataset": A, "lowering": "unrolled"}, 'needs lowering="fused"'),
+        ({"quantization": "int8", "representative_dataset": A, "lowering": "auto"}, 'a lowering other than "auto"'),
         (
             {"quantization": "int8", "representative_dataset": A, "io_dtype": ("int8", "int4")},
             r"io_dtype must be one of float32, int8, int16, uint8, got \('int8', 'int4'\)",

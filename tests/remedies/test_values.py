@@ -59,15 +59,6 @@ REQUESTS = [
         *({"target": each} for each in ("litert", "compiled", "micro", None)),
     ),
     refused_request(
-        (
-            'quantization="int8" needs lowering="fused": the plain ops of',
-            'pass lowering="fused", or quantization="dynamic"',
-        ),
-        {"lowering": "loop", **INT8},
-        {"quantization": "dynamic", "representative_dataset": LEAVE_OUT},
-        {"lowering": "fused"},
-    ),
-    refused_request(
         ("{} needs representative_dataset: ", 'io_dtype other than "float32"', "some hundred"),
         {"io_dtype": "int8"},
         {"representative_dataset": SAMPLES},
@@ -91,7 +82,7 @@ REQUESTS = [
         *({"lowering": each} for each in ("fused", "unrolled", "loop")),
     ),
     refused_request(
-        ('quantization="int16x8" needs a lowering other than "auto"', 'pass lowering="unrolled" or "loop"'),
+        ('quantization="{}" needs a lowering other than "auto"', "int16x8", 'pass lowering="unrolled" or "loop"'),
         {"quantization": "int16x8", "representative_dataset": SAMPLES, "lowering": "auto"},
         {"lowering": "unrolled"},
         {"lowering": "loop"},
