@@ -96,7 +96,7 @@ def measured(seeds: Sequence[int], kinds: Sequence[str]) -> Iterator[Row]:
             f", {layer.units}" for layer in model.layers if hasattr(layer, "reset_after")
         )
         for kind in kinds:
-            ours = lt.convert(model, quantization=kind, representative_dataset=samples)
+            ours = lt.convert(model, quantization=kind, lowering="unrolled", representative_dataset=samples)
             files = ours.tflite, stock(model, samples, kind)
             errors = [np.abs(outputs(each, fresh) - expected).max() / np.abs(expected).max() for each in files]
             assert ours.report.quantization is not None
