@@ -146,7 +146,7 @@ def _reset_states(work: _Work) -> None:
 
 def _suit_micro(work: _Work) -> None:
     if work.plan.for_micro and not work.plan.is_plain:
-        suit_micro(work.model)
+        suit_micro(work.model, integers=work.plan.integers)
 
 
 def _lower(work: _Work) -> None:

@@ -34,7 +34,7 @@ class Plan:
         merge: both directions of a layer become one op.
         for_micro: ops are such as TensorFlow Lite Micro has; if its kernel does not take a fused one, `NeedsPlainOps`
             is raised.
-        integers: plain ops are such as suit a quantization to int16: all steps are alike.
+        integers: ops are such as suit a quantization to int16: all steps of plain ops are alike.
         on_unsupported: "raise" or "keep", as for `convert`.
         reason: why layers are plain ops though fused ones were asked for; None if they were not.
     """
@@ -91,7 +91,8 @@ def _for_int16(request: Request) -> tuple[Plan, ...]:
     if is_micro and not is_installed("micro"):
         reason = "LiteRT has no int16 kernel of the fused op, and tflite-micro is not installed to check it there"
     plain = dataclasses.replace(plan, by_length=not is_micro, reason=reason)
-    return (Plan(lowering="fused", for_micro=True), plain) if is_micro and is_installed("micro") else (plain,)
+    fused = Plan(lowering="fused", for_micro=True, integers=True)
+    return (fused, plain) if is_micro and is_installed("micro") else (plain,)
 
 
 def _for_compiled(request: Request) -> Plan:

@@ -27,8 +27,12 @@ class NeedsPlainOps(ConversionError):
         self.reasons = reasons
 
 
-def suit_micro(model: Model) -> None:
+def suit_micro(model: Model, *, integers: bool = False) -> None:
     """Gives every coupled input gate weights of its own, in place.
+
+    Args:
+        model: the file.
+        integers: whether the ops will compute in 16x8.
 
     Raises:
         NeedsPlainOps: if the kernel does not take an op.
@@ -38,6 +42,8 @@ def suit_micro(model: Model) -> None:
         if op.name == targets.MICRO_LSTM and op.is_coupled:
             uncouple(op)
         reason = targets.why_not_lstm(op) if op.name == targets.MICRO_LSTM else f"there is no op {op.name}"
+        if not reason and integers:
+            reason = targets.why_not_int16_lstm(op)
         if reason:
             reasons[op.layer] = reason
     if reasons:

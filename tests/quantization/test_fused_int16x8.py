@@ -98,3 +98,24 @@ def test_where_micro_is_not_installed_nothing_is_left_unchecked(monkeypatch):
     conversion = lt.convert(MODELS["sequence"](), target="micro", **INT16)
     assert FUSED not in conversion.report.ops
     assert "tflite-micro is not installed" in conversion.report.layers[0].reason
+
+
+def with_states():
+    x = keras.Input((TIME, INPUTS), name="x")
+    _, h, c = layers.LSTM(UNITS, return_state=True)(x)
+    return randomized(keras.Model(x, layers.LSTM(UNITS)(x, initial_state=[h, c])))
+
+
+def test_states_that_leave_an_lstm_make_it_plain_ops():
+    """The kernel keeps h and c in int16, and no op of TensorFlow Lite Micro copies these from or to another tensor."""
+    model = with_states()
+    conversion = lt.convert(model, target="micro", **INT16)
+    assert {layer.op for layer in conversion.report.layers} == {"loop"}
+    reasons = {layer.reason for layer in conversion.report.layers}
+    assert any("its last state is given on" in reason for reason in reasons)
+    assert any("its state is given from outside" in reason for reason in reasons)
+    new = np.random.default_rng(7).normal(size=(3, 1, TIME, INPUTS)).astype(np.float32)
+    given = trial.outputs_on_micro(conversion.tflite, [{"x": each} for each in new])
+    wanted = np.stack([np.asarray(model(x)) for x in new])
+    error = np.abs(np.stack([outputs["output_0"] for outputs in given]) - wanted)
+    assert error.max() < 0.02 * np.abs(wanted).max()

@@ -68,6 +68,7 @@ WITHOUT_REMEDY = {
     "passes/loops/": "reasons why a loop of a file stays one, beside the remedy that the doctor has for it",
     "passes/unrolled/": "reasons why the steps of a file stay, beside the remedy that the doctor has for it",
     "runtime/targets.py:why_not_lstm": "reasons in a report or a finding, which has the remedy",
+    "runtime/targets.py:why_not_int16_lstm": "reasons in a report, why a layer is plain ops",
     "runtime/trial.py:": "reasons in a finding, which has the remedy",
     "runtime/worker.py:": "reasons in other messages, which have the remedy",
     "sources/keras_layers.py:_tried": "is caught: the layer is called step by step then",

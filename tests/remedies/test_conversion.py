@@ -357,9 +357,9 @@ def masked_by(value: float) -> Any:
 
 
 def rooted() -> Any:
-    """A model whose output is not a number where its input is below 0."""
+    """A model whose output is not a number where its input is below -9."""
     steps = keras.Input((7, 5), name="steps")
-    return randomized(keras.Model(steps, keras.ops.sqrt(steps) + layers.LSTM(5, return_sequences=True)(steps)))
+    return randomized(keras.Model(steps, keras.ops.sqrt(steps + 9.0) + layers.LSTM(5, return_sequences=True)(steps)))
 
 
 def returning(count: int) -> Any:
@@ -404,9 +404,9 @@ QUANTIZATION = [
     refused(
         ("holds NaN or infinity on representative_dataset; leave such", "output 'output_0'"),
         rooted,
-        {"io_dtype": ("float32", "int8"), "representative_dataset": SAMPLES},
+        {"io_dtype": ("float32", "int8"), "representative_dataset": SAMPLES - 9},
         {"io_dtype": "float32"},
-        instead(rooted, io_dtype=("float32", "int8"), representative_dataset=np.abs(SAMPLES)),
+        instead(rooted, io_dtype=("float32", "int8"), representative_dataset=SAMPLES),
     ),
     Refusal(
         ("the samples of representative_dataset have different shapes of input {}", "'steps'", "give samples of one"),
@@ -453,6 +453,13 @@ QUANTIZATION = [
         OF_IDS,
         instead(read_over_padding, quantization="float16"),
         hop(lambda: read_over_padding(masked=False), OF_IDS, quantization="dynamic"),
+    ),
+    refused(
+        ("{} cannot be computed in integers: it shuts the gates of its layer", "'reader/", 'quantization="float16"'),
+        read_over_padding,
+        OF_IDS | {"quantization": "int16x8"},
+        instead(read_over_padding, quantization="float16"),
+        instead(lambda: read_over_padding(masked=False), **OF_IDS | {"quantization": "int16x8"}),
     ),
     refused(
         ("its activation is not tanh, and the int8 kernel computes tanh", "layer 'one'", '"dynamic" or "float16"'),

@@ -18,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
+from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes.int16 import weights
 from lstm_toolkit.passes.int16.rules import UNIT, Rule, Scales, data_of, floats_of, rule_of
 from lstm_toolkit.passes.int16.scales import LARGEST, Chosen, Groups, Range
 from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.tflite.types import Model, Operator, Quantization, Subgraph
-from lstm_toolkit.weights.operands import ABSENT
+from lstm_toolkit.weights.operands import ABSENT, SHUT_GATE
 
 FLOAT, INT16 = schema.TensorType.FLOAT32, schema.TensorType.INT16
 INT8 = schema.TensorType.INT8
@@ -224,6 +225,13 @@ class _Rewriter:
         has_bias = bool(bias) and bias[0] != ABSENT
         added = self._values(bias[0]) if has_bias else np.zeros(len(values), np.float32)
         scale_in, scale_out = (graph.scale_of(tensors[index])[0] for index in (operator.inputs[0], operator.outputs[0]))
+        if np.abs(values).max(initial=0.0) >= SHUT_GATE:
+            name = graph.text(tensors[operator.outputs[0]].name)
+            raise ConversionError(
+                f"{name!r} cannot be computed in integers: it shuts the gates of its layer at padded steps by weights "
+                'of 1e4, beside which the others vanish in 8 bits; pass quantization="float16", or convert without '
+                "the mask"
+            )
         scales = weights.channel_scales(values, added, scale_in, scale_out)
         stored, stored_bias = weights.quantized(values, added, scale_in, scales)
         new = self._constant(kernel, np.ascontiguousarray(np.moveaxis(stored, 0, axis)), scales)
