@@ -166,7 +166,7 @@ def why_not_int8(op: RecurrentOp) -> str | None:
     if op.options.fusedActivationFunction != schema.ActivationFunctionType.TANH:
         return (
             "its activation is not tanh, and the int8 kernel computes tanh all the same; "
-            'pass quantization="dynamic" or "float16"'
+            'pass lowering="loop", whose state has 16 bits, or quantization="dynamic" or "float16"'
         )
     if op.has("projection_weights"):
         if op.options.projClip:

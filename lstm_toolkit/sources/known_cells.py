@@ -14,7 +14,7 @@ from lstm_toolkit.sources.cells import MarkOptions
 from lstm_toolkit.tflite.recurrent import ACTIVATIONS, FUSED_OPS, RNN_ACTIVATIONS
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE, SIMPLE_RNN_COMPOSITE
 
-OR_PLAIN = 'or lowering="unrolled" or "loop" (which have no int8)'
+OR_PLAIN = 'or lowering="unrolled" or "loop"'
 """The way out for what plain ops hold and fused ones do not."""
 
 _SIGMOID_GATES = "the gates of the fused op are sigmoid; use 'sigmoid'"

@@ -50,12 +50,12 @@ def test_a_range_leaves_out_about_one_new_sample_in_a_thousand(draw):
 
 
 def test_a_range_of_one_sample_is_its_own():
-    assert ranges._for_new(np.array([[-1.0, 2.0]])) == (-1.0, 2.0)
+    assert ranges.for_new(np.array([[-1.0, 2.0]])) == (-1.0, 2.0)
 
 
 def test_a_range_grows_by_its_half_at_most():
     seen = np.array([[0.0, 1.0], [0.0, 2.0], [0.0, 3.0], [0.0, 40.0]])
-    assert ranges._for_new(seen) == (0.0, 60.0)
+    assert ranges.for_new(seen) == (0.0, 60.0)
 
 
 def test_bounds_of_inputs_are_kept():

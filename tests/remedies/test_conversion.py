@@ -465,6 +465,7 @@ QUANTIZATION = [
         ("its activation is not tanh, and the int8 kernel computes tanh", "layer 'one'", '"dynamic" or "float16"'),
         lambda: lstm(activation="relu"),
         INT8,
+        {"lowering": "loop"},
         instead(lambda: lstm(activation="relu"), quantization="dynamic"),
         instead(lambda: lstm(activation="relu"), quantization="float16"),
     ),

@@ -79,13 +79,6 @@ def time_of_images() -> Any:
     return keras.Model(x, layers.ConvLSTM1D(4, 3, name="one")(x))
 
 
-def gru_without_int8() -> None:
-    """The lowering that the message names leads to the one other refusal, which says what to pass then."""
-    with pytest.raises(ValueError, match='or quantization="dynamic" without representative_dataset'):
-        lstm_toolkit.convert(one("GRU"), lowering="unrolled", **INT8)
-    exact(one("GRU"), lowering="unrolled", quantization="dynamic")
-
-
 def crashing() -> None:
     """A calibrator that ends its process, as it does on loops, which are refused before."""
     ask = WorkerProcess.ask
@@ -110,10 +103,11 @@ NOT_AN_LSTM = "it is not an LSTM, and there is no fused op for a "
 REFUSALS = [
     refused((NOT_AN_LSTM, "layer 'one' (GRU)", "GRUCell"), lambda: one("GRU"), {}, *PLAIN, KEEP, instead(one)),
     refused(
-        (NOT_AN_LSTM, "layer 'one' (GRU)", "which have no int8"),
+        (NOT_AN_LSTM, "layer 'one' (GRU)", 'lowering="unrolled" or "loop"'),
         lambda: one("GRU"),
         INT8,
-        gru_without_int8,
+        {"lowering": "unrolled"},
+        {"lowering": "loop"},
         lambda: exact(one(), **INT8),
     ),
     Refusal(
