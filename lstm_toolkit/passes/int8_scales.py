@@ -23,7 +23,11 @@ from lstm_toolkit.weights.operands import ABSENT
 HIDDEN = 4
 """Place of the hidden tensor among the intermediates."""
 
-_MOVING = ("RESHAPE", "TRANSPOSE", "REVERSE_V2", "STRIDED_SLICE", "SLICE", "GATHER", "UNPACK", "SQUEEZE", "EXPAND_DIMS")
+_MOVING_TEXT = """
+    BROADCAST_TO EXPAND_DIMS GATHER GATHER_ND MIRROR_PAD RESHAPE REVERSE_V2 SLICE SPLIT_V SQUEEZE STRIDED_SLICE TILE
+    TRANSPOSE UNPACK
+"""
+_MOVING = _MOVING_TEXT.split()
 
 MOVED_INPUTS = dict.fromkeys(_MOVING, slice(1)) | {
     "CONCATENATION": slice(None),
