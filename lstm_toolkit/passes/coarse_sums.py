@@ -47,7 +47,5 @@ def _rescaled(model: Model, subgraph: Subgraph, operator: Operator) -> list[Oper
     least = _MARGIN * finest(max(graph.scale_of(subgraph.tensors[index])[0] for index in operator.inputs))
     if scale >= least:
         return []
-    quantization = schema.QuantizationParametersT()
-    quantization.scale, quantization.zeroPoint = [least], [zero_point]
-    operator.outputs = [edit.like(subgraph, wanted, "coarse", quantization=quantization)]
+    operator.outputs = [edit.like(subgraph, wanted, "coarse", quantization=edit.scaled(least, zero_point))]
     return [edit.new_operator(model, "QUANTIZE", [operator.outputs[0]], [wanted])]

@@ -22,7 +22,7 @@ from lstm_toolkit.passes.int16.scales import scale_for
 from lstm_toolkit.runtime import targets
 from lstm_toolkit.tflite import edit, files, graph
 from lstm_toolkit.tflite.recurrent import RecurrentOp, recurrent_ops
-from lstm_toolkit.tflite.types import Model, Operator, Quantization
+from lstm_toolkit.tflite.types import Model, Operator
 from lstm_toolkit.weights.operands import BIASES, INPUT_WEIGHTS, OPERANDS, RECURRENT_WEIGHTS
 
 INT16 = schema.TensorType.INT16
@@ -96,10 +96,10 @@ def _convert(op: RecurrentOp, largest: Mapping[str, float]) -> None:
         for weights, bias in zip(names, BIASES, strict=True):
             _store(op, weights, bias if names is INPUT_WEIGHTS else None, float(scale))
     for name, scale in (("output_state", out_scale), ("cell_state", cell_scale)):
-        op.tensor(name).type, op.tensor(name).quantization = INT16, _scaled(scale)
+        op.tensor(name).type, op.tensor(name).quantization = INT16, edit.scaled(scale)
     place = op.subgraph.operators.index(op.operator)
-    taken = edit.like(op.subgraph, x, "int16", dtype=INT16, quantization=_scaled(in_scale))
-    given = edit.like(op.subgraph, y, "int16", dtype=INT16, quantization=_scaled(out_scale))
+    taken = edit.like(op.subgraph, x, "int16", dtype=INT16, quantization=edit.scaled(in_scale))
+    given = edit.like(op.subgraph, y, "int16", dtype=INT16, quantization=edit.scaled(out_scale))
     op.operator.inputs[OPERANDS.index("input")], op.operator.outputs[0] = taken, given
     op.subgraph.operators[place : place + 1] = [
         edit.new_operator(op.model, "QUANTIZE", [x], [taken]),
@@ -138,7 +138,7 @@ def _values(op: RecurrentOp, name: str) -> npt.NDArray[np.float64]:
 
 def _replace(op: RecurrentOp, name: str, stored: npt.NDArray[np.int8] | npt.NDArray[np.int64], scale: float) -> None:
     index = edit.add_constant(op.model, op.subgraph, graph.text(op.tensor(name).name), stored)
-    op.subgraph.tensors[index].quantization = _scaled(scale)
+    op.subgraph.tensors[index].quantization = edit.scaled(scale)
     op.operator.inputs[OPERANDS.index(name)] = index
 
 
@@ -149,14 +149,8 @@ def _reset_by_int8(op: RecurrentOp) -> None:
         operators.append(each)
         state = each.outputs[0] if len(each.outputs) else None
         if state in op.states and graph.operator_name(op.model, each) == "ZEROS_LIKE":
-            zeros = edit.like(op.subgraph, state, "zeros", dtype=schema.TensorType.INT8, quantization=_scaled(1.0))
+            zeros = edit.like(op.subgraph, state, "zeros", dtype=schema.TensorType.INT8, quantization=edit.scaled(1.0))
             op.subgraph.tensors[zeros].isVariable = True
             each.inputs, each.outputs = [zeros], [zeros]
             operators.append(edit.new_operator(op.model, "QUANTIZE", [zeros], [state]))
     op.subgraph.operators = operators
-
-
-def _scaled(scale: float) -> Quantization:
-    quantization: Quantization = schema.QuantizationParametersT()
-    quantization.scale, quantization.zeroPoint = [float(scale)], [0]
-    return quantization

@@ -120,9 +120,7 @@ def _covering(found: list[Scale], *, preferred: Scale) -> Quantization:
     if -(128 + zero_point) * scale > low + slack or (127 - zero_point) * scale < high - slack:
         scale = (high - low) / 255
         zero_point = round(-128 - low / scale)
-    quantization = schema.QuantizationParametersT()
-    quantization.scale, quantization.zeroPoint = [scale], [zero_point]
-    return quantization
+    return edit.scaled(scale, zero_point)
 
 
 def _requantize_output(op: RecurrentOp) -> list[Operator]:

@@ -150,13 +150,10 @@ def _output(model: Model, main: Subgraph, index: int, dtype: int, ends: tuple[fl
 def _scale(dtype: int, ends: tuple[float, float]) -> Quantization:
     """Scale and zero point by which integers reach from one number to another, between which zero is."""
     low, high = ends
-    quantization = schema.QuantizationParametersT()
     if dtype == Types.INT16:
-        quantization.scale, quantization.zeroPoint = [max(-low, high) / 32767], [0]
-    else:
-        scale = (high - low) / 255
-        quantization.scale, quantization.zeroPoint = [scale], [round(-128 - low / scale)]
-    return quantization
+        return edit.scaled(max(-low, high) / 32767)
+    scale = (high - low) / 255
+    return edit.scaled(scale, round(-128 - low / scale))
 
 
 def _named(main: Subgraph, old: int, new: int) -> int:

@@ -131,10 +131,7 @@ def _add_int8(model: Model, subgraph: Subgraph, index: int, *, by_row: bool) -> 
     scale = np.where(scale == 0, 1.0, scale)
     stored = np.clip(np.rint(values / scale), -127, 127).astype(np.int8)
     new = edit.add_constant(model, subgraph, graph.text(tensor.name), stored)
-    quantization = schema.QuantizationParametersT()
-    quantization.scale = [float(each) for each in scale.reshape(-1)]
-    quantization.zeroPoint, quantization.quantizedDimension = [0] * scale.size, 0
-    subgraph.tensors[new].quantization = quantization
+    subgraph.tensors[new].quantization = edit.scaled(scale.reshape(-1))
     return new
 
 

@@ -42,12 +42,7 @@ def quantize(
     Returns:
         The file, the ops that stay float with the reason, and the number of held-out samples that go beyond a range.
     """
-    seen_in = files.read_model(file.unrolled or file.tflite)
-    seen = ranges.extremes(seen_in, calibration, progress)
-    found = ranges_by_name(seen_in, seen)
-    tensors = seen_in.subgraphs[0].tensors
-    fitted = {index: found[graph.text(tensors[index].name)] for index in seen}
-    cut = ranges.beyond(fitted, ranges.extremes(seen_in, held_out)) if held_out else 0
+    found, cut = calibrated(file, calibration, held_out, progress)
     model = files.read_model(file.tflite)
     wide = with_headroom(found)
     fused = fused_int16.to_int16(model, {name: max(-low, high) for name, (low, high) in wide.items()})
@@ -56,6 +51,18 @@ def quantize(
         fused_int16.join(model)
     files.sign(model)
     return files.write_model(model), kept, cut
+
+
+def calibrated(
+    file: FloatForms, calibration: Samples, held_out: Samples, progress: Callable[[int], Any]
+) -> tuple[dict[str, Range], int]:
+    """The ranges of a file's tensors by name, and the number of held-out samples that go beyond one of them."""
+    model = files.read_model(file.unrolled or file.tflite)
+    seen = ranges.extremes(model, calibration, progress)
+    found = ranges_by_name(model, seen)
+    tensors = model.subgraphs[0].tensors
+    fitted = {index: found[graph.text(tensors[index].name)] for index in seen}
+    return found, ranges.beyond(fitted, ranges.extremes(model, held_out)) if held_out else 0
 
 
 def ranges_by_name(model: Model, seen: Extremes) -> dict[str, Range]:

@@ -179,15 +179,12 @@ def why_not_int8(op: RecurrentOp) -> str | None:
             )
     if getattr(op.options, "diagonalRecurrentTensors", False):
         return 'the kernel reads diagonal recurrent weights as float only; pass quantization="dynamic"'
-    ways = recurrent.set_states(op.model, op.subgraph)
-    if any(ways.get(index) == "explicit" for index in op.states):
+    if recurrent.states_are_given(op):
         return (
             "its states are given from outside, and the quantizer would store its cell state in 8 bits instead of 16; "
             'pass quantization="dynamic", or state="carry" in place of state="explicit", and set Runner.state'
         )
-    cell_state, others = op.states[1], [each for each in op.subgraph.operators if each is not op.operator]
-    is_read = any(cell_state in {*each.inputs} - {*each.outputs} for each in others)
-    if is_read or cell_state in op.subgraph.outputs:
+    if recurrent.is_read_behind(op, op.states[1]):
         return (
             "its last cell state is given on (return_state), which makes the quantizer leave the layer float; "
             'drop that state, or pass quantization="dynamic"'

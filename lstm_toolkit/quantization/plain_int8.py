@@ -12,9 +12,9 @@ from ai_edge_litert import schema_py_generated as schema
 from lstm_toolkit.passes import coarse_sums, int8_scales
 from lstm_toolkit.passes.int16.rewrite import to_int16
 from lstm_toolkit.passes.int16.scales import Range
-from lstm_toolkit.quantization import int8, ranges
+from lstm_toolkit.quantization import int8
 from lstm_toolkit.quantization.forms import FloatForms
-from lstm_toolkit.quantization.int16x8 import kept_float, ranges_by_name, with_headroom
+from lstm_toolkit.quantization.int16x8 import calibrated, kept_float, with_headroom
 from lstm_toolkit.quantization.samples import Samples
 from lstm_toolkit.stock import worker
 from lstm_toolkit.tflite import files, graph
@@ -44,12 +44,7 @@ def quantize(
     Raises:
         ConversionError: if TensorFlow's quantizer refuses the file.
     """
-    seen_in = files.read_model(file.unrolled or file.tflite)
-    seen = ranges.extremes(seen_in, calibration, progress)
-    found = ranges_by_name(seen_in, seen)
-    tensors = seen_in.subgraphs[0].tensors
-    fitted = {index: found[graph.text(tensors[index].name)] for index in seen}
-    cut = ranges.beyond(fitted, ranges.extremes(seen_in, held_out)) if held_out else 0
+    found, cut = calibrated(file, calibration, held_out, progress)
     whole = files.read_model(file.whole or file.tflite)
     _set_ranges(whole, found)
     layers = (*OPERANDS_OF, "ZEROS_LIKE")

@@ -11,7 +11,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.tflite import graph
-from lstm_toolkit.tflite.recurrent import RecurrentOp, recurrent_ops, set_states
+from lstm_toolkit.tflite.recurrent import RecurrentOp, is_read_behind, recurrent_ops, states_are_given
 from lstm_toolkit.tflite.types import Model
 from lstm_toolkit.weights.operands import (
     ABSENT,
@@ -87,13 +87,9 @@ def why_not_int16_lstm(op: RecurrentOp) -> str | None:
     """Why a float `MICRO_LSTM` that the kernel takes cannot be 16x8 there; None if it can."""
     if op.shuts_gates:
         return "it shuts its gates at padded steps by weights of 1e4, beside which the others vanish in 8 bits"
-    others = [each for each in op.subgraph.operators if each is not op.operator]
-    if any({*op.states} & ({*each.inputs} - {*each.outputs}) for each in others) or {*op.states} & {
-        *op.subgraph.outputs
-    }:
+    if any(is_read_behind(op, state) for state in op.states):
         return "its last state is given on, and nothing there reads it in int16"
-    ways = set_states(op.model, op.subgraph)
-    if any(ways.get(index) == "explicit" for index in op.states):
+    if states_are_given(op):
         return "its state is given from outside, and nothing there sets it in int16"
     return None
 

@@ -2,7 +2,7 @@
 
 import copy
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.graph import DTYPES, OPTIONS_OF, shape_of, text
 from lstm_toolkit.tflite.types import Model, Operator, Quantization, Subgraph
 from lstm_toolkit.weights.operands import ABSENT
@@ -110,6 +111,45 @@ def new_operator(
             setattr(operator.builtinOptions, field, value)
     operator.inputs, operator.outputs = list(inputs), list(outputs)
     return operator
+
+
+def scaled(scale: npt.ArrayLike, zero_point: int = 0) -> Quantization:
+    """Quantization parameters of one scale, or of one for each row, and a zero point."""
+    quantization: Quantization = schema.QuantizationParametersT()
+    quantization.scale = [float(each) for each in np.atleast_1d(scale)]
+    quantization.zeroPoint = [zero_point] * len(quantization.scale)
+    return quantization
+
+
+def step_operator(
+    model: Model, subgraph: Subgraph, sequence: int, target: int, *, axis: int, step: int = -1
+) -> Operator:
+    """A new STRIDED_SLICE that takes one step, by default the last one, out of a sequence of three axes.
+
+    Args:
+        model: the file.
+        subgraph: that has the sequence.
+        sequence: the tensor to take the step from.
+        target: the tensor of two axes that holds it.
+        axis: the axis of time.
+        step: its number; -1 for the last one, whatever the number of steps, as `graph.takes_last_step` reads it.
+    """
+    bounds = {"begin": [0, 0, 0], "end": [0, 0, 0], "strides": [1, 1, 1]}
+    bounds["begin"][axis] = step
+    values = [add_constant(model, subgraph, name, np.array(each, np.int32)) for name, each in bounds.items()]
+    others = 0b111 & ~(1 << axis)
+    masks = {"beginMask": others, "endMask": others, "shrinkAxisMask": 1 << axis}
+    return new_operator(model, "STRIDED_SLICE", [sequence, *values], [target], **masks)
+
+
+def drop_unused(subgraph: Subgraph, has_effect: Callable[[Operator], bool] = lambda op: not len(op.outputs)) -> None:
+    """Drops the operators whose results nobody takes, but for those that have an effect beyond their results."""
+    while True:
+        consumed = graph.consumed(subgraph)
+        kept = [op for op in subgraph.operators if has_effect(op) or {*op.outputs} & consumed]
+        if len(kept) == len(subgraph.operators):
+            return
+        subgraph.operators = kept
 
 
 def redirect(subgraph: Subgraph, old: int, new: int) -> None:

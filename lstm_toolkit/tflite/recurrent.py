@@ -272,3 +272,20 @@ def _is_zero(tensor: Tensor, array: Any) -> bool:
 def layer_of(tensor: Tensor) -> str:
     """Name of the layer that a state tensor belongs to, as `graft` names it."""
     return graph.text(tensor.name).rpartition("/")[0]
+
+
+def layers_of(model: Model) -> set[str]:
+    """Names of the layers whose recurrent ops have states in a `ModelT`."""
+    return {layer_of(op.subgraph.tensors[index]) for op in recurrent_ops(model) for index in op.states}
+
+
+def states_are_given(op: RecurrentOp) -> bool:
+    """Whether an op starts from states that are computed at each call, not from zero or where it ended."""
+    ways = set_states(op.model, op.subgraph)
+    return any(ways.get(index) == "explicit" for index in op.states)
+
+
+def is_read_behind(op: RecurrentOp, state: int) -> bool:
+    """Whether anything but an op itself takes one of its states, other than to set it."""
+    others = [each for each in op.subgraph.operators if each is not op.operator]
+    return state in op.subgraph.outputs or any(state in {*each.inputs} - {*each.outputs} for each in others)

@@ -23,7 +23,7 @@ from lstm_toolkit.passes.int16 import weights
 from lstm_toolkit.passes.int16.rules import UNIT, Rule, Scales, data_of, floats_of, rule_of
 from lstm_toolkit.passes.int16.scales import LARGEST, Chosen, Groups, Range
 from lstm_toolkit.tflite import edit, graph
-from lstm_toolkit.tflite.types import Model, Operator, Quantization, Subgraph
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT, SHUT_GATE
 
 FLOAT, INT16 = schema.TensorType.FLOAT32, schema.TensorType.INT16
@@ -81,15 +81,6 @@ def _with_own_constants(model: Model, subgraph: Subgraph, operator: Operator, ru
     operator.inputs = inputs
 
 
-def scaled(scale: Any) -> Quantization:
-    """Quantization parameters without zero points, of one scale or of one for each row."""
-    quantization = schema.QuantizationParametersT()
-    quantization.scale = [float(each) for each in np.atleast_1d(scale)]
-    quantization.zeroPoint = [0] * len(quantization.scale)
-    result: Quantization = quantization
-    return result
-
-
 class _Rewriter:
     """Writes the ops of one subgraph anew."""
 
@@ -137,10 +128,10 @@ class _Rewriter:
 
     def _set_scale(self, index: int, scale: float | None = None) -> None:
         tensor = self._subgraph.tensors[index]
-        tensor.type, tensor.quantization = INT16, scaled(scale or self._groups.scale((self._number, index)))
+        tensor.type, tensor.quantization = INT16, edit.scaled(scale or self._groups.scale((self._number, index)))
 
     def _new(self, index: int, suffix: str, scale: float) -> int:
-        return edit.like(self._subgraph, index, suffix, dtype=INT16, quantization=scaled(scale))
+        return edit.like(self._subgraph, index, suffix, dtype=INT16, quantization=edit.scaled(scale))
 
     def _keep(self, operator: Operator) -> None:
         """Keeps an op; what it takes from int16 ops becomes float before, or is rescaled for a QUANTIZE."""
@@ -214,7 +205,7 @@ class _Rewriter:
         if key not in self._constants:
             name = graph.text(self._subgraph.tensors[index].name)
             new = edit.add_constant(self._model, self._subgraph, name, stored)
-            self._subgraph.tensors[new].quantization = scaled(scale)
+            self._subgraph.tensors[new].quantization = edit.scaled(scale)
             self._constants[key] = new
         return self._constants[key]
 

@@ -19,7 +19,6 @@ from lstm_toolkit.passes.loops.length import check_length
 from lstm_toolkit.passes.loops.rewrite import FUSED_OP, rewrite
 from lstm_toolkit.tflite import files, graph, recurrent
 from lstm_toolkit.tflite.graph import called_subgraphs
-from lstm_toolkit.tflite.recurrent import recurrent_ops
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT
 
@@ -79,8 +78,7 @@ def fuse_loops(model: Model) -> tuple[LoopOutcome, ...]:
         An outcome per WHILE, in the order of the file.
     """
     called = {index for subgraph in model.subgraphs for op in subgraph.operators for index in called_subgraphs(op)}
-    states = (op.subgraph.tensors[index] for op in recurrent_ops(model) for index in op.states)
-    taken = {recurrent.layer_of(state) for state in states}
+    taken = recurrent.layers_of(model)
     kept, outcomes = frozenset(taken), []
     for number, subgraph in enumerate(model.subgraphs):
         for op in [op for op in subgraph.operators if graph.operator_name(model, op) == "WHILE"]:

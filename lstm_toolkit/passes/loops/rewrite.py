@@ -120,13 +120,7 @@ def _last_steps(
             shape = edit.add_constant(model, subgraph, "shape", np.array([1, loop.batch, loop.units], np.int32))
             operators.append(edit.new_operator(model, "RESHAPE", [last, shape], [single]))
     time = 0 if time_major else 1
-    bounds = {"begin": [0, 0, 0], "end": [0, 0, 0], "strides": [1, 1, 1]}
-    bounds["begin"][time] = -1
-    others, slices = 0b111 & ~(1 << time), []
-    masks = {"beginMask": others, "endMask": others, "shrinkAxisMask": 1 << time}
-    for target in targets:
-        values = [edit.add_constant(model, subgraph, key, np.array(each, np.int32)) for key, each in bounds.items()]
-        slices.append(edit.new_operator(model, "STRIDED_SLICE", [sequence, *values], [target], **masks))
+    slices = [edit.step_operator(model, subgraph, sequence, target, axis=time) for target in targets]
     return slices + operators
 
 

@@ -66,7 +66,7 @@ def lower_model(model: Model, *, form: str, steps_per_turn: int | None = None, a
                 match = match.with_like_steps()
             _replace(model, subgraph, match, form, steps_per_turn)
         if found:
-            _drop_unused(subgraph)
+            edit.drop_unused(subgraph)
     lowered = [each for _, found in found_in for match in found for each in match.recurrences]
     return {each.layer: _CLASSES[type(each.cell)] for each in lowered}
 
@@ -84,13 +84,3 @@ def _replace(model: Model, subgraph: Subgraph, match: Lowering, form: str, steps
     subgraph.operators = [op for op in subgraph.operators if op not in match.dropped]
     for state, target in match.moved.items():
         edit.redirect(subgraph, state, target)
-
-
-def _drop_unused(subgraph: Subgraph) -> None:
-    """Drops the ops whose results nobody takes, such as those that once put the copy of a state behind its op."""
-    while True:
-        consumed = graph.consumed(subgraph)
-        kept = [op for op in subgraph.operators if len(op.outputs) == 0 or set(op.outputs) & consumed]
-        if len(kept) == len(subgraph.operators):
-            return
-        subgraph.operators = kept

@@ -21,7 +21,6 @@ from lstm_toolkit.passes.unrolled.rewrite import FUSED_OP, Rewriting, Stands
 from lstm_toolkit.passes.unrolled.sequences import Sequence, Stuck, sequences
 from lstm_toolkit.passes.unrolled.steps import why_no_step
 from lstm_toolkit.tflite import files, graph, recurrent
-from lstm_toolkit.tflite.recurrent import recurrent_ops
 from lstm_toolkit.tflite.types import Model, Subgraph
 
 
@@ -58,18 +57,13 @@ def fuse_unrolled(model: Model) -> tuple[UnrolledOutcome, ...]:
     Returns:
         An outcome per LSTM of two steps or more, the fused ones first.
     """
-    kept = _layers(model)
+    kept = recurrent.layers_of(model)
     outcomes, rewriting = _planned(model)
     if rewriting is not None:
         rewriting.apply()
         reset.reset_states(model, keep=kept)
         files.prune(model)
     return outcomes
-
-
-def _layers(model: Model) -> set[str]:
-    states = (op.subgraph.tensors[index] for op in recurrent_ops(model) for index in op.states)
-    return {recurrent.layer_of(state) for state in states}
 
 
 def _planned(model: Model) -> tuple[tuple[UnrolledOutcome, ...], Rewriting | None]:
@@ -105,7 +99,7 @@ def _found(
 ) -> tuple[dict[str, Sequence], list[UnrolledOutcome]]:
     """The LSTMs that match, by layer, and the outcomes of those that do not."""
     found, stuck, covered = dict[str, Sequence](), list[UnrolledOutcome](), set[int]()
-    taken, names = _layers(model), _Names(model.subgraphs[0], evaluation)
+    taken, names = recurrent.layers_of(model), _Names(model.subgraphs[0], evaluation)
     for each in sequences(evaluation.elements):
         layer = recurrent.numbered(names.of(each.hidden), taken)
         taken.add(layer)

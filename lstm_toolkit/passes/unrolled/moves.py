@@ -106,15 +106,10 @@ class Mover:
         return None
 
     def _sliced(self, index: int, held: Names, axis: int, place: int) -> int:
-        # The last step is -1, whatever the number of steps, as `graph.takes_last_step` reads it.
-        begin = place if place < held.shape[axis] - 1 else -1
-        bounds = ([begin if each == axis else 0 for each in range(3)], [0, 0, 0], [1, 1, 1])
-        values = [edit.add_constant(self._model, self._subgraph, "step", np.array(each, np.int32)) for each in bounds]
         shape = [size for each, size in enumerate(held.shape) if each != axis]
         target = edit.add_tensor(self._subgraph, "step", shape)
-        others = 0b111 & ~(1 << axis)
-        masks = {"beginMask": others, "endMask": others, "shrinkAxisMask": 1 << axis}
-        self.operators.append(edit.new_operator(self._model, "STRIDED_SLICE", [index, *values], [target], **masks))
+        step = place if place < held.shape[axis] - 1 else -1
+        self.operators.append(edit.step_operator(self._model, self._subgraph, index, target, axis=axis, step=step))
         return target
 
 

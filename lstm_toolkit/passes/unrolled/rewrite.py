@@ -81,8 +81,8 @@ class Rewriting:
             for index in operator.inputs:
                 self._need(int(index))
 
-    def apply(self) -> list[Operator]:
-        """Puts the new operators into the subgraph; returns the fused ops."""
+    def apply(self) -> None:
+        """Puts the new operators into the subgraph."""
         subgraph = self._subgraph
         operators = [each for each in subgraph.operators if id(each) in self._kept]
         operators += [*self._mover.operators, *(fusion.operator for fusion in self._fusions)]
@@ -92,13 +92,11 @@ class Rewriting:
         for index in dict.fromkeys(map(int, subgraph.outputs)):
             if index in self._moved:
                 self._produce(index, self._moved[index])
-        fused = []
         for fusion in self._fusions:
             given = tuple(self._moved.get(index, index) for index in fusion.given)
-            fused.append(graft.replace(self._model, dataclasses.replace(fusion, given=given), {}))
-        self._drop_unused()
+            graft.replace(self._model, dataclasses.replace(fusion, given=given), {})
+        edit.drop_unused(subgraph, self._has_effect)
         edit.sort_operators(subgraph)
-        return fused
 
     def _produce(self, index: int, made: int) -> None:
         """Lets an output of the subgraph hold what another tensor holds."""
@@ -114,15 +112,6 @@ class Rewriting:
         subgraph.operators.append(
             edit.new_operator(self._model, "RESHAPE", [made, sizes], [index], newShape=list(shape))
         )
-
-    def _drop_unused(self) -> None:
-        subgraph = self._subgraph
-        while True:
-            consumed = graph.consumed(subgraph)
-            left = [op for op in subgraph.operators if self._has_effect(op) or {*op.outputs} & consumed]
-            if len(left) == len(subgraph.operators):
-                return
-            subgraph.operators = left
 
     def _is_owned(self, names: Names) -> bool:
         return bool(names.size and (self._owners[names] >= 0).all())
