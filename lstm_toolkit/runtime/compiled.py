@@ -8,6 +8,7 @@ has the same path, and then gives that model's results.
 
 import ctypes
 import functools
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -95,6 +96,7 @@ class CompiledInterpreter:
         self._output_buffers = self._model.create_output_buffers(0)
         details = self._model.get_output_tensor_details(self._key)
         self._shapes = [tuple(map(int, details[name]["shape"])) for name in self._output_names]
+        self._sizes = [math.prod(shape) for shape in self._shapes]
 
     def resize_tensor_input(self, index: int, shape: Sequence[int]) -> None:
         """Gives an input a new shape, [-1 of its shape_signature replaced]; takes effect on `allocate_tensors`."""
@@ -111,8 +113,7 @@ class CompiledInterpreter:
     def get_tensor(self, index: int) -> npt.NDArray[Any]:
         """A copy of an output."""
         number, dtype = self._outputs[index]
-        shape = self._shapes[number]
-        return self._output_buffers[number].read(int(np.prod(shape)), dtype).reshape(shape)
+        return self._output_buffers[number].read(self._sizes[number], dtype).reshape(self._shapes[number])
 
     def reset_all_variables(self) -> None:
         """Nothing: such a file has no variable tensors."""

@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,23 +13,20 @@ import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter
 
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.runtime.carried import carried_states
 from lstm_toolkit.runtime.integers import dequantized, quantized
 from lstm_toolkit.runtime.interpreters import interpreter
 from lstm_toolkit.runtime.isolated import IsolatedInterpreter
 from lstm_toolkit.runtime.limits import Limits
 from lstm_toolkit.runtime.signature import signature
-from lstm_toolkit.tflite import files, graph, recurrent
-from lstm_toolkit.weights.operands import STATES
+from lstm_toolkit.tflite import files
 
 Outputs = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]
-
-_KINDS = dict(zip(STATES, ("h", "c"), strict=True))
-
 
 RUNTIMES = ("interpreter", "compiled")
 """The runtimes of `Runner`."""
 
-
+_ndarray = np.ndarray
 _RAISED = (ValueError, RuntimeError)
 """What LiteRT's Python interface raises."""
 
@@ -59,6 +56,10 @@ def keeping_all_tensors(data: bytes) -> Interpreter:
     """An interpreter, without XNNPACK, from which every tensor of a valid file can be read after a call."""
     with _refusals():
         return interpreter(data, xnnpack=False, keeps_all_tensors=True)
+
+
+_Slot = tuple[str, int, tuple[int, ...], np.dtype[Any]]
+"""An input as the interpreter holds it now: name, index, shape and dtype. A plain tuple, which is unpacked fastest."""
 
 
 class Runner:
@@ -117,11 +118,18 @@ class Runner:
             else:
                 self._interpreter = interpreter(self._data, keeps_all_tensors=self._keeps_all_tensors, **options)
                 self._inputs, self._outputs = signature(self._interpreter)
-        self._input_indices = {name: details["index"] for name, details in self._inputs.items()}
-        self._output_indices = {name: details["index"] for name, details in self._outputs.items()}
+        self._only_input = next(iter(self._inputs)) if len(self._inputs) == 1 else None
         self._lock = threading.RLock()
         _runners.add(self)
-        self._allocated = {name: tuple(map(int, details["shape"])) for name, details in self._inputs.items()}
+        self._hold(
+            (name, details["index"], tuple(map(int, details["shape"])), np.dtype(details["dtype"]))
+            for name, details in self._inputs.items()
+        )
+
+    def _hold(self, slots: Iterable[_Slot]) -> None:
+        """Gathers what a call needs, so that it need not look for it."""
+        held, indices = self._interpreter, [details["index"] for details in self._outputs.values()]
+        self._ready = list(slots), indices, held.set_tensor, held.invoke, held.get_tensor
 
     def close(self) -> None:
         """Ends the process of an isolated file, which also ends when nothing refers to the runner any more.
@@ -178,25 +186,41 @@ class Runner:
                 expected and what was given.
             InvalidModelError: if the runtime cannot run the model on these inputs, such as an index beyond a table.
         """
-        results = self.outputs(*args, **inputs)
-        return next(iter(results.values())) if len(results) == 1 else results
+        results = self._run(args, inputs)
+        return results[0] if len(results) == 1 else dict(zip(self._outputs, results, strict=True))
 
     def outputs(self, /, *args: npt.ArrayLike, **inputs: npt.ArrayLike) -> dict[str, npt.NDArray[Any]]:
         """Runs the model once, as a call does, and returns its outputs by name, also where there is only one."""
-        values = self._checked(args, inputs)
-        interpreter = self._interpreter
-        # Neither `with` nor `_refusals`, which take as long as checks and copies together.
-        self._lock.acquire()
+        return dict(zip(self._outputs, self._run(args, inputs), strict=True))
+
+    def _run(self, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> list[npt.NDArray[Any]]:
+        """Runs the model once, and returns its outputs in the order of the file; `runner_overhead.py` times it."""
+        if args:
+            if inputs or len(args) > 1 or self._only_input is None:
+                raise ValueError(f"pass the inputs by name: {list(self._inputs)}")
+            inputs = {self._only_input: args[0]}
+        lock = self._lock
+        lock.acquire()
         try:
-            self._fit(values)
-            for name, value in values.items():
-                interpreter.set_tensor(self._input_indices[name], value)
-            interpreter.invoke()
-            return {name: interpreter.get_tensor(index) for name, index in self._output_indices.items()}
+            slots, indices, set_tensor, invoke, get_tensor = self._ready
+            for name, index, shape, dtype in slots:
+                value = inputs.get(name)
+                if type(value) is not _ndarray or value.dtype is not dtype or value.shape != shape:
+                    break
+                set_tensor(index, value)
+            else:
+                if len(inputs) == len(slots):
+                    invoke()
+                    outputs = []
+                    for index in indices:
+                        outputs.append(get_tensor(index))  # noqa: PERF401 (a comprehension takes longer)
+                    return outputs
         except _RAISED as error:
             raise InvalidModelError(f"LiteRT cannot run this model on these inputs: {error}") from error
         finally:
-            self._lock.release()
+            lock.release()
+        with lock:
+            return self._run((), self._fitted(inputs))
 
     def bound(self, **inputs: npt.ArrayLike) -> tuple[Callable[[], Any], Callable[[], Any]]:
         """The model on fixed inputs as two functions, for a stopwatch.
@@ -213,22 +237,21 @@ class Runner:
         Raises:
             ValueError: as a call.
         """
-        values = {name: value.copy() for name, value in self._checked((), inputs).items()}
-        interpreter = self._interpreter
-        arrays = [(self._input_indices[name], value) for name, value in values.items()]
-        outputs = list(self._output_indices.values())
+        values = {name: value.copy() for name, value in self._checked(inputs).items()}
         with self._lock, _refusals("this model on these inputs"):
-            self._fit(values)
+            self._fitted(values)
+            slots, indices, set_tensor, invoke, get_tensor = self._ready
+            arrays = [(index, values[name]) for name, index, *_ in slots]
             for index, array in arrays:
-                interpreter.set_tensor(index, array)
+                set_tensor(index, array)
 
         def call() -> list[npt.NDArray[Any]]:
             for index, array in arrays:
-                interpreter.set_tensor(index, array)
-            interpreter.invoke()
-            return [interpreter.get_tensor(index) for index in outputs]
+                set_tensor(index, array)
+            invoke()
+            return [get_tensor(index) for index in indices]
 
-        return interpreter.invoke, call
+        return invoke, call
 
     def quantized(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
         """Quantizes inputs for a file with integer inputs: floats become integers with the scale of their input.
@@ -282,60 +305,44 @@ class Runner:
 
     @cached_property
     def _state_tensors(self) -> dict[str, dict[str, Any]]:
-        """Index, dtype and quantization of each carried state, by name. A state that an op sets is not carried."""
-        model = files.read_model(self._data)
-        main = model.subgraphs[0]
-        named = {}
-        for index in recurrent.carried_states(model, main):
-            layer, _, kind = graph.text(main.tensors[index].name).rpartition("/")
-            name = f"{layer}_{_KINDS[kind]}" if kind in _KINDS else graph.text(main.tensors[index].name)
-            scale, zero_point = graph.scale_of(main.tensors[index])
-            dtype = graph.DTYPES.get(main.tensors[index].type, np.float32)
-            named[name] = {"index": index, "dtype": dtype, "quantization": (scale, zero_point)}
-        return named
+        return carried_states(self._data)
 
-    def _fit(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Allocates anew where the shapes are not those of the call before."""
-        for name, value in values.items():
-            if value.shape != self._allocated[name]:
-                break
-        else:
-            return
-        # Allocation sets every variable tensor to zero, which would lose what is carried.
-        carried, shapes = self.state, {name: value.shape for name, value in values.items()}
-        try:
-            self._allocate(shapes)
-        except InvalidModelError:
-            with contextlib.suppress(InvalidModelError):
-                self._allocate(self._allocated)
-                self.state = carried
-            raise
-        self._allocated, self.state = shapes, carried
+    def _fitted(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
+        """The inputs as the file takes them, and slots for them, allocated anew where their shapes are other ones."""
+        arrays = self._checked(inputs)
+        before = self._ready[0]
+        slots: list[_Slot] = [(name, index, arrays[name].shape, arrays[name].dtype) for name, index, *_ in before]
+        if [shape for _, _, shape, _ in slots] != [shape for _, _, shape, _ in before]:
+            # Allocation sets every variable tensor to zero, which would lose what is carried.
+            carried = self.state
+            try:
+                self._allocate(slots)
+            except InvalidModelError:
+                with contextlib.suppress(InvalidModelError):
+                    self._allocate(before)
+                    self.state = carried
+                raise
+            self.state = carried
+        self._hold(slots)
+        return arrays
 
-    def _allocate(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        with _refusals(f"this model on inputs of the shapes {[list(shape) for shape in shapes.values()]}"):
-            for name, shape in shapes.items():
-                self._interpreter.resize_tensor_input(self._input_indices[name], shape)
+    def _allocate(self, slots: Sequence[_Slot]) -> None:
+        with _refusals(f"this model on inputs of the shapes {[list(shape) for _, _, shape, _ in slots]}"):
+            for _, index, shape, _ in slots:
+                self._interpreter.resize_tensor_input(index, shape)
             self._interpreter.allocate_tensors()
 
-    def _checked(self, args: tuple[npt.ArrayLike, ...], inputs: dict[str, npt.ArrayLike]) -> dict[str, Any]:
-        if args:
-            if len(args) > 1 or len(self._inputs) > 1 or inputs:
-                raise ValueError(f"pass the inputs by name: {list(self._inputs)}")
-            inputs = {next(iter(self._inputs)): args[0]}
+    def _checked(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
         if inputs.keys() != self._inputs.keys():
             raise ValueError(f"the model has the inputs {list(self._inputs)}, got {list(inputs)}")
         return {name: self._converted(name, value) for name, value in inputs.items()}
 
     def _converted(self, name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
-        array, details = np.asarray(value), self._inputs[name]
-        if array.shape == self._allocated[name] and array.dtype == details["dtype"]:
-            return array  # the checks below take as long as a small model
-        shape = self.input_shapes[name]
+        array, shape, dtype = np.asarray(value), self.input_shapes[name], self.input_dtypes[name]
         if len(array.shape) != len(shape) or any(
             size not in (-1, given) for size, given in zip(shape, array.shape, strict=True)
         ):
             raise ValueError(f"input {name!r} has shape {list(shape)} (-1 is any), got {list(array.shape)}")
-        if not np.can_cast(array.dtype, details["dtype"], "same_kind"):
-            raise ValueError(f"input {name!r} is {np.dtype(details['dtype'])}, got {array.dtype}")
-        return array.astype(details["dtype"])
+        if not np.can_cast(array.dtype, dtype, "same_kind"):
+            raise ValueError(f"input {name!r} is {dtype}, got {array.dtype}")
+        return array.astype(dtype, copy=False)
