@@ -62,10 +62,10 @@ def convert(  # noqa: PLR0913 (public)
             always are with quantization="int8".
         quantization: "dynamic": int8 weights, everything else float32, which also suits plain ops; "float16": float16
             weights; "int8": weights, inputs of ops and results are int8, which takes a representative_dataset and fixed
-            time; GRUs and other activations take lowering="unrolled" or "loop" too, and keep int16 inside; "int16x8":
-            weights are int8 and everything else int16, in plain ops; with target="micro", LSTMs stay fused ops where
-            its kernel takes them all, and only TensorFlow Lite Micro can run the file. The report compares the file
-            with the float32 one.
+            time; where a layer is none that the fused op's int8 kernel computes, such as a GRU, all are plain ops that
+            keep int16 inside, as they are with lowering="unrolled" or "loop"; "int16x8": weights are int8 and
+            everything else int16, in plain ops; with target="micro", LSTMs stay fused ops where its kernel takes them
+            all, and only TensorFlow Lite Micro can run the file. The report compares the file with the float32 one.
         representative_dataset: typical inputs: an array [samples, ...] for a model with one input, a dict of them by
             input name, or a function that returns an iterable of samples (or the iterable itself), each a list or a
             dict by input name. Integer ranges are taken on them, and every fifth sample is kept for the comparison.

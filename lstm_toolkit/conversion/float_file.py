@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from lstm_toolkit.conversion import parity
 from lstm_toolkit.conversion.owners import owners_in_file
 from lstm_toolkit.conversion.report import Checked, ConversionReport
 from lstm_toolkit.errors import ConversionError, InvalidModelError
+from lstm_toolkit.passes.plain.lower import UNROLLED, Write
 from lstm_toolkit.quantization.samples import Samples
 from lstm_toolkit.runtime.compare import finite_share
 from lstm_toolkit.runtime.first_run import refuse_ended
@@ -17,7 +18,6 @@ from lstm_toolkit.runtime.random_inputs import DOMAINS, Draw
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.sources.traced import TracedModel
 from lstm_toolkit.tflite import files
-from lstm_toolkit.tflite.types import Model
 
 OUTSIDE = "take that out of the model, and compute it outside of the file"
 
@@ -33,7 +33,7 @@ class FloatFile:
         carried: the layers whose state the file carries.
         unrolled: the same file with its layers unrolled, to take ranges on; None if it was not asked for, or needed.
         whole: the same file with its layers whole; None if it was not asked for.
-        lower: makes plain ops of whole layers in a file, in place, as they are in this one.
+        write: makes plain ops of a layer, such as they are in this file.
     """
 
     traced: TracedModel
@@ -42,7 +42,7 @@ class FloatFile:
     carried: frozenset[str]
     unrolled: bytes | None = None
     whole: bytes | None = None
-    lower: Callable[[Model], object] = lambda _: None
+    write: Write = UNROLLED
 
     def verify(
         self, samples: Sequence[parity.Inputs] = (), *, tflite: bytes | None = None, runtime: str = "interpreter"

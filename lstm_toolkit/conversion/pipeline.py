@@ -22,6 +22,7 @@ from lstm_toolkit.passes import bidirectional, graft, reset, stock_lstm, transpo
 from lstm_toolkit.passes.for_micro import suit_micro
 from lstm_toolkit.passes.micro_ops import use_micro_ops
 from lstm_toolkit.passes.plain.lower import lower_model
+from lstm_toolkit.passes.plain.sequence import emit
 from lstm_toolkit.quantization.forms import FloatForms
 from lstm_toolkit.quantization.quantize import CALIBRATED, quantize
 from lstm_toolkit.quantization.samples import Samples, read_samples
@@ -159,12 +160,7 @@ def _lower(work: _Work) -> None:
     if alike:
         work.whole = files.read_model(files.write_model(work.model))
     if work.plan.is_plain:
-        work.became = _lowering(work)(work.model)
-
-
-def _lowering(work: _Work) -> Callable[[Model], dict[str, str]]:
-    steps, alike = work.plan.steps_per_turn, work.plan.integers
-    return functools.partial(lower_model, form=work.form, steps_per_turn=steps, alike=alike)
+        work.became = lower_model(work.model, form=work.form, steps_per_turn=work.plan.steps_per_turn, alike=alike)
 
 
 def _use_micro_ops(work: _Work) -> None:
@@ -208,7 +204,8 @@ def lowered(traced: TracedModel, plan: Plan) -> FloatFile:
         )
     unrolled, whole = (None if each is None else files.write_model(each) for each in (work.unrolled, work.whole))
     tflite, report = files.write_model(work.model), ConversionReport(layers, ops)
-    return FloatFile(traced, tflite, report, work.carried, unrolled, whole, _lowering(work))
+    write = functools.partial(emit, form=work.form, steps_per_turn=plan.steps_per_turn)
+    return FloatFile(traced, tflite, report, work.carried, unrolled, whole, write)
 
 
 def _steps(model: Model) -> list[int]:
@@ -309,7 +306,7 @@ def _quantized(file: FloatFile, request: Request, samples: Samples) -> Conversio
     )
     with bar:
         quantized, errors = quantize(
-            FloatForms(file.tflite, file.unrolled, file.whole, file.lower),
+            FloatForms(file.tflite, file.unrolled, file.whole, file.write),
             request.quantization,
             samples,
             calibrate=calibrate,

@@ -5,10 +5,11 @@
 | None, "litert" | what the request says; with lowering="auto" fused ops, or else plain ones, out of which the other |
 |  | files to time are made |
 | "compiled" | plain ops, since there are no variable tensors: unrolled up to `UNROLLED_STEPS`, else a loop |
-| any, "int16x8" | plain ops, unrolled up to `UNROLLED_STEPS`, else a loop; for "micro" fused ops as |
-|  | below, which run there alone, or else a loop of one step a turn |
 | "micro" | fused ops where its kernel takes every layer, with both directions split and an input gate of its own for |
-|  | CIFG; else, in float, a loop of one step a turn, which of all plain forms takes the least memory |
+|  | CIFG; else a loop of one step a turn, which of all plain forms takes the least memory |
+| any, "int8" | fused ops, but for "compiled", if all layers can be such; else plain ops as for "int16x8" |
+| any, "int16x8" | plain ops, unrolled up to `UNROLLED_STEPS`, else a loop; for "micro" as above, where fused ops run |
+|  | there alone |
 
 A lowering other than the default stays as it was asked for.
 """
@@ -18,6 +19,8 @@ import dataclasses
 from lstm_toolkit.conversion.request import Request
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.runtime.installed import is_installed
+
+_NO_VARIABLES = "CompiledModel takes no variable tensors"
 
 UNROLLED_STEPS = 100
 """Up to how many steps plain ops for `CompiledModel` are unrolled; beyond, a loop is smaller and not slower."""
@@ -60,8 +63,8 @@ def plans_for(request: Request) -> tuple[Plan, ...]:
     Raises:
         ConversionError: if the target cannot run what was asked for.
     """
-    if request.quantization == "int16x8" or (request.quantization == "int8" and request.lowering != "fused"):
-        return _for_int16(request)
+    if request.quantization in ("int8", "int16x8"):
+        return _for_integers(request)
     if request.target == "compiled":
         return (_for_compiled(request),)
     if request.target == "micro":
@@ -71,14 +74,14 @@ def plans_for(request: Request) -> tuple[Plan, ...]:
     return (Plan(lowering=request.lowering, merge=request.merges, on_unsupported=request.on_unsupported),)
 
 
-def _for_int16(request: Request) -> tuple[Plan, ...]:
-    if request.target == "compiled" and "int16" in request.io_dtypes:
+def _for_integers(request: Request) -> tuple[Plan, ...]:
+    is_micro, is_compiled = request.target == "micro", request.target == "compiled"
+    if is_compiled and "int16" in request.io_dtypes:
         raise ConversionError(
             'CompiledModel takes and gives no int16; pass io_dtype="float32" or "int8", between which and int16 the '
             "file changes by itself"
         )
-    is_micro = request.target == "micro"
-    plan = Plan(
+    plain = Plan(
         lowering="loop",
         steps_per_turn=1 if is_micro else None,
         for_micro=is_micro,
@@ -86,28 +89,28 @@ def _for_int16(request: Request) -> tuple[Plan, ...]:
         on_unsupported=request.on_unsupported,
     )
     if request.lowering in ("unrolled", "loop"):
-        return (dataclasses.replace(plan, lowering=request.lowering),)
-    reason = "there is no int16 kernel of the fused op"
-    if is_micro and not is_installed("micro"):
-        reason = "LiteRT has no int16 kernel of the fused op, and tflite-micro is not installed to check it there"
-    plain = dataclasses.replace(plan, by_length=not is_micro, reason=reason)
-    fused = Plan(lowering="fused", for_micro=True, integers=True)
-    return (fused, plain) if is_micro and is_installed("micro") else (plain,)
+        return (dataclasses.replace(plain, lowering=request.lowering),)
+    plain = dataclasses.replace(plain, by_length=not is_micro)
+    reason = _NO_VARIABLES if is_compiled else None
+    if request.quantization == "int16x8" and not (is_micro and is_installed("micro")):
+        reason = "there is no int16 kernel of the fused op"
+        if is_micro:
+            reason = "LiteRT has no int16 kernel of the fused op, and tflite-micro is not installed to check it there"
+    if reason:
+        return (dataclasses.replace(plain, reason=reason),)
+    on_unsupported = "raise" if is_micro else request.on_unsupported
+    is_int16 = request.quantization == "int16x8"
+    return Plan(lowering="fused", for_micro=is_micro, integers=is_int16, on_unsupported=on_unsupported), plain
 
 
 def _for_compiled(request: Request) -> Plan:
-    if request.quantization == "int8":
-        raise ConversionError(
-            "CompiledModel takes no variable tensors, in which int8 LSTMs keep their state; pass "
-            'quantization="dynamic" or "float16", without representative_dataset'
-        )
     if request.lowering in ("unrolled", "loop"):
         return Plan(lowering=request.lowering, on_unsupported=request.on_unsupported)
     return Plan(
         lowering="loop",
         by_length=True,
         on_unsupported=request.on_unsupported,
-        reason="CompiledModel takes no variable tensors",
+        reason=_NO_VARIABLES,
     )
 
 
@@ -121,7 +124,7 @@ def _for_micro(request: Request) -> tuple[Plan, ...]:
     plain = Plan(lowering="loop", steps_per_turn=1, for_micro=True, on_unsupported=request.on_unsupported)
     if request.lowering in ("unrolled", "loop"):
         return (dataclasses.replace(plain, lowering=request.lowering),)
-    return (fused,) if request.quantization == "int8" else (fused, plain)
+    return fused, plain
 
 
 def _to_time(request: Request) -> tuple[Plan, ...]:

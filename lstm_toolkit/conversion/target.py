@@ -12,6 +12,8 @@ from lstm_toolkit.conversion.request import Request
 from lstm_toolkit.doctor.diagnose import diagnose
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes.for_micro import NeedsPlainOps
+from lstm_toolkit.quantization.ranges import LargeInputsError
+from lstm_toolkit.quantization.samples import replayable
 from lstm_toolkit.runtime.trial import is_installed
 from lstm_toolkit.sources.traced import LayerReport
 from lstm_toolkit.tflite import files
@@ -28,19 +30,14 @@ def first_right(model: Any, request: Request, plans: Sequence[Plan]) -> Conversi
         ConversionError: as the last plan does.
     """
     refusal: ConversionError | None = None
+    request = dataclasses.replace(request, representative_dataset=replayable(request.representative_dataset))
     for plan in plans:
         try:
             conversion = run_plan(model, request, plan)
         except ConversionError as error:
-            if plan is not plans[-1]:
-                refusal = error
-            elif plan.for_micro and request.quantization == "int8":
-                raise ConversionError(
-                    f"not all layers can be int8 on TensorFlow Lite Micro: {error}; without quantization they can be "
-                    "plain ops there"
-                ) from error
-            else:
+            if plan is plans[-1] or isinstance(error, LargeInputsError):
                 raise
+            refusal = error
         else:
             return _explained(conversion, plan, refusal)
     raise AssertionError("a request has a plan")

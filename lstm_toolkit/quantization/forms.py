@@ -1,9 +1,8 @@
 """The forms of a float file that quantizing it to integers needs."""
 
 import dataclasses
-from collections.abc import Callable
 
-from lstm_toolkit.tflite.types import Model
+from lstm_toolkit.passes.plain.lower import UNROLLED, Write
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,10 +13,10 @@ class FloatForms:
         tflite: the file that is quantized.
         unrolled: the same with its recurrent layers unrolled, if they are loops, of which no ranges can be taken.
         whole: the same with each recurrent layer as one op; None if the file is not made of such.
-        lower: makes plain ops of such layers in a file, in place, as they are in `tflite`.
+        write: makes plain ops of such a layer, such as they are in `tflite`.
     """
 
     tflite: bytes
     unrolled: bytes | None = None
     whole: bytes | None = None
-    lower: Callable[[Model], object] = lambda _: None
+    write: Write = UNROLLED

@@ -1,7 +1,7 @@
 """Quantizes a file to int8 whose recurrent layers become plain ops with int16 states.
 
-TensorFlow's quantizer gets the file with each recurrent layer whole, as an op that it leaves float between a DEQUANTIZE
-and a QUANTIZE. Then the layers become plain ops there, and these int16.
+TensorFlow's quantizer gets the file with each recurrent layer as one CUSTOM op, which it leaves float between a
+DEQUANTIZE and a QUANTIZE. Then the layers become plain ops there, and these int16.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,13 @@ from ai_edge_litert import schema_py_generated as schema
 from lstm_toolkit.passes import coarse_sums, int8_scales
 from lstm_toolkit.passes.int16.rewrite import to_int16
 from lstm_toolkit.passes.int16.scales import Range
-from lstm_toolkit.quantization import int8
+from lstm_toolkit.passes.plain.lower import ASIDE, put_back, set_aside
 from lstm_toolkit.quantization.forms import FloatForms
 from lstm_toolkit.quantization.int16x8 import calibrated, kept_float, with_headroom
 from lstm_toolkit.quantization.samples import Samples
 from lstm_toolkit.stock import worker
 from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.tflite.types import Model
-from lstm_toolkit.weights.operands import OPERANDS_OF
 
 
 def quantize(
@@ -46,14 +45,13 @@ def quantize(
     """
     found, cut = calibrated(file, calibration, held_out, progress)
     whole = files.read_model(file.whole or file.tflite)
+    recurrences = set_aside(whole)
     _set_ranges(whole, found)
-    layers = (*OPERANDS_OF, "ZEROS_LIKE")
-    model = files.read_model(worker.quantize_elsewhere(files.write_model(whole), kept_float=layers))
+    model = files.read_model(worker.quantize_elsewhere(files.write_model(whole)))
     int8_scales.equalize(model)
     coarse_sums.coarsen(model)
-    int8.reset_from_variables(model)
     others = {id(op) for subgraph in model.subgraphs for op in subgraph.operators}
-    file.lower(model)
+    put_back(model, recurrences, file.write)
     wanted = with_headroom(found) | _ranges_of_int8(model)
     left = to_int16(model, wanted, is_wanted=lambda op: id(op) not in others)
     files.sign(model)
@@ -61,12 +59,19 @@ def quantize(
 
 
 def _set_ranges(model: Model, found: dict[str, Range]) -> None:
-    """Gives the float tensors of a file the ranges that TensorFlow's quantizer makes scales of."""
-    main = model.subgraphs[0]
-    for tensor in main.tensors:
+    """Gives the float tensors of a file the ranges that TensorFlow's quantizer makes scales of.
+
+    A state that a layer starts from gets none, and neither does what it gives as an output of the file: there 8 bits
+    would be all that is left of its 16.
+    """
+    main, but = model.subgraphs[0], set[int]()
+    for operator in main.operators:
+        if graph.operator_name(model, operator) == ASIDE:
+            but |= {*operator.inputs[1:]} | {*operator.outputs} & {*main.outputs}
+    for index, tensor in enumerate(main.tensors):
         name = graph.text(tensor.name)
         is_float = tensor.type == schema.TensorType.FLOAT32 and graph.constant(model, tensor) is None
-        if is_float and name in found and not tensor.isVariable:
+        if is_float and name in found and index not in but:
             quantization = schema.QuantizationParametersT()
             quantization.min, quantization.max = [found[name][0]], [found[name][1]]
             tensor.quantization = quantization

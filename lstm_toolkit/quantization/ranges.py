@@ -62,6 +62,10 @@ CHUNK = 64
 """The number of samples whose sequences are in memory at a time."""
 
 
+class LargeInputsError(ConversionError):
+    """Inputs of a layer are so large that 8 bits leave nothing of its sums, whatever computes them."""
+
+
 def fit(model: Model, samples: Samples) -> dict[int, Range]:
     """Sets the ranges of a calibrated file, in place, before the quantizer makes scales of them.
 
@@ -290,7 +294,7 @@ def _check_sums(node: LstmNode, steps: Array) -> None:
         return
     most = float(np.abs(steps @ rows.T).max())
     if most > LARGEST_SUM:
-        raise ConversionError(
+        raise LargeInputsError(
             f"layer {node.name!r} cannot be int8: its inputs reach {largest:.3g}, so that their sums with the weights "
             f'reach {most:.3g}, and the kernel takes {LARGEST_SUM:.3g} at most; pass quantization="dynamic", or '
             "normalize the inputs before training"

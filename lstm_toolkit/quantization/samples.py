@@ -1,6 +1,7 @@
 """`representative_dataset`: the samples that integer ranges are taken on, in the forms that users have them in."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,25 @@ def _checked(array: npt.NDArray[Any], shape: Sequence[int], dtype: np.dtype[Any]
     _check_finite(array, f"{what} of representative_dataset")
     # A copy, since a generator may fill one array again and again.
     return np.array(array, dtype, order="C")
+
+
+def replayable(dataset: Any) -> Any:
+    """A dataset that can be read several times, as an iterator cannot be."""
+    return _Replayed(dataset) if isinstance(dataset, Iterator) else dataset
+
+
+class _Replayed(Iterable[Any]):
+    """The items of an iterator, which it is asked for only once, and only as far as they are read."""
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items, self._seen = items, list[Any]()
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._seen
+        for item in self._items:
+            # A generator may fill one array again and again.
+            self._seen.append(copy.deepcopy(item))
+            yield self._seen[-1]
 
 
 def check_early(dataset: Any, needed_by: str) -> None:

@@ -112,8 +112,20 @@ def test_micro_takes_fused_ops_or_else_a_loop_of_single_steps():
     fused, loop = plans(target="micro", on_unsupported="keep")
     assert fused == Plan(lowering="fused", for_micro=True)
     assert loop == Plan(lowering="loop", steps_per_turn=1, for_micro=True, on_unsupported="keep")
-    (only,) = plans(target="micro", quantization="int8", representative_dataset=SAMPLES)
-    assert only == fused
+
+
+@pytest.mark.parametrize("target", [None, "litert", "micro"])
+def test_int8_takes_fused_ops_or_else_plain_ones_of_integers(target):
+    fused, plain = plans(target=target, quantization="int8", representative_dataset=SAMPLES)
+    is_micro = target == "micro"
+    assert fused == Plan(lowering="fused", for_micro=is_micro)
+    assert (plain.is_plain, plain.integers, plain.by_length, plain.for_micro) == (True, True, not is_micro, is_micro)
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int16x8"])
+def test_compiled_model_takes_plain_integers_alone(quantization):
+    (plan,) = plans(target="compiled", quantization=quantization, representative_dataset=SAMPLES)
+    assert (plan.is_plain, plan.integers, plan.by_length) == (True, True, True)
 
 
 @pytest.mark.parametrize(
@@ -125,8 +137,8 @@ def test_micro_takes_fused_ops_or_else_a_loop_of_single_steps():
         ),
         ({"target": "micro", "quantization": "float16"}, "no kernels for quantization=.float16"),
         (
-            {"target": "compiled", "quantization": "int8", "representative_dataset": SAMPLES},
-            "takes no variable tensors",
+            {"target": "compiled", "quantization": "int8", "representative_dataset": SAMPLES, "io_dtype": "int16"},
+            "takes and gives no int16",
         ),
     ],
 )

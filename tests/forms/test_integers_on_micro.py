@@ -10,8 +10,6 @@ from tests.helpers.calls import run_in_a_row
 
 pytestmark = pytest.mark.filterwarnings("ignore::lstm_toolkit.quantization.quantize.QuantizationWarning")
 
-PLAIN = ("GRU classifier", "stacked GRU", "relu LSTM")
-"""Kinds without a fused op in int8."""
 KINDS = [(kind, "int8") for kind in micro_zoo.KINDS]
 KINDS += [(kind, "int16x8") for kind in ("keyword tagger", "GRU classifier", "bidirectional")]
 LARGEST_ERROR = {"int8": 0.05, "int16x8": 0.02}
@@ -35,7 +33,7 @@ def test_micro_computes_what_litert_does(zoo, kind, quantization):
         model,
         target="micro",
         quantization=quantization,
-        lowering="loop" if kind in PLAIN or quantization == "int16x8" else "fused",
+        lowering="loop" if quantization == "int16x8" else "fused",
         representative_dataset=samples,
         verify=False,
     )

@@ -123,6 +123,47 @@ def test_int8_keeps_the_states_of_plain_layers_in_int16():
         np.testing.assert_allclose(outputs_of(runtime, conversion), expected, atol=1e-2 * np.ptp(expected))
 
 
+KINDS = {
+    "gru beside lstm": (
+        lambda: [layers.LSTM(4, return_sequences=True), layers.GRU(3)],
+        "there is no fused op for a GRU",
+    ),
+    "relu": (lambda: [layers.LSTM(4, activation="relu")], "its activation is not tanh"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_int8_of_layers_that_no_fused_op_holds(name):
+    """Samples out of a generator, which can be read only once, serve both plans."""
+    build, reason = KINDS[name]
+    source = randomized(keras.Sequential([keras.Input((7, 5), batch_size=1, name="x"), *build()]), scale=0.4)
+    x = samples()
+    conversion = lt.convert(source, quantization="int8", representative_dataset=(each for each in x), lowering="fused")
+    assert {layer.op for layer in conversion.report.layers} == {"unrolled"}
+    assert all(reason in layer.reason for layer in conversion.report.layers)
+    assert conversion.report.quantization.relative_error < 3e-2
+    assert conversion.report.quantization.held_out
+
+
+def test_explicit_states_keep_16_bits_in_int8():
+    """What a call gives another one takes; int8 in between would cost a 255th of a state at each."""
+    source = randomized(keras.Sequential([keras.Input((7, 5), batch_size=1, name="x"), layers.LSTM(6, name="one")]))
+    random = np.random.default_rng(2)
+    states = {name: random.uniform(-1, 1, (40, 6)).astype(np.float32) for name in ("one_h", "one_c")}
+    of_all = {"x": samples(), **states}
+    files_ = [
+        lt.convert(source, state="explicit", **options)
+        for options in ({}, {"quantization": "int8", "representative_dataset": of_all})
+    ]
+    kept = [{name: np.zeros((1, 6), np.float32) for name in states} for _ in files_]
+    for x in samples(8, seed=3):
+        results = [file.runner()(x=x, **state) for file, state in zip(files_, kept, strict=True)]
+        kept = [{name: each[name] for name in states} for each in results]
+        for name in states:
+            assert np.abs(kept[0][name] - kept[1][name]).max() < 0.02 * np.abs(kept[0][name]).max()
+    assert np.ptp(kept[0]["one_c"]) > 0.1
+
+
 def test_open_time_is_refused():
     open_model = keras.Sequential([keras.Input((None, 5), name="x"), layers.GRU(4)])
     with pytest.raises(ConversionError, match="have open sizes, and int16x8 needs fixed ones; pass time_steps"):

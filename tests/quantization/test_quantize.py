@@ -324,7 +324,7 @@ def test_gates_that_padding_shuts():
     model = keras.Model(ids, lstm(5, return_state=True)(layers.Embedding(20, 6, mask_zero=True)(ids)))
     samples = drawn(lt.convert(as_initialized(model, 1), verify=False).tflite, 20, seed=1)
     ids = np.stack([sample["x"] for sample in samples])
-    with pytest.raises(ConversionError, match="it shuts its gates at padded steps by weights of 1e4"):
+    with pytest.raises(ConversionError, match="it shuts the gates of its layer at padded steps by weights of 1e4"):
         lt.convert(model, quantization="int8", representative_dataset=ids, verify=False)
     report = lt.convert(model, quantization="dynamic", verify=False).report.quantization
     ((_, reason),) = report.kept_float

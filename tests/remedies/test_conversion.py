@@ -311,10 +311,16 @@ PASSES = [
 ]
 
 
-def quantized(tflite: bytes, kind: str = "int8") -> Any:
+def quantized(tflite: bytes, kind: str = "int8", *, of_ids: bool = False) -> Any:
     shapes = lstm_toolkit.Runner(tflite).input_shapes
-    samples = [{name: RANDOM.normal(size=shape).astype("f") for name, shape in shapes.items()} for _ in range(12)]
+    draw = (lambda shape: RANDOM.integers(1, 11, shape).astype("i4")) if of_ids else RANDOM.standard_normal
+    samples = [{name: draw(shape).astype("i4" if of_ids else "f") for name, shape in shapes.items()} for _ in range(12)]
     return quantize.quantize(tflite, kind, samples, calibrate=kind == "int8")
+
+
+def fused_int8(model: Any, *, of_ids: bool = False, **options: Any) -> Any:
+    """Quantizes fused ops to int8 where `convert` would go on to plain ones."""
+    return quantized(lstm_toolkit.convert(model, verify=False, **{"time_steps": 7} | options).tflite, of_ids=of_ids)
 
 
 @functools.cache
@@ -343,6 +349,7 @@ def read_over_padding(*, masked: bool = True) -> Any:
     return randomized(keras.Model(ids, layers.LSTM(6, return_state=True, name="reader")(x)))
 
 
+LONG = RANDOM.normal(size=(20, 100, 5)).astype("f")
 IDS = RANDOM.integers(1, 11, (20, 7)).astype(np.int32)
 OF_IDS = INT8 | {"representative_dataset": IDS}
 STATES = RANDOM.normal(0, 0.3, (20, 6)).astype("f")
@@ -418,10 +425,10 @@ QUANTIZATION = [
         lambda: quantized(both_ways("fused")),
         lambda: quantized(both_ways("split")),
     ),
-    refused(
+    Refusal(
         ("layer {} cannot be int8: its cell state reaches ", "'lstm_l0'", 'pass quantization="dynamic"'),
-        growing,
-        INT8 | {"time_steps": 100, "representative_dataset": RANDOM.normal(size=(20, 100, 5)).astype("f")},
+        lambda: fused_int8(growing(), time_steps=100),
+        instead(growing, **INT8 | {"time_steps": 100, "representative_dataset": LONG}),
         instead(growing, quantization="dynamic", time_steps=100),
     ),
     refused(
@@ -442,17 +449,16 @@ QUANTIZATION = [
         spoiled.convert_spoiled,
         spoiled.convert,
     ),
-    refused(
+    Refusal(
         (
             "it shuts its gates at padded steps by weights of 1e4",
             "layer 'reader'",
             'quantization="float16"',
             "mask",
         ),
-        read_over_padding,
-        OF_IDS,
+        lambda: fused_int8(read_over_padding(), of_ids=True),
         instead(read_over_padding, quantization="float16"),
-        hop(lambda: read_over_padding(masked=False), OF_IDS, quantization="dynamic"),
+        instead(lambda: read_over_padding(masked=False), **OF_IDS),
     ),
     refused(
         ("{} cannot be computed in integers: it shuts the gates of its layer", "'reader/", 'quantization="float16"'),
@@ -461,11 +467,10 @@ QUANTIZATION = [
         instead(read_over_padding, quantization="float16"),
         instead(lambda: read_over_padding(masked=False), **OF_IDS | {"quantization": "int16x8"}),
     ),
-    refused(
+    Refusal(
         ("its activation is not tanh, and the int8 kernel computes tanh", "layer 'one'", '"dynamic" or "float16"'),
-        lambda: lstm(activation="relu"),
-        INT8,
-        {"lowering": "loop"},
+        lambda: fused_int8(lstm(activation="relu")),
+        *(instead(lambda: lstm(activation="relu"), **options) for options in (INT8, INT8 | {"lowering": "loop"})),
         instead(lambda: lstm(activation="relu"), quantization="dynamic"),
         instead(lambda: lstm(activation="relu"), quantization="float16"),
     ),
@@ -474,35 +479,35 @@ QUANTIZATION = [
         lambda: quantized(projected(0.5)),
         lambda: quantized(projected(0.0)),
     ),
-    refused(
+    Refusal(
         ("the kernel reads as many peephole weights as there are outputs", "layer 'lstm_l0'", 'quantization="dynamic"'),
-        lambda: weights(peephole=True, projection=True),
-        INT8,
+        lambda: fused_int8(weights(peephole=True, projection=True)),
+        instead(lambda: weights(peephole=True, projection=True), **INT8),
         instead(lambda: weights(peephole=True, projection=True), quantization="dynamic", time_steps=7),
     ),
-    refused(
+    Refusal(
         ("the kernel reads diagonal recurrent weights as float only", "layer 'lstm_l0'", 'quantization="dynamic"'),
-        lambda: weights(diagonal=True),
-        INT8,
+        lambda: fused_int8(weights(diagonal=True)),
+        instead(lambda: weights(diagonal=True), **INT8),
         instead(lambda: weights(diagonal=True), quantization="dynamic", time_steps=7),
     ),
-    refused(
+    Refusal(
         ("its states are given from outside", "layer 'one'", 'quantization="dynamic"', 'state="carry"'),
-        lstm,
-        INT8 | {"state": "explicit", "representative_dataset": OF_STATES},
+        lambda: fused_int8(lstm(), state="explicit"),
+        instead(lstm, **INT8 | {"state": "explicit", "representative_dataset": OF_STATES}),
         instead(lstm, quantization="dynamic", state="explicit"),
         instead(lstm, **INT8, state="carry"),
     ),
-    refused(
+    Refusal(
         ("its states are given from outside", "layer 'decoder'", 'quantization="dynamic"'),
-        decoder,
-        INT8 | {"representative_dataset": {"x": SAMPLES, "h": STATES, "c": STATES}},
+        lambda: fused_int8(decoder()),
+        instead(decoder, **INT8 | {"representative_dataset": {"x": SAMPLES, "h": STATES, "c": STATES}}),
         instead(decoder, quantization="dynamic"),
     ),
-    refused(
+    Refusal(
         ("its last cell state is given on (return_state)", "layer 'one'", 'quantization="dynamic"', "drop that state"),
-        lambda: returning(3),
-        INT8,
+        lambda: fused_int8(returning(3)),
+        instead(lambda: returning(3), **INT8),
         instead(lambda: returning(3), quantization="dynamic"),
         instead(lambda: returning(2), **INT8),
     ),
@@ -548,12 +553,6 @@ TARGETS = [
         ("layer {}: its {} is not a float32 constant; convert", "'one'", "input_to_input_weights"),
         lambda: sixteen_bits(10.0, constant=False),
         lambda: sixteen_bits(10.0),
-    ),
-    refused(
-        ("not all layers can be int8 on TensorFlow Lite Micro: ", "'lstm_l0'", "a projection", "without quantization"),
-        lambda: weights(projection=True),
-        INT8 | {"target": "micro"},
-        instead(lambda: weights(projection=True), target="micro", time_steps=7),
     ),
     refused(
         ("{} cannot run the file: {}: {}; take {} out of the model", "TOPK_V2", "layer 'sparse'"),

@@ -80,11 +80,11 @@ def time_of_images() -> Any:
 
 
 def crashing() -> None:
-    """A calibrator that ends its process, as it does on loops, which are refused before."""
+    """A quantizer that ends its process, as it does on loops, which are refused before."""
     ask = WorkerProcess.ask
 
     def crash(self: WorkerProcess, request: Any, *arguments: Any, **options: Any) -> Any:
-        if isinstance(request, dict) and request.get("task") == "calibrate":
+        if isinstance(request, dict) and request.get("task") in ("calibrate", "quantize"):
             raise WorkerEndedError("SIGSEGV")
         return ask(self, request, *arguments, **options)
 
@@ -102,14 +102,6 @@ NOT_AN_LSTM = "it is not an LSTM, and there is no fused op for a "
 
 REFUSALS = [
     refused((NOT_AN_LSTM, "layer 'one' (GRU)", "GRUCell"), lambda: one("GRU"), {}, *PLAIN, KEEP, instead(one)),
-    refused(
-        (NOT_AN_LSTM, "layer 'one' (GRU)", 'lowering="unrolled" or "loop"'),
-        lambda: one("GRU"),
-        INT8,
-        {"lowering": "unrolled"},
-        {"lowering": "loop"},
-        lambda: exact(one(), **INT8),
-    ),
     Refusal(
         ("TensorFlow's {} ended its own process: ", "quantizer", "SIGSEGV", 'quantization="dynamic" or "float16"'),
         crashing,
@@ -123,9 +115,9 @@ REFUSALS = [
             "int8",
             'quantization="dynamic" or "float16"',
         ),
-        lambda: lstm_toolkit.convert(one("GRU"), **INT8 | KEEP),
-        lambda: exact(one("GRU"), quantization="dynamic", **KEEP),
-        lambda: exact(one("GRU"), quantization="float16", **KEEP),
+        lambda: lstm_toolkit.convert(one(activation=jumping), **INT8 | KEEP),
+        lambda: exact(one(activation=jumping), quantization="dynamic", **KEEP),
+        lambda: exact(one(activation=jumping), quantization="float16", **KEEP),
     ),
     refused((NOT_AN_LSTM, "layer 'one' (ConvLSTM1D)"), time_of_images, {}, KEEP, instead(one)),
     refused(

@@ -119,12 +119,6 @@ REQUESTS = [
         {"max_error": LEAVE_OUT},
     ),
     refused_request(
-        ("CompiledModel takes no variable tensors, in which", 'quantization="dynamic" or "float16"'),
-        {"target": "compiled", **INT8},
-        {"quantization": "dynamic", "representative_dataset": LEAVE_OUT},
-        {"quantization": "float16", "representative_dataset": LEAVE_OUT},
-    ),
-    refused_request(
         ("TensorFlow Lite Micro has no kernels for quantization=", "dynamic", 'quantization="int8" or None'),
         {"target": "micro", "quantization": "dynamic"},
         INT8,

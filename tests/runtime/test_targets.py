@@ -377,26 +377,10 @@ REFUSED = {
         {"target": "micro"},
         r"cannot run the file: TOPK_V2: .* has no op TOPK_V2 .*; take layer 'sparse' out of the model",
     ),
-    "int8 projection": (
-        lambda: variant(projection=True),
-        {"target": "micro", "time_steps": TIME} | INT8,
-        r"not all layers can be int8 on TensorFlow Lite Micro: layer 'lstm_l0': it has a projection, .*; without "
-        r"quantization they can be plain ops there",
-    ),
-    "int8 gru": (
-        lambda: sequences(L.GRU(4, name="g")),
-        {"target": "micro"} | INT8,
-        r"not all layers can be int8 on TensorFlow Lite Micro: layer 'g' \(GRU\): it is not an LSTM",
-    ),
     "carried gru": (
         lambda: sequences(L.GRU(4, name="g", stateful=True), batch_size=2),
         {"target": "micro"},
         r"layer 'g' \(GRU\): it carries its state from call to call, .* pass state=\"explicit\"",
-    ),
-    "compiled int8": (
-        lambda: sequences(lstm()),
-        {"target": "compiled"} | INT8,
-        r'CompiledModel takes no variable tensors, .* pass quantization="dynamic" or "float16"',
     ),
     "compiled carried": (
         lambda: sequences(lstm(name="l")),

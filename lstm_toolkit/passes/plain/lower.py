@@ -10,12 +10,25 @@ A state that an ADD_N sets from a given one becomes the start of the plain ops, 
 reads their last one. Such files run where variable tensors are refused, and often faster than with the fused ops.
 """
 
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
 from lstm_toolkit.passes.plain.cells import GruCell, LstmCell, SimpleRnnCell
 from lstm_toolkit.passes.plain.match import Lowering, matches
-from lstm_toolkit.passes.plain.recurrence import FORMS
+from lstm_toolkit.passes.plain.recurrence import FORMS, Recurrence
 from lstm_toolkit.passes.plain.sequence import emit
 from lstm_toolkit.tflite import edit, files, graph
-from lstm_toolkit.tflite.types import Model, Subgraph
+from lstm_toolkit.tflite.types import Model, Operator, Subgraph
+
+ASIDE = "lstm_toolkit.Recurrence"
+"""The CUSTOM op that stands for a recurrence."""
+
+Write = Callable[[Model, Subgraph, Recurrence], list[Operator]]
+"""Gives the ops of a recurrence, and adds their tensors to a file."""
+
+UNROLLED: Write = functools.partial(emit, form="unrolled")
 
 _CLASSES = {LstmCell: "LSTM", GruCell: "GRU", SimpleRnnCell: "SimpleRNN"}
 
@@ -59,22 +72,83 @@ def lower_model(model: Model, *, form: str, steps_per_turn: int | None = None, a
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
     if steps_per_turn is not None and steps_per_turn < 1:
         raise ValueError(f"steps_per_turn must be at least 1, got {steps_per_turn}")
+    return _rewrite(model, form, functools.partial(emit, form=form, steps_per_turn=steps_per_turn), alike=alike)
+
+
+def set_aside(model: Model) -> list[Recurrence]:
+    """Lets every recurrent op of a `ModelT` be a CUSTOM op for a while, in place, which other tools leave as it is.
+
+    Returns:
+        What `put_back` makes plain ops of, with steps that are all alike.
+
+    Raises:
+        ConversionError: as `lower` does.
+    """
+    found: list[Recurrence] = []
+
+    def write(model: Model, _: Subgraph, recurrence: Recurrence) -> list[Operator]:
+        operator = edit.new_operator(model, "CUSTOM", _taken(recurrence), _given(recurrence))
+        code = copy.copy(model.operatorCodes[operator.opcodeIndex])
+        code.customCode = ASIDE.encode()
+        model.operatorCodes.append(code)
+        operator.opcodeIndex, operator.customOptions = len(model.operatorCodes) - 1, list(str(len(found)).encode())
+        found.append(recurrence)
+        return [operator]
+
+    _rewrite(model, "unrolled", write, alike=True)
+    files.prune(model)
+    return found
+
+
+def put_back(model: Model, recurrences: Sequence[Recurrence], write: Write) -> None:
+    """Makes plain ops of the ops that `set_aside` left, in place."""
+    for subgraph in model.subgraphs:
+        operators: list[Operator] = []
+        for operator in subgraph.operators:
+            if graph.operator_name(model, operator) != ASIDE:
+                operators.append(operator)
+                continue
+            recurrence = recurrences[int(bytes(operator.customOptions))]
+            old: list[int | None] = [*_taken(recurrence), *_given(recurrence)]
+            new = dict(zip(old, [*operator.inputs, *operator.outputs], strict=True))
+            moved = dataclasses.replace(
+                recurrence,
+                input=new[recurrence.input],
+                outputs=new.get(recurrence.outputs),
+                start=tuple(new.get(each) for each in recurrence.start),
+                last=tuple(tuple(new[target] for target in targets) for targets in recurrence.last),
+            )
+            operators += write(model, subgraph, moved)
+        subgraph.operators = operators
+
+
+def _taken(recurrence: Recurrence) -> list[int]:
+    return [recurrence.input, *(each for each in recurrence.start if each is not None)]
+
+
+def _given(recurrence: Recurrence) -> list[int]:
+    outputs = [] if recurrence.outputs is None else [recurrence.outputs]
+    return [*outputs, *(target for targets in recurrence.last for target in targets)]
+
+
+def _rewrite(model: Model, form: str, write: Write, *, alike: bool) -> dict[str, str]:
+    """Writes every recurrent op as what a function makes of it; returns the class of each layer by its name."""
     found_in = [(subgraph, list(matches(model, subgraph, form))) for subgraph in model.subgraphs]
     for subgraph, found in found_in:
         for match in found:
             if alike:
                 match = match.with_like_steps()
-            _replace(model, subgraph, match, form, steps_per_turn)
+            _replace(model, subgraph, match, write)
         if found:
             edit.drop_unused(subgraph)
     lowered = [each for _, found in found_in for match in found for each in match.recurrences]
     return {each.layer: _CLASSES[type(each.cell)] for each in lowered}
 
 
-def _replace(model: Model, subgraph: Subgraph, match: Lowering, form: str, steps_per_turn: int | None) -> None:
+def _replace(model: Model, subgraph: Subgraph, match: Lowering, write: Write) -> None:
     operators = []
     for recurrence in match.recurrences:
-        operators += emit(model, subgraph, recurrence, form=form, steps_per_turn=steps_per_turn)
+        operators += write(model, subgraph, recurrence)
     if match.joined is not None:
         axis = len(graph.shape_of(subgraph.tensors[match.joined])) - 1
         halves = [each.outputs for each in match.recurrences if each.outputs is not None]
