@@ -9,12 +9,14 @@ from typing import Any
 
 from lstm_toolkit.display.images import SVG, image
 from lstm_toolkit.escapes import in_html
+from lstm_toolkit.inspection.merged import in_order, merged
 from lstm_toolkit.inspection.placement import Placement, place
 from lstm_toolkit.inspection.values import (
     LstmNode,
     OpSummary,
     SubgraphSummary,
     TensorSummary,
+    UnrolledLayer,
     shape_text,
     shown_name,
 )
@@ -25,10 +27,13 @@ MOST_OPERATORS = 60
 
 _MOST_ENDS = 12
 _MOST_EDGES = 400
+_MOST_PARALLEL = 4
 _MARGIN, _LINE, _GAP = 16, 15, 52
 _CHARACTER = 7.4
 
 _Ends = tuple[Sequence[TensorSummary], Sequence[TensorSummary]]
+_Known = dict[int, LstmNode | UnrolledLayer]
+_Layers = tuple[Sequence[LstmNode], Sequence[UnrolledLayer]]
 
 _COLORS = {
     "end": ("#ffffff", "#5f6368"),
@@ -101,49 +106,71 @@ class _Box:
         return _LINE * len(self.lines) + 12
 
 
-def draw(subgraphs: Sequence[SubgraphSummary], number: int, *, nodes: Sequence[LstmNode], ends: _Ends) -> Drawing:
+@dataclasses.dataclass(frozen=True)
+class _Edge:
+    """An arrow between two boxes, which stands for tensors of which one is drawn."""
+
+    source: int
+    target: int
+    tensor: TensorSummary
+    count: int = 1
+
+    @property
+    def label(self) -> str:
+        return f"{self.count:,} x {shape_text(self.tensor)}" if self.count > 1 else shape_text(self.tensor)
+
+
+def draw(subgraphs: Sequence[SubgraphSummary], number: int, *, layers: _Layers, ends: _Ends) -> Drawing:
     """Draws a subgraph of a `.tflite` file: operators as boxes from top to bottom, tensors as arrows with their shapes.
 
     LSTM ops are blue and say their units, layout and state; what sets states is yellow and its arrows are dashed;
-    loops are green. Constants are not drawn.
+    loops are green, and so is an unrolled layer, which is one box. Constants are not drawn.
 
     Args:
         subgraphs: all of the file.
         number: index of the one to draw; 0 is the main one.
-        nodes: its LSTM ops.
+        layers: its LSTM ops, and its unrolled layers.
         ends: its inputs and its outputs.
     """
     graph = subgraphs[number]
-    boxes, left_out = _boxes(subgraphs, graph, ends, {node.index: node for node in nodes})
-    alt = _description(graph, ends, nodes, number, left_out)
+    boxes, left_out = _boxes(subgraphs, graph, ends, layers)
+    alt = _description(graph, ends, layers, number, left_out)
     edges = _edges(boxes)
-    placement = place([box.width for box in boxes], [edge[:2] for edge in edges])
+    placement = place([box.width for box in boxes], [(edge.source, edge.target) for edge in edges])
     note = f"{left_out:,} more operators are left out." if left_out else ""
     return Drawing(_svg(boxes, edges, placement, alt, note), alt, _width(placement))
 
 
 def _boxes(
-    subgraphs: Sequence[SubgraphSummary], graph: SubgraphSummary, ends: _Ends, nodes: dict[int, LstmNode]
+    subgraphs: Sequence[SubgraphSummary], graph: SubgraphSummary, ends: _Ends, layers: _Layers
 ) -> tuple[list[_Box], int]:
     """Boxes in the order in which they run, and the number of operators that none of them stands for."""
-    runs: list[list[OpSummary]] = [[op] for op in graph.ops]
+    known: _Known = {node.index: node for node in layers[0]}
+    ops = in_order(merged(graph, layers[1])) if layers[1] else None
+    known |= {layer.ops[0]: layer for layer in layers[1]} if ops is not None else {}
+    runs: list[list[OpSummary]] = [[op] for op in ops or graph.ops]
     if len(runs) > MOST_OPERATORS:
-        runs = _condensed(graph, nodes)
+        runs = _condensed(runs, known)
     shown = runs[:MOST_OPERATORS]
     inputs = [_Box(("input", shown_name(t.name), t.dtype), "end", (), (t,)) for t in ends[0][:_MOST_ENDS]]
     outputs = [_Box(("output", shown_name(t.name), t.dtype), "end", (t,), ()) for t in ends[1][:_MOST_ENDS]]
-    boxes = [*inputs, *(_box(subgraphs, run, nodes) for run in shown), *outputs]
-    return boxes, len(graph.ops) - sum(map(len, shown))
+    boxes = [*inputs, *(_box(subgraphs, run, known) for run in shown), *outputs]
+    return boxes, sum(_size(op, known) for run in runs[MOST_OPERATORS:] for op in run)
 
 
-def _condensed(graph: SubgraphSummary, nodes: dict[int, LstmNode]) -> list[list[OpSummary]]:
-    """Runs of operators of which each takes what the one before gives, cut at LSTM ops, loops and states."""
+def _size(op: OpSummary, known: _Known) -> int:
+    layer = known.get(op.index)
+    return len(layer.ops) if isinstance(layer, UnrolledLayer) else 1
+
+
+def _condensed(ops: list[list[OpSummary]], known: _Known) -> list[list[OpSummary]]:
+    """Runs of operators of which each takes what the one before gives, cut at LSTMs, loops and states."""
 
     def is_plain(op: OpSummary) -> bool:
-        return op.index not in nodes and not op.subgraphs and not _sets_state(op)
+        return op.index not in known and not op.subgraphs and not _sets_state(op)
 
     runs: list[list[OpSummary]] = []
-    for op in graph.ops:
+    for (op,) in ops:
         before = runs[-1][-1] if runs else None
         if before and is_plain(before) and is_plain(op) and _indices(before.outputs) & _indices(op.inputs):
             runs[-1].append(op)
@@ -156,18 +183,21 @@ def _indices(tensors: Iterable[TensorSummary | None]) -> set[int | None]:
     return {tensor.index for tensor in tensors if tensor is not None}
 
 
-def _box(subgraphs: Sequence[SubgraphSummary], run: list[OpSummary], nodes: dict[int, LstmNode]) -> _Box:
+def _box(subgraphs: Sequence[SubgraphSummary], run: list[OpSummary], known: _Known) -> _Box:
     op, takes = run[0], [each for op in run for each in op.inputs if each is not None and each.role != "constant"]
     gives = [each for op in run for each in op.outputs if each is not None]
     takes = [each for each in takes if len(run) == 1 or each.index not in _indices(gives)]
     kind, lines = "op", [shown_name(op.name)]
-    node = nodes.get(op.index)
+    layer = known.get(op.index)
     if len(run) > 1:
         names = Counter(each.name for each in run).most_common(2)
         lines = [f"{len(run)} ops", ", ".join(f"{shown_name(name)} {count}" for name, count in names)]
-    elif node is not None:
+    elif isinstance(layer, LstmNode):
         kind = "lstm"
-        lines += [shown_name(node.name), f"{node.units} units, {node.layout}", f"state: {node.state}"]
+        lines += [shown_name(layer.name), f"{layer.units} units, {layer.layout}", f"state: {layer.state}"]
+    elif layer is not None:
+        kind = "loop"
+        lines += [shown_name(layer.name), f"{layer.units} units, unrolled"]
     elif op.name == "WHILE":
         body = len(subgraphs[op.subgraphs[-1]].ops)
         kind = "loop"
@@ -183,19 +213,25 @@ def _sets_state(op: OpSummary) -> bool:
     return any(tensor is not None and tensor.role == "variable" for tensor in op.outputs)
 
 
-def _edges(boxes: Sequence[_Box]) -> list[tuple[int, int, TensorSummary]]:
-    """Pairs of boxes, of which the second takes what the first gave last, with the tensor."""
+def _edges(boxes: Sequence[_Box]) -> list[_Edge]:
+    """The arrows: from the box that gave a tensor last to one that takes it; a bundle of many becomes one arrow."""
     made: dict[int | None, int] = {}
-    edges: dict[tuple[int, int, int | None], TensorSummary] = {}
+    bundles: dict[tuple[int, int], dict[int | None, TensorSummary]] = {}
     for number, box in enumerate(boxes):
         for tensor in box.takes:
             if tensor.index in made:
-                edges.setdefault((made[tensor.index], number, tensor.index), tensor)
+                bundles.setdefault((made[tensor.index], number), {})[tensor.index] = tensor
         made |= {tensor.index: number for tensor in box.gives}
-    return [(source, target, tensor) for (source, target, _), tensor in edges.items()][:_MOST_EDGES]
+    edges = []
+    for (source, target), bundle in bundles.items():
+        tensors = list(bundle.values())
+        is_bundle = len(tensors) > _MOST_PARALLEL and len({shape_text(each) for each in tensors}) == 1
+        drawn = [tensors[len(tensors) // 2]] if is_bundle else tensors
+        edges += [_Edge(source, target, each, len(tensors) if is_bundle else 1) for each in drawn]
+    return edges[:_MOST_EDGES]
 
 
-def _description(graph: SubgraphSummary, ends: _Ends, nodes: Sequence[LstmNode], number: int, left_out: int) -> str:
+def _description(graph: SubgraphSummary, ends: _Ends, layers: _Layers, number: int, left_out: int) -> str:
     def named(tensors: Sequence[TensorSummary]) -> str:
         shown = ", ".join(f"{shown_name(each.name)} {shape_text(each)}" for each in tensors[:_MOST_ENDS])
         return shown + (" and more" if len(tensors) > _MOST_ENDS else "")
@@ -205,7 +241,11 @@ def _description(graph: SubgraphSummary, ends: _Ends, nodes: Sequence[LstmNode],
         f"Graph of the {'main subgraph' if number == 0 else f'subgraph {number}'}.",
         f"From {named(ends[0]) or 'nothing'} to {named(ends[1]) or 'nothing'}.",
         f"{len(graph.ops):,} operators: {ops}.",
-        *(f"{shown_name(n.name)}: {n.op}, {n.units} units, {n.layout}, state {n.state}." for n in nodes[:_MOST_ENDS]),
+        *(
+            f"{shown_name(n.name)}: {n.op}, {n.units} units, {n.layout}, state {n.state}."
+            for n in layers[0][:_MOST_ENDS]
+        ),
+        *(f"{shown_name(each.name)}: {each}, {each.units} units." for each in layers[1][:_MOST_ENDS]),
     ]
     return " ".join([*parts, f"{left_out:,} operators are not drawn."] if left_out else parts)
 
@@ -214,7 +254,7 @@ def _width(placed: Placement) -> float:
     return placed.width + 2 * _MARGIN + 60
 
 
-def _svg(boxes: list[_Box], edges: list[tuple[int, int, TensorSummary]], placed: Placement, alt: str, note: str) -> str:
+def _svg(boxes: list[_Box], edges: list[_Edge], placed: Placement, alt: str, note: str) -> str:
     tops, y = [], float(_MARGIN)
     for layer in range(max(placed.layers, default=-1) + 1):
         tops.append(y)
@@ -248,10 +288,8 @@ def _rectangle(box: _Box, x: float, y: float) -> str:
     return frame + "".join(lines)
 
 
-def _arrow(
-    boxes: list[_Box], places: dict[int, Any], tops: list[float], placed: Placement, edge: tuple[int, int, Any]
-) -> str:
-    source, target, tensor = edge
+def _arrow(boxes: list[_Box], places: dict[int, Any], tops: list[float], placed: Placement, edge: _Edge) -> str:
+    source, target, tensor = edge.source, edge.target, edge.tensor
     x, y = _port(boxes[source], places[source], tensor)
     end_x, end_y = places[target][0] + _offset(boxes[target], tensor), places[target][1]
     points = [(x, y)]
@@ -281,13 +319,13 @@ def _offset(box: _Box, tensor: TensorSummary) -> float:
     return ((indices.index(tensor.index) + 0.5) / len(indices) - 0.5) * box.width * 0.7
 
 
-def _labels(boxes: list[_Box], edges: list[tuple[int, int, TensorSummary]], places: dict[int, Any]) -> list[str]:
+def _labels(boxes: list[_Box], edges: list[_Edge], places: dict[int, Any]) -> list[str]:
     """The shape of each tensor that is drawn, once, beside where its arrow starts."""
-    drawn = {(source, tensor.index): tensor for source, _, tensor in edges}
+    drawn = {(edge.source, edge.tensor.index): edge for edge in edges}
     labels = []
-    for (source, _), tensor in drawn.items():
-        x, y = _port(boxes[source], places[source], tensor)
-        labels.append(_text(x + 5, y + 13, shape_text(tensor)[:40], "#3c4043", 10, _HALO))
+    for edge in drawn.values():
+        x, y = _port(boxes[edge.source], places[edge.source], edge.tensor)
+        labels.append(_text(x + 5, y + 13, edge.label[:40], "#3c4043", 10, _HALO))
     return labels
 
 

@@ -12,6 +12,7 @@ from lstm_toolkit.errors import InvalidModelError
 from lstm_toolkit.inspection.arithmetic import Arithmetic
 from lstm_toolkit.inspection.memory import memory_of
 from lstm_toolkit.inspection.summary import ModelSummary
+from lstm_toolkit.inspection.unrolled import unrolled_layers
 from lstm_toolkit.inspection.values import (
     LstmNode,
     OpSummary,
@@ -44,7 +45,8 @@ def inspect(tflite: bytes | str | os.PathLike[str]) -> ModelSummary:
         tflite: its bytes or its path, or a `Conversion`.
 
     Returns:
-        Frozen values: operators, tensors, LSTM nodes with their weights by gate, memory and multiply-adds.
+        Frozen values: operators, tensors, LSTM nodes with their weights by gate, unrolled layers, memory and
+        multiply-adds.
 
     Raises:
         InvalidModelError: if it cannot be read, or contradicts itself.
@@ -63,6 +65,7 @@ def inspect(tflite: bytes | str | os.PathLike[str]) -> ModelSummary:
         outputs=interface.outputs,
         size=len(data),
         memory=memory_of(model),
+        unrolled_layers=tuple(layer for number in range(len(subgraphs)) for layer in unrolled_layers(model, number)),
     )
 
 

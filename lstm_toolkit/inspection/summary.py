@@ -8,12 +8,14 @@ from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.escapes import in_html
 from lstm_toolkit.inspection.drawing import Drawing, draw
 from lstm_toolkit.inspection.memory import Memory
+from lstm_toolkit.inspection.merged import merged
 from lstm_toolkit.inspection.values import (
     LstmNode,
     OpSummary,
     SignatureSummary,
     SubgraphSummary,
     TensorSummary,
+    UnrolledLayer,
     jsonable,
     shape_text,
     shown_name,
@@ -36,6 +38,7 @@ class ModelSummary(Tabular):
         inputs, outputs: of the first signature, or of the main subgraph where there is none.
         size: bytes of the file.
         memory: bytes of weights and states, and how many the arena needs at least.
+        unrolled_layers: LSTMs whose steps are laid out as ops, in the order in which they begin.
     """
 
     subgraphs: tuple[SubgraphSummary, ...]
@@ -45,6 +48,7 @@ class ModelSummary(Tabular):
     outputs: tuple[TensorSummary, ...]
     size: int
     memory: Memory
+    unrolled_layers: tuple[UnrolledLayer, ...] = ()
 
     @property
     def subgraph_ops(self) -> tuple[Counter[str], ...]:
@@ -72,10 +76,11 @@ class ModelSummary(Tabular):
         """
         interface = next((each for each in self.signatures if each.subgraph == subgraph), self.subgraphs[subgraph])
         nodes = [node for node in self.lstm_nodes if node.subgraph == subgraph]
-        return draw(self.subgraphs, subgraph, nodes=nodes, ends=(interface.inputs, interface.outputs))
+        layers = [layer for layer in self.unrolled_layers if layer.subgraph == subgraph]
+        return draw(self.subgraphs, subgraph, layers=(nodes, layers), ends=(interface.inputs, interface.outputs))
 
     def tables(self) -> tuple[Table, ...]:
-        """The summary as tables: interface, operators, memory, and LSTM nodes if there are any."""
+        """The summary as tables: interface, operators, memory, LSTM nodes and unrolled layers if there are any."""
         interface = [
             (kind, shown_name(tensor.name), shape_text(tensor), tensor.dtype)
             for kind, tensors in (("input", self.inputs), ("output", self.outputs))
@@ -102,6 +107,12 @@ class ModelSummary(Tabular):
                 for n in self.lstm_nodes[:MOST_ROWS]
             ]
             tables.append(Table("LSTM ops", header, rows))
+        if self.unrolled_layers:
+            layers = self.unrolled_layers[:MOST_ROWS]
+            unrolled = [
+                (shown_name(each.name), each.cell, each.units, each.steps, f"{len(each.ops):,}") for each in layers
+            ]
+            tables.append(Table("Unrolled layers", ("name", "cell", "units", "steps", "ops"), unrolled))
         return tuple(tables)
 
     def cost_table(self) -> Table:
@@ -115,15 +126,23 @@ class ModelSummary(Tabular):
         return Table("Cost", ("what", "amount"), rows)
 
     def op_table(self) -> Table:
-        """Every operator of every subgraph with its shapes, and its multiply-adds in one run of the subgraph."""
-        every = [(number, op) for number, subgraph in enumerate(self.subgraphs) for op in subgraph.ops]
+        """Every operator of every subgraph with its shapes, and its multiply-adds in one run of the subgraph.
+
+        The operators of an unrolled layer are one row, in the place of the first.
+        """
+        every = [
+            (number, op)
+            for number, subgraph in enumerate(self.subgraphs)
+            for op in merged(subgraph, [each for each in self.unrolled_layers if each.subgraph == number])
+        ]
         rows = [
             (number, op.index, shown_name(op.name), _shapes(op.inputs), _shapes(op.outputs), _work(op))
             for number, op in every[:MOST_ROWS]
         ]
         left_out = f", the first {MOST_ROWS:,}" if len(every) > MOST_ROWS else ""
         header = ("subgraph", "index", "op", "inputs", "outputs", "multiply-adds")
-        return Table(f"All {len(every):,} operators{left_out}", header, rows)
+        total = sum(len(subgraph.ops) for subgraph in self.subgraphs)
+        return Table(f"All {total:,} operators{left_out}", header, rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The summary as values that JSON can hold; numbers that are not finite become null."""
@@ -136,6 +155,7 @@ class ModelSummary(Tabular):
             "memory": dataclasses.asdict(self.memory),
             "multiply_adds": self.multiply_adds,
             "lstm_nodes": [node.to_dict() for node in self.lstm_nodes],
+            "unrolled_layers": jsonable(self.unrolled_layers),
             "subgraphs": [subgraph.to_dict() for subgraph in self.subgraphs],
         }
 

@@ -198,6 +198,34 @@ class LstmNode:
         return dict(jsonable(fields))
 
 
+@dataclasses.dataclass(frozen=True)
+class UnrolledLayer:
+    """A recurrent layer whose steps are laid out as ops, one by one.
+
+    From the second step on, all steps are the same ops with the same constants. The first one may be shorter, since
+    what starts from zeros need not be computed.
+
+    Attributes:
+        name: of the layer, as the names of tensors tell it, or else `unrolled`.
+        cell: "LSTM".
+        steps: how many there are; at least three.
+        units: number of cells.
+        ops: indices of the operators that a single step needs, in the order in which they run; what several steps
+            share, as the product of all steps with the input weights, is not among them.
+        subgraph: index of the subgraph.
+    """
+
+    name: str
+    cell: str
+    steps: int
+    units: int
+    ops: tuple[int, ...]
+    subgraph: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.cell}, {self.steps:,} steps, {len(self.ops):,} ops"
+
+
 def shown_name(name: str) -> str:
     """A name cut to what fits a table, what does not show as escapes."""
     start = printable(name[:_LONGEST_NAME])

@@ -127,7 +127,7 @@ def with_a_loop():
     state = TensorSummary("state", (2, 3), "float32", index=3, role="variable")
     ops = (OpSummary(0, "ZEROS_LIKE", (state,), (state,), 0), OpSummary(1, "WHILE", (x, state), (y,), 0, 7, 5, (1,)))
     graph = SubgraphSummary("main", (x, y, z, state), (x,), (z,), (*ops, OpSummary(2, "TANH", (y,), (z,), 0)), 0)
-    return draw((graph, graph), 0, nodes=(), ends=((x,), (z,))).svg
+    return draw((graph, graph), 0, layers=((), ()), ends=((x,), (z,))).svg
 
 
 DRAWINGS = {
@@ -137,6 +137,7 @@ DRAWINGS = {
     "time-major": lambda: layouts.drawing(layouts.memory_orders(Sizes(8, 3, 2, 1))[1], 2),
     "a file": lambda: lstm_toolkit.inspect(ROOT / "lstm_toolkit/panels/patient.tflite").drawing().svg,
     "a loop and a state": with_a_loop,
+    "an unrolled layer": lambda: lstm_toolkit.inspect(ROOT / "tests/data/unrolled/keras_last.tflite").drawing().svg,
     "one op": lambda: (ROOT / "docs/images/one_op.svg").read_text(),
     "map of the codelabs": lambda: (ROOT / "notebooks/images/map.svg").read_text(),
 }
