@@ -89,7 +89,7 @@ WITHOUT_REMEDY = {
     "stock/worker.py:_ask": "the worker's own message, passed on",
     "stock/converter.py:run_converter": "the converter's own message, passed on",
     "runtime/runner.py:_refusals": "the runtime's own message, passed on",
-    "runtime/runner.py:outputs": "the runtime's own message, passed on",
+    "runtime/runner.py:_run": "the runtime's own message, passed on",
     "micro.py:micro_report": "the runtime's own message, passed on",
     "projects/recording.py:_first_with_numbers: TensorFlow Lite Micro cann": "the runtime's own message, passed on",
     "codelab.py:on_micro": "the runtime's own message, passed on",
