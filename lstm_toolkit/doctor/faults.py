@@ -66,18 +66,18 @@ def _fuse_loops(model: Model) -> str:
 
 def _unrolled(model: Model) -> Found:
     for outcome in unrolled.unrolled_outcomes(model):
-        message = f"an LSTM is unrolled into the ops of its {outcome.steps} steps"
+        message = f"{outcome.kind} is unrolled into the ops of its {outcome.steps} steps"
         if outcome.op:
             yield outcome.name, message
         else:
-            message += f", and cannot become a fused op from the file: {outcome.reason}"
-            yield outcome.name, message, "convert the source with lstm_toolkit.convert for one fused op"
+            message += f", which cannot be joined from the file: {outcome.reason}"
+            yield outcome.name, message, "convert the source with lstm_toolkit.convert for one fused op, or a loop"
 
 
 def _fuse_unrolled(model: Model) -> str:
     fused = [outcome for outcome in unrolled.fuse_unrolled(model) if outcome.op]
-    names = ", ".join(f"{outcome.name} ({outcome.steps} steps)" for outcome in fused)
-    return f"unrolled LSTMs that became fused ops: {names}" if fused else ""
+    names = ", ".join(f"{outcome.name} ({outcome.steps} steps, {outcome.op})" for outcome in fused)
+    return f"unrolled layers that became one op or a loop: {names}" if fused else ""
 
 
 def _flex(model: Model) -> Found:
@@ -179,7 +179,7 @@ FAULTS = (
         "unrolled-lstm",
         "note",
         _unrolled,
-        "lstm_toolkit.repair makes it a fused op; or convert the source with lstm_toolkit.convert",
+        "lstm_toolkit.repair makes it a fused op, or a GRU a loop; or convert the source with lstm_toolkit.convert",
         _fuse_unrolled,
         unless_asked_for=True,
     ),

@@ -119,7 +119,9 @@ def computed(spelling: Spelling, layers: list[Layer], x: np.ndarray, states: lis
     return [sequence, *results]
 
 
-def unrolled_file(spelling: Spelling, sizes: Sizes, layers: list[Layer], changed: Any = None) -> bytes:
+def unrolled_file(
+    spelling: Spelling, sizes: Sizes, layers: list[Any], changed: Any = None, writer: Any = None
+) -> bytes:
     """The bytes of a file with x, and where the start is given h and c of each layer, as its inputs.
 
     Args:
@@ -127,6 +129,7 @@ def unrolled_file(spelling: Spelling, sizes: Sizes, layers: list[Layer], changed
         sizes: of the file.
         layers: its weights.
         changed: called with the number of the layer, the step, and a copy of the layer; returns the layer of that step.
+        writer: of the steps; None is that of LSTMs.
     """
     model = empty_model()
     model.description = b"by hand"
@@ -136,8 +139,10 @@ def unrolled_file(spelling: Spelling, sizes: Sizes, layers: list[Layer], changed
     subgraph.inputs = [x]
     outputs, states = [], []
     for number, layer in enumerate(layers):
-        writer = _Writer(ops, spelling, layer, lambda t, own, n=number: own if changed is None else changed(n, t, own))
-        x, ends, starts = writer.layer(x, is_last=number == len(layers) - 1)
+        own = (writer or Writer)(
+            ops, spelling, layer, lambda t, own, n=number: own if changed is None else changed(n, t, own)
+        )
+        x, ends, starts = own.layer(x, is_last=number == len(layers) - 1)
         subgraph.inputs += starts
         states += ends
     outputs = [x, *(states if spelling.write == "states" else [])]
@@ -145,30 +150,37 @@ def unrolled_file(spelling: Spelling, sizes: Sizes, layers: list[Layer], changed
     return files.write_model(model)
 
 
-class _Writer:
-    def __init__(self, ops: OpBuilder, spelling: Spelling, layer: Layer, changed: Any) -> None:
+class Writer:
+    """Writes the steps of a layer, those of an LSTM."""
+
+    state_sizes: tuple[str, ...] = ("outputs", "units")
+
+    def __init__(self, ops: OpBuilder, spelling: Spelling, layer: Any, changed: Any) -> None:
         self.ops, self.how, self.own, self.changed = ops, spelling, layer, changed
-        self.units = len(layer.b["cell"])
+        self.units = len(layer.b[spelling.order[0]])
         self.outputs = self.units if layer.p is None else len(layer.p)
+        self.batch = 0
 
     def layer(self, x: int, *, is_last: bool) -> tuple[int, list[int], list[int]]:
-        """The sequence or the last output; h and c at the end; the inputs that hold the start."""
+        """The sequence or the last output; the states at the end; the inputs that hold the start."""
         ops, (batch, steps, _) = self.ops, self.ops.shape(x)
+        self.batch, sizes = batch, [getattr(self, size) for size in self.state_sizes]
         xs = self.hoisted(x) if self.how.product == "hoisted" else self.steps(x)
-        h = c = None
-        starts = []
+        states: tuple[int | None, ...] = (None,) * len(sizes)
+        starts: list[int] = []
         if self.how.start == "given":
-            h, c = ops.tensor("h0", (batch, self.outputs)), ops.tensor("c0", (batch, self.units))
-            starts = [h, c]
+            starts = [ops.tensor("start", (batch, size)) for size in sizes]
+            states = tuple(starts)
         elif self.how.start == "zeros":
-            h, c = (ops.constant(np.zeros((batch, size), np.float32)) for size in (self.outputs, self.units))
+            states = tuple(ops.constant(np.zeros((batch, size), np.float32)) for size in sizes)
         made: dict[int, int] = {}
         for t in reversed(range(steps)) if self.how.backwards else range(steps):
-            h, c = self.step(xs[t], h, c, self.changed(t, self.own), t)
-            made[t] = h
+            states = self.step(xs[t], states, self.changed(t, self.own), t)
+            made[t] = states[0]
+        ends = [each for each in states if each is not None]
         if self.how.write == "last" and is_last:
-            return h, [h, c], starts
-        return self.sequence([made[t] for t in range(steps)], batch), [h, c], starts
+            return ends[0], ends, starts
+        return self.sequence([made[t] for t in range(steps)], batch), ends, starts
 
     def steps(self, x: int) -> list[int]:
         """The steps of a sequence, [batch, size] each."""
@@ -205,14 +217,15 @@ class _Writer:
             else self.packed(self.own.b) * (0.5 if self.how.bias == "both" else 1)
         )
         product = ops.fully_connected(ops.reshape(x, [batch * count, size]), self.packed(self.own.w), bias)
-        whole = ops.reshape(product, [batch, count, 4 * self.units])
+        whole = ops.reshape(product, [batch, count, len(self.how.order) * self.units])
         return self.steps(whole)
 
     def packed(self, by_gate: dict[str, np.ndarray]) -> np.ndarray:
         return np.concatenate([by_gate[gate] for gate in self.how.order])
 
-    def step(self, x: int, h: int | None, c: int | None, own: Layer, t: int) -> tuple[int, int]:
-        ops = self.ops
+    def step(self, x: int, states: tuple[int | None, ...], own: Any, t: int) -> tuple[int, ...]:
+        """The states after a step."""
+        ops, (h, c) = self.ops, states
         if self.how.copies:
             ops._constants.clear()
         z = self.sums(x, h, own)
@@ -263,15 +276,17 @@ class _Writer:
         return product if bias is None else self.binary("ADD", product, ops.constant(bias))
 
     def parts(self, packed: int) -> list[int]:
-        ops, (batch, _), units = self.ops, self.ops.shape(packed), self.units
+        """Parts of the size of a gate."""
+        ops, (batch, columns), units = self.ops, self.ops.shape(packed), self.units
+        count = columns // units
         match self.how.split:
             case "SPLIT_V":
-                made = [ops.tensor("gate", (batch, units)) for _ in GATES]
-                sizes, axis = ops.constant([units] * 4), ops.constant(np.array(1))
-                ops.add("SPLIT_V", [packed, sizes, axis], made, numSplits=4)
+                made = [ops.tensor("gate", (batch, units)) for _ in range(count)]
+                sizes, axis = ops.constant([units] * count), ops.constant(np.array(1))
+                ops.add("SPLIT_V", [packed, sizes, axis], made, numSplits=count)
                 return made
             case "SLICE":
-                return [ops.slice(packed, [0, n * units], [batch, units]) for n in range(4)]
+                return [ops.slice(packed, [0, n * units], [batch, units]) for n in range(count)]
             case "STRIDED_SLICE":
                 return [
                     ops.op(
@@ -282,9 +297,9 @@ class _Writer:
                         beginMask=1,
                         endMask=1,
                     )
-                    for n in range(4)
+                    for n in range(count)
                 ]
-        return ops.split(packed, 4, 1)
+        return ops.split(packed, count, 1)
 
     def sequence(self, made: list[int], batch: int) -> int:
         ops, count = self.ops, len(made)

@@ -136,3 +136,11 @@ class Elements:
     def constants(self, values: npt.NDArray[Any]) -> Names:
         """Names for values."""
         return self.new(Constants(np.ravel(values)), values.shape)
+
+
+def places_of(inputs: Names, h: Names) -> npt.NDArray[np.intp]:
+    """Which column of h, [batch, units], each column of some inputs, [batch, inputs], is; -1 for none."""
+    order = np.argsort(h[0])
+    found = np.searchsorted(h[0], inputs[0], sorter=order).clip(max=len(order) - 1)
+    places = order[found]
+    return np.where((h[:, places] == inputs).all(axis=0), places, -1)

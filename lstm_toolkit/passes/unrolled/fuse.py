@@ -1,11 +1,13 @@
-"""Pass: LSTMs that a converter unrolled over time become fused ops.
+"""Pass: recurrent layers that a converter unrolled over time become fused ops, or GRUs a loop of plain ops.
 
     before  [UNPACK: x -> x0, x1, ...] [FULLY_CONNECTED] [SPLIT] [LOGISTIC] ... [PACK: h0, h1, ... -> y]
-    after   [UNIDIRECTIONAL_SEQUENCE_LSTM: x -> y]
+    after   [UNIDIRECTIONAL_SEQUENCE_LSTM: x -> y], [UNIDIRECTIONAL_SEQUENCE_RNN: x -> y], or the ops of
+            `passes.plain.loop` with a WHILE
 
-How the steps are spelled does not matter (`elements`): each is read for what its numbers are computed of (`steps`),
-then joined with those before it (`sequences`), and then the subgraph is built anew without them (`rewrite`). An LSTM
-that does not match completely stays, and the outcome has the reason.
+How the steps are spelled does not matter (`elements`): each is read for what its numbers are computed of (`steps`), by
+the expressions of the cells (`cells`), then joined with those before it (`chains`, `sequences`), and then the subgraph
+is built anew without them (`rewrite`, `layers`). A layer that does not match completely stays, and the outcome has the
+reason.
 """
 
 import copy
@@ -13,11 +15,14 @@ import dataclasses
 import itertools
 from collections.abc import Iterable
 
+import numpy as np
+
 from lstm_toolkit.passes import reset
 from lstm_toolkit.passes.unrolled.elements import Names, TooLarge
 from lstm_toolkit.passes.unrolled.evaluate import Evaluation
 from lstm_toolkit.passes.unrolled.glance import UNNAMED, Glance, glances, layer_name
-from lstm_toolkit.passes.unrolled.rewrite import FUSED_OP, Rewriting, Stands
+from lstm_toolkit.passes.unrolled.layers import op_of
+from lstm_toolkit.passes.unrolled.rewrite import Rewriting, Stands
 from lstm_toolkit.passes.unrolled.sequences import Sequence, Stuck, sequences
 from lstm_toolkit.passes.unrolled.steps import why_no_step
 from lstm_toolkit.tflite import files, graph, recurrent
@@ -26,16 +31,18 @@ from lstm_toolkit.tflite.types import Model, Subgraph
 
 @dataclasses.dataclass(frozen=True)
 class UnrolledOutcome:
-    """What became, or can become, of an LSTM that is unrolled.
+    """What became, or can become, of a recurrent layer that is unrolled.
 
     Attributes:
         name: of the layer, as the names of the tensors tell it, or else `unrolled`, numbered.
+        kind: what it is, with its article.
         steps: how many there are.
-        op: the fused op, or None if the steps stay.
+        op: the fused op, or WHILE, or None if the steps stay.
         reason: why they stay, or None.
     """
 
     name: str
+    kind: str
     steps: int
     op: str | None
     reason: str | None
@@ -52,10 +59,10 @@ def unrolled_outcomes(model: Model) -> tuple[UnrolledOutcome, ...]:
 
 
 def fuse_unrolled(model: Model) -> tuple[UnrolledOutcome, ...]:
-    """Replaces every unrolled LSTM of the main subgraph of a `ModelT`, in place.
+    """Replaces every unrolled recurrent layer of the main subgraph of a `ModelT`, in place.
 
     Returns:
-        An outcome per LSTM of two steps or more, the fused ones first.
+        An outcome per layer of two steps or more, those that were replaced first.
     """
     kept = recurrent.layers_of(model)
     outcomes, rewriting = _planned(model)
@@ -70,7 +77,8 @@ def _planned(model: Model) -> tuple[tuple[UnrolledOutcome, ...], Rewriting | Non
     """The outcomes, and what puts fused ops in the place of the steps; None where all of them stay."""
     subgraph = model.subgraphs[0]
     # Cheap, and most files have none.
-    if graph.count_operators(model, subgraph)["LOGISTIC"] < _LEAST_SIGMOIDS:
+    counts = graph.count_operators(model, subgraph)
+    if counts["FULLY_CONNECTED"] + counts["BATCH_MATMUL"] < _LEAST_PRODUCTS:
         return (), None
     seen = glances(model, subgraph)
     reason = "the file computes more numbers than are looked at"
@@ -81,49 +89,53 @@ def _planned(model: Model) -> tuple[tuple[UnrolledOutcome, ...], Rewriting | Non
     except TooLarge:
         evaluation = None
     if evaluation is None:
-        return tuple(UnrolledOutcome(each.name, each.steps, None, reason) for each in seen), None
+        return tuple(UnrolledOutcome(each.name, each.kind, each.steps, None, reason) for each in seen), None
     found, stuck = _found(model, evaluation, seen)
     rewriting = None
     while found and rewriting is None:
         try:
             rewriting = Rewriting(model, subgraph, evaluation, found)
         except Stands as stands:
-            steps = len(found.pop(stands.layer).h)
-            stuck.append(UnrolledOutcome(stands.layer, steps, None, str(stands)))
-    fused = [UnrolledOutcome(layer, len(each.h), FUSED_OP, None) for layer, each in found.items()]
+            stays = found.pop(stands.layer)
+            stuck.append(UnrolledOutcome(stands.layer, stays.cell.kind, len(stays.h), None, str(stands)))
+    fused = [
+        UnrolledOutcome(layer, each.cell.kind, len(each.h), op_of(each.cell), None) for layer, each in found.items()
+    ]
     return (*fused, *stuck), rewriting
 
 
 def _found(
     model: Model, evaluation: Evaluation, seen: list[Glance]
 ) -> tuple[dict[str, Sequence], list[UnrolledOutcome]]:
-    """The LSTMs that match, by layer, and the outcomes of those that do not."""
-    found, stuck, covered = dict[str, Sequence](), list[UnrolledOutcome](), set[int]()
+    """The layers that match, by layer, and the outcomes of those that do not."""
+    found, stuck = dict[str, Sequence](), list[UnrolledOutcome]()
+    covered = np.zeros(evaluation.elements.count, np.bool_)
     taken, names = recurrent.layers_of(model), _Names(model.subgraphs[0], evaluation)
     for each in sequences(evaluation.elements):
-        layer = recurrent.numbered(names.of(each.hidden), taken)
+        layer = recurrent.numbered(names.of(step.h for step in each.steps), taken)
         taken.add(layer)
-        covered |= {int(step.flat[0]) for step in each.hidden}
+        for step in each.steps:
+            covered[[step.h, *step.named.values()]] = True
         if isinstance(each, Stuck):
-            stuck.append(UnrolledOutcome(layer, len(each.hidden), None, each.reason))
+            stuck.append(UnrolledOutcome(layer, each.cell.kind, len(each.steps), None, each.reason))
         else:
             found[layer] = each
     for glance in seen:
         held = [evaluation.names[index] for index in glance.outputs if index in evaluation.names]
-        if not covered & {int(h.flat[0]) for h in held if h.size}:
+        if not any(covered[h.flat[0]] for h in held if h.size):
             layer = recurrent.numbered(glance.name, taken)
             taken.add(layer)
-            stuck.append(UnrolledOutcome(layer, glance.steps, None, _why(evaluation, held)))
+            stuck.append(UnrolledOutcome(layer, glance.kind, glance.steps, None, _why(evaluation, held)))
     return found, stuck
 
 
 def _why(evaluation: Evaluation, held: list[Names]) -> str:
-    """Why the outputs of some steps are not those of an LSTM."""
+    """Why the outputs of some steps are not those of a recurrent layer."""
     for number, h in enumerate(held):
         reason = why_no_step(evaluation.elements, h)
         if reason is not None:
             return f"in step {number}, {reason}"
-    return "no step starts from the c of the one before"
+    return "no step starts from the state of the one before"
 
 
 class _Names:
@@ -142,5 +154,5 @@ class _Names:
         return next((name for name in told if name != UNNAMED), UNNAMED)
 
 
-_LEAST_SIGMOIDS = 4
+_LEAST_PRODUCTS = 2
 _LOOKED_AT = 4

@@ -1,4 +1,4 @@
-"""Finds what looks like an unrolled LSTM at a glance, whether or not it is one: its products tell."""
+"""Finds what looks like an unrolled layer at a glance, whether or not it is one: its products tell."""
 
 import dataclasses
 import itertools
@@ -17,17 +17,19 @@ class Glance:
 
     Attributes:
         name: of the layer, as the names of the tensors tell it, or else `unrolled`.
+        kind: what it looks like, with its article.
         outputs: indices of the tensors that hold h, step by step; without those of the steps that no product takes.
         steps: how many there are.
     """
 
     name: str
+    kind: str
     outputs: tuple[int, ...]
     steps: int
 
 
 def glances(model: Model, subgraph: Subgraph) -> list[Glance]:
-    """Finds LSTMs that are laid out step by step, from three steps on; the model stays as it is."""
+    """Finds recurrent layers that are laid out step by step, from three steps on; the model stays as it is."""
     found = []
     producers = graph.producers(subgraph)
     uses: dict[tuple[int, int], list[Operator]] = {}
@@ -37,12 +39,14 @@ def glances(model: Model, subgraph: Subgraph) -> list[Glance]:
             uses.setdefault((buffer, 0) if buffer else (0, op.inputs[1]), []).append(op)
     for users in uses.values():
         ids = {id(user) for user in users}
-        behind = [user for user in users if ids & _output_gate(model, producers, user.inputs[0])]
+        behind = [user for user in users if ids & _products_before(model, producers, user.inputs[0])]
         # The first output comes from a step without a product, and the last one goes into none.
         if behind:
-            first = 1 if _output_gate(model, producers, users[0].inputs[0]) else 0
+            first = 1 if _products_before(model, producers, users[0].inputs[0]) else 0
             name = layer_name(graph.text(subgraph.tensors[users[0].outputs[0]].name))
-            found.append(Glance(name, tuple(int(user.inputs[0]) for user in behind), len(users) + first))
+            outputs = tuple(int(user.inputs[0]) for user in behind)
+            is_lstm = all(_is_lstm_output(model, producers, index) for index in outputs)
+            found.append(Glance(name, "an LSTM" if is_lstm else "a recurrent layer", outputs, len(users) + first))
     return found
 
 
@@ -59,20 +63,32 @@ def layer_name(tensor: str) -> str:
     return UNNAMED
 
 
-def _output_gate(model: Model, producers: dict[int, Operator], tensor: int) -> set[int]:
-    """Identities of the FULLY_CONNECTED of the output gate, where a tensor is sigmoid(o) * activation(c)."""
+def _is_lstm_output(model: Model, producers: dict[int, Operator], tensor: int) -> bool:
+    """Whether a tensor is sigmoid(o) * activation(c)."""
     product = producers.get(tensor)
     if product is None or graph.operator_name(model, product) != "MUL":
-        return set()
-    factors = [producers[index] for index in product.inputs if index in producers]
-    names = [graph.operator_name(model, factor) for factor in factors]
-    if len(factors) != 2 or "LOGISTIC" not in names or not set(names) <= set(ACTIVATION_OPS):
-        return set()
-    gate = factors[names.index("LOGISTIC")]
-    waiting, found = {id(gate): gate}, set()
-    for _ in range(8):
-        sums = {key for key, op in waiting.items() if graph.operator_name(model, op) == "FULLY_CONNECTED"}
-        found |= sums
-        inputs = [index for key, op in waiting.items() if key not in sums for index in op.inputs if index in producers]
-        waiting = {id(producers[index]): producers[index] for index in inputs}
+        return False
+    names = [graph.operator_name(model, producers[index]) for index in product.inputs if index in producers]
+    return len(names) == 2 and "LOGISTIC" in names and set(names) <= set(ACTIVATION_OPS)
+
+
+def _products_before(model: Model, producers: dict[int, Operator], tensor: int) -> set[int]:
+    """Identities of the FULLY_CONNECTED that a tensor is computed of, each with something else, number by number."""
+    waiting, found = {(tensor, False)}, set[int]()
+    for _ in range(_DEPTH):
+        behind = set[tuple[int, bool]]()
+        for index, is_joined in waiting:
+            operator = producers.get(index)
+            name = "" if operator is None else graph.operator_name(model, operator)
+            if operator is not None and name == "FULLY_CONNECTED" and is_joined:
+                found.add(id(operator))
+            elif operator is not None and name in _NUMBER_BY_NUMBER:
+                behind |= {(int(each), is_joined or name in _JOINING) for each in operator.inputs}
+        waiting = behind
     return found
+
+
+_JOINING = {"ADD", "MUL", "SUB"}
+_NUMBER_BY_NUMBER = {*ACTIVATION_OPS, *_JOINING, "SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "RESHAPE"}
+_DEPTH = 10
+"""From the output of a GRU to the product of its step there are eight operators."""

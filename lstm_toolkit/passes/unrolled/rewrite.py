@@ -1,34 +1,30 @@
-"""Puts fused ops in the place of unrolled LSTMs.
+"""Puts fused ops and loops in the place of unrolled layers.
 
     before  [UNPACK: x -> x0, x1, ...] [FULLY_CONNECTED] [SPLIT] [LOGISTIC] ... [PACK: h0, h1, ... -> y]
     after   [UNIDIRECTIONAL_SEQUENCE_LSTM: x -> y]
 
-The subgraph is built anew from its outputs backwards. What holds numbers of the LSTMs' outputs is made out of the ops'
+The subgraph is built anew from its outputs backwards. What holds numbers of the layers' outputs is made out of the ops'
 outputs, so that the operators of the steps are needed by nobody, and are left out.
 """
 
-import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 
-from lstm_toolkit.passes import graft
 from lstm_toolkit.passes.unrolled.elements import Names
 from lstm_toolkit.passes.unrolled.evaluate import Evaluation
+from lstm_toolkit.passes.unrolled.layers import LOOP, Place, op_of, put
 from lstm_toolkit.passes.unrolled.moves import Mover
 from lstm_toolkit.passes.unrolled.sequences import Departs, Sequence
-from lstm_toolkit.tflite import edit, graph, recurrent
+from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
-from lstm_toolkit.weights.operands import ABSENT, LSTM_COMPOSITE, STATES
-
-FUSED_OP = recurrent.FUSED_OPS[LSTM_COMPOSITE]
-"""What an unrolled LSTM becomes."""
+from lstm_toolkit.weights.operands import ABSENT
 
 _MOST_PARTS = 8
 
 
 class Stands(Departs):
-    """An LSTM that cannot leave its place.
+    """A layer that cannot leave its place.
 
     Attributes:
         layer: its name.
@@ -49,10 +45,10 @@ class Rewriting:
             model: the file, which gets constants and tensors.
             subgraph: that is built anew.
             evaluation: what its tensors hold.
-            found: its LSTMs, by the names of their layers, each behind those whose output it takes.
+            found: its recurrent layers, by their names.
 
         Raises:
-            Stands: for an LSTM of which more is needed than the fused op computes, or whose input nobody holds.
+            Stands: for a layer of which more is needed than its op computes, or whose input nobody holds.
         """
         self._model, self._subgraph, self._evaluation, self._found = model, subgraph, evaluation, found
         self._producers = graph.producers(subgraph)
@@ -61,10 +57,11 @@ class Rewriting:
         self._inner = np.full(evaluation.elements.count, -1, np.int16)
         for number, sequence in enumerate(found.values()):
             self._owners[sequence.h] = number
-            self._inner[sequence.c] = number
+            if sequence.c is not None:
+                self._inner[sequence.c] = number
         self._kept: dict[int, Operator] = {}
         self._moved: dict[int, int] = {}
-        self._fusions: list[graft.Fusion] = []
+        self._places: list[Place] = []
         for index, names in evaluation.names.items():
             is_inside = names.size and (self._inner[names] >= 0).any()
             if not subgraph.tensors[index].isVariable and not self._is_owned(names) and not is_inside:
@@ -85,16 +82,15 @@ class Rewriting:
         """Puts the new operators into the subgraph."""
         subgraph = self._subgraph
         operators = [each for each in subgraph.operators if id(each) in self._kept]
-        operators += [*self._mover.operators, *(fusion.operator for fusion in self._fusions)]
+        operators += [*self._mover.operators, *(place.operator for place in self._places)]
         for operator in operators:
             operator.inputs = [self._moved.get(int(index), int(index)) for index in operator.inputs]
         subgraph.operators = operators
         for index in dict.fromkeys(map(int, subgraph.outputs)):
             if index in self._moved:
                 self._produce(index, self._moved[index])
-        for fusion in self._fusions:
-            given = tuple(self._moved.get(index, index) for index in fusion.given)
-            graft.replace(self._model, dataclasses.replace(fusion, given=given), {})
+        for place in self._places:
+            put(self._model, self._found[place.layer], place)
         edit.drop_unused(subgraph, self._has_effect)
         edit.sort_operators(subgraph)
 
@@ -187,30 +183,21 @@ class Rewriting:
         if source is None:
             source = self._input(layer, batch_major)
         given = []
-        if sequence.h_before is not None or sequence.c_before is not None:
-            for names, like in ((sequence.h_before, sequence.h[0]), (sequence.c_before, sequence.c[0])):
-                given.append(self._start(layer, names, like.shape))
+        if any(names is not None for names in sequence.before):
+            for names, of in zip(sequence.before, (sequence.h, sequence.c), strict=False):
+                assert of is not None
+                given.append(self._start(layer, names, of.shape[1:]))
         h = sequence.h if time_major else sequence.h.swapaxes(0, 1)
-        output = edit.add_tensor(self._subgraph, layer, h.shape)
-        self._mover.know_sequence(output, h, 0 if time_major else 1)
-        last = edit.add_tensor(self._subgraph, f"{layer}/c", sequence.c.shape[1:])
-        self._mover.know(last, sequence.c[-1])
-        placeholder = edit.new_operator(self._model, FUSED_OP, [source], [output, last])
-        options = {"fusedActivationFunction": recurrent.ACTIVATIONS[sequence.activation], "timeMajor": time_major}
-        fusion = graft.Fusion(
-            subgraph=self._subgraph,
-            operator=placeholder,
-            layer=layer,
-            op=FUSED_OP,
-            options=options,
-            weights=sequence.weights,
-            packed=(),
-            given=tuple(given),
-            state_sizes=dict(zip(STATES, (sequence.h.shape[2], sequence.c.shape[2]), strict=True)),
-            batch=sequence.h.shape[1],
-            carry=False,
-        )
-        self._fusions.append(fusion)
+        op, outputs = op_of(sequence.cell), []
+        # A loop gives its last state as well as the sequence; of an RNN's op that is the last step of the sequence.
+        if sequence.c is not None or op == LOOP:
+            state = sequence.h if sequence.c is None else sequence.c
+            outputs = [edit.add_tensor(self._subgraph, f"{layer}/last", state.shape[1:])]
+            self._mover.know(outputs[0], state[-1])
+        outputs.insert(0, edit.add_tensor(self._subgraph, layer, h.shape))
+        self._mover.know_sequence(outputs[0], h, 0 if time_major else 1)
+        placeholder = edit.new_operator(self._model, op, [source, *given], outputs)
+        self._places.append(Place(self._subgraph, placeholder, layer, time_major))
         for index in (source, *given):
             self._need(index)
 

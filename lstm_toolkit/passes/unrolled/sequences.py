@@ -1,4 +1,4 @@
-"""Joins steps that follow each other, and have the same weights, to LSTMs over sequences."""
+"""Joins steps that follow each other, and have the same weights, to recurrent layers over sequences."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from lstm_toolkit.passes.unrolled.elements import Elements, Names, Products
-from lstm_toolkit.passes.unrolled.steps import Step, steps
-from lstm_toolkit.weights.operands import GATES
+from lstm_toolkit.passes.unrolled.cells import CELLS, LSTM, Cell, H
+from lstm_toolkit.passes.unrolled.chains import chains
+from lstm_toolkit.passes.unrolled.elements import Elements, Names, Products, places_of
+from lstm_toolkit.passes.unrolled.patterns import Named
+from lstm_toolkit.passes.unrolled.steps import Step, Sum
 
 Array = npt.NDArray[np.float32]
 
@@ -18,74 +20,75 @@ first step, whose h is zero, and round the sum."""
 
 
 class Departs(Exception):
-    """Why steps that look like those of an LSTM are not one that the fused op computes."""
+    """Why steps that look like those of a recurrent layer are not one."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Weights:
+    """The weights of a step, by gate.
+
+    Attributes:
+        inputs: [units, input_size], of the gates that take x.
+        recurrent: [units, output size], of the gates that take h, or what is computed of it.
+        biases: [units].
+    """
+
+    inputs: Mapping[str, Array]
+    recurrent: Mapping[str, Array]
+    biases: Mapping[str, npt.NDArray[np.float64]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sequence:
-    """An LSTM over a sequence.
+    """A recurrent layer over a sequence.
 
     Attributes:
+        cell: its kind.
         x: names of its input, [time, batch, input_size].
         h: names of its output, [time, batch, output size].
-        c: names of its cell states, [time, batch, units].
-        hidden: names of its output before the projection, [time, batch, units]; without one, h.
-        h_before, c_before: names of what it starts from; None for zeros.
-        weights: arrays by operand name of the fused op.
+        c: names of its cell states, [time, batch, units]; None where a cell has none.
+        steps: what was read, whose output is h before the projection.
+        before: names of the states that it starts from, None for zeros, in the order of the op's states.
+        weights: by gate.
+        projection: weights, [output size, units], and bias, [output size]; None without one.
         activation: of the cell, by Keras's name.
     """
 
+    cell: Cell
     x: Names
     h: Names
-    c: Names
-    hidden: Names
-    h_before: Names | None
-    c_before: Names | None
-    weights: Mapping[str, Array]
+    c: Names | None
+    steps: list[Step]
+    before: tuple[Names | None, ...]
+    weights: Weights
+    projection: tuple[Array, Array] | None
     activation: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stuck:
-    """Steps that follow each other and cannot be fused.
+    """Steps that follow each other and are not one layer.
 
     Attributes:
-        hidden: names of their outputs before a projection, one array a step.
+        cell: their kind.
+        steps: what was read of them.
         reason: why.
     """
 
-    hidden: list[Names]
+    cell: Cell
+    steps: list[Step]
     reason: str
 
 
 def sequences(elements: Elements) -> Iterator[Sequence | Stuck]:
-    """Yields each LSTM of two steps or more."""
+    """Yields each recurrent layer of two steps or more."""
     projections = _Projections(elements)
-    for chain in _chains(list(steps(elements))):
-        try:
-            yield _Reader(elements, projections, chain).sequence()
-        except Departs as departs:
-            yield Stuck([step.h for step in chain], str(departs))
-
-
-def _chains(found: list[Step]) -> list[list[Step]]:
-    """Steps that follow each other: each starts from the c of the one before."""
-    chains: list[list[Step]] = []
-    ends: dict[tuple[int, int], list[Step]] = {}
-    for step in found:
-        chain = None if step.before is None else ends.get(_key(step.before))
-        if chain is not None and step.before is not None and np.array_equal(chain[-1].c, step.before):
-            del ends[_key(step.before)]
-            chain.append(step)
-        else:
-            chain = [step]
-            chains.append(chain)
-        ends.setdefault(_key(step.c), chain)
-    return [chain for chain in chains if len(chain) > 1]
-
-
-def _key(names: Names) -> tuple[int, int]:
-    return int(names.flat[0]), int(names.flat[-1])
+    for cell in CELLS:
+        for chain in chains(elements, cell):
+            try:
+                yield _Reader(elements, projections, cell, chain).sequence()
+            except Departs as departs:
+                yield Stuck(cell, chain, str(departs))
 
 
 class _Projections:
@@ -104,29 +107,26 @@ class _Projections:
                 yield block, names.reshape(len(h), -1)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Weights:
-    """The weights of a step, by gate."""
-
-    x: Names
-    input_weights: Mapping[str, Array]
-    recurrent_weights: Mapping[str, Array]
-    biases: Mapping[str, npt.NDArray[np.float64]]
+def _key(names: Names) -> tuple[int, int]:
+    return int(names.flat[0]), int(names.flat[-1])
 
 
 class _Reader:
-    def __init__(self, elements: Elements, projections: _Projections, chain: list[Step]) -> None:
-        self._elements, self._chain = elements, chain
+    def __init__(self, elements: Elements, projections: _Projections, cell: Cell, chain: list[Step]) -> None:
+        self._elements, self._cell, self._chain = elements, cell, chain
         self._projection: tuple[Array, Array] | None = None
         self._h = [step.h for step in chain]
-        second = chain[1]
-        if not _uses(second, chain[0].h):
+        if not self._uses(chain[1], chain[0].h):
             self._project(projections)
+
+    def _uses(self, step: Step, h: Names) -> bool:
+        taking = (each.inputs for gate, each in step.sums.items() if self._cell.sums[gate].of == H)
+        return any((places_of(inputs, h) >= 0).any() for inputs in taking if inputs.size)
 
     def _project(self, projections: _Projections) -> None:
         """Finds out through which projection h goes on."""
         for block, names in projections.of(self._chain[0].h):
-            if _uses(self._chain[1], names):
+            if self._cell is LSTM and self._uses(self._chain[1], names):
                 self._projection = block.weights, block.bias
                 break
         else:
@@ -145,95 +145,118 @@ class _Reader:
     def sequence(self) -> Sequence:
         """Reads all steps."""
         chain = self._chain
-        reference = self._weights(1, self._h[0])
-        read = [reference]
+        x, reference = self._read(1)
+        xs = [x]
         for number in range(2, len(chain)):
-            weights = self._weights(number, self._h[number - 1])
+            x, weights = self._read(number)
             _check_same(number, weights, reference)
-            read.append(weights)
-        first, h_before = self._first(reference)
-        arrays = {f"input_to_{gate}_weights": reference.input_weights[gate] for gate in GATES}
-        arrays |= {f"recurrent_to_{gate}_weights": reference.recurrent_weights[gate] for gate in GATES}
-        arrays |= {f"{gate}_gate_bias": reference.biases[gate].astype(np.float32) for gate in GATES}
-        if self._projection is not None:
-            arrays["projection_weights"], bias = self._projection
-            arrays |= {"projection_bias": bias} if bias.any() else {}
+            xs.append(x)
+        first, h_before = self._first(xs[0], reference)
+        has_c = self._cell is LSTM
         return Sequence(
-            x=np.stack([first, *(each.x for each in read)]),
+            cell=self._cell,
+            x=np.stack([first, *xs]),
             h=np.stack(self._h),
-            c=np.stack([step.c for step in chain]),
-            hidden=np.stack([step.h for step in chain]),
-            h_before=h_before,
-            c_before=chain[0].before,
-            weights=arrays,
-            activation=chain[0].activation,
+            c=np.stack([step.named["c"] for step in chain]) if has_c else None,
+            steps=chain,
+            before=(h_before, self._unless_zeros(chain[0].before.get("c"))) if has_c else (h_before,),
+            weights=reference,
+            projection=self._projection,
+            activation=chain[1].activation or "",
         )
 
-    def _weights(self, number: int, h_before: Names) -> _Weights:
-        """The weights of a step whose h before is known."""
-        step = self._chain[number]
-        if step.activation != self._chain[0].activation:
-            raise Departs(f"step {number} activates with {step.activation}, the first one with another function")
-        if step.c.shape != self._chain[0].c.shape:
-            raise Departs(f"step {number} has another size than the first one")
-        places = _places(step.sums[GATES[0]].inputs, h_before)
-        x = step.sums[GATES[0]].inputs[:, places < 0]
-        input_weights, recurrent_weights = {}, {}
-        for gate in GATES:
-            each = step.sums[gate]
-            places = _places(each.inputs, h_before)
-            is_h = places >= 0
-            recurrent = np.zeros((len(each.weights), h_before.shape[1]), np.float32)
-            if len(np.unique(places[is_h])) != is_h.sum() or is_h.sum() != h_before.shape[1]:
-                raise Departs(f"the {gate} gate of step {number} does not take all of the h of the step before, once")
-            recurrent[:, places[is_h]] = each.weights[:, is_h]
-            input_weights[gate] = _ordered(number, gate, x, each.inputs[:, ~is_h], each.weights[:, ~is_h])
-            recurrent_weights[gate] = recurrent
-        return _Weights(x, input_weights, recurrent_weights, {gate: step.sums[gate].bias for gate in GATES})
+    def _unless_zeros(self, names: Names | None) -> Names | None:
+        values = None if names is None else self._elements.values(names)
+        return None if values is not None and not values.any() else names
 
-    def _first(self, reference: _Weights) -> tuple[Names, Names | None]:
+    def _taken(self, number: int, gate: str) -> Names | None:
+        """What a gate of a step takes besides x: the h before, or what is computed of it."""
+        of = self._cell.sums[gate].of
+        if of is None:
+            return None
+        return self._chain[number].named[of.name] if isinstance(of, Named) else self._h[number - 1]
+
+    def _read(self, number: int) -> tuple[Names, Weights]:
+        """The x and the weights of a step whose h before is known."""
+        step, first = self._chain[number], self._chain[0]
+        if step.activation != first.activation:
+            raise Departs(f"step {number} activates with {step.activation}, the first one with another function")
+        if step.h.shape != first.h.shape:
+            raise Departs(f"step {number} has another size than the first one")
+        x: Names | None = None
+        input_weights, recurrent_weights = {}, {}
+        for gate in self._cell.sums:
+            if gate not in step.sums:
+                raise Departs(f"step {number} has no {gate} gate")
+            each, taken = step.sums[gate], self._taken(number, gate)
+            places = np.full(each.inputs.shape[1], -1) if taken is None else places_of(each.inputs, taken)
+            own, rest = each.inputs[:, places < 0], each.weights[:, places < 0]
+            if self._cell.sums[gate].has_x:
+                x = own if x is None else x
+                input_weights[gate] = _ordered(number, gate, x, own, rest)
+            elif own.size:
+                raise Departs(f"the {gate} gate of step {number} takes more than the h of the step before")
+            if taken is not None:
+                recurrent_weights[gate] = _recurrent(number, gate, each, places, taken.shape[1])
+        assert x is not None
+        if not x.size:
+            raise Departs(f"step {number} has no input")
+        return x, Weights(input_weights, recurrent_weights, {gate: each.bias for gate, each in step.sums.items()})
+
+    def _first(self, second_x: Names, reference: Weights) -> tuple[Names, Names | None]:
         """The x of the first step and the h that it starts from; None for zeros."""
-        xs, hs = zip(*(self._gate_of_first(gate, reference) for gate in self._chain[0].sums), strict=True)
+        xs, hs = list[Names](), [self._unless_zeros(self._chain[0].before.get("h"))] if self._cell.state == "h" else []
+        for gate, pattern in self._cell.sums.items():
+            if gate not in self._chain[0].sums:
+                # A gate of zeros lets nothing through; a sum of zeros has no bias.
+                if not pattern.has_x and reference.biases[gate].any():
+                    raise Departs(f"the bias of the {gate} gate differs in the first step")
+                continue
+            x, taken = self._gate_of_first(gate, second_x, reference)
+            xs += [x] if pattern.has_x else []
+            hs += [self._unless_zeros(taken)] if pattern.of == H else []
+            if isinstance(pattern.of, Named) and self._unless_zeros(taken) is not None:
+                named = self._chain[0].named.get(pattern.of.name)
+                if not _same(taken, named):
+                    raise Departs("the gates of its first step take different inputs")
         if not all(_same(x, xs[0]) for x in xs) or not all(_same(h, hs[0]) for h in hs):
             raise Departs("the gates of its first step take different inputs")
-        values = None if hs[0] is None else self._elements.values(hs[0])
-        return xs[0], None if values is not None and not values.any() else hs[0]
+        return xs[0], hs[0]
 
-    def _gate_of_first(self, gate: str, reference: _Weights) -> tuple[Names, Names | None]:
-        """The x and the h that a gate of the first step takes; h is None where it takes none."""
-        each, x, h = self._chain[0].sums[gate], reference.x, None
+    def _gate_of_first(self, gate: str, second_x: Names, reference: Weights) -> tuple[Names, Names | None]:
+        """What a gate of the first step takes: x, and what it takes besides, None where that is nothing."""
+        each, taken = self._chain[0].sums[gate], None
         inputs, weights = each.inputs, each.weights
-        if inputs.shape[1] != x.shape[1]:
-            places = _places(self._chain[1].sums[gate].inputs, self._h[0])
+        if inputs.shape[1] != (second_x.shape[1] if self._cell.sums[gate].has_x else 0):
+            of_second = self._taken(1, gate)
+            places = np.array([]) if of_second is None else places_of(self._chain[1].sums[gate].inputs, of_second)
             if len(places) != inputs.shape[1]:
                 raise Departs(f"the {gate} gate of its first step takes another number of inputs than later ones")
             columns = np.flatnonzero(places >= 0)
             columns = columns[np.argsort(places[columns])]
-            h = inputs[:, columns]
-            if not np.array_equal(weights[:, columns], reference.recurrent_weights[gate]):
+            taken = inputs[:, columns]
+            if not np.array_equal(weights[:, columns], reference.recurrent[gate]):
                 raise Departs(f"the recurrent weights of the {gate} gate differ in the first step")
             inputs, weights = inputs[:, places < 0], weights[:, places < 0]
-        if not np.array_equal(weights, reference.input_weights[gate]):
+        if self._cell.sums[gate].has_x and not np.array_equal(weights, reference.inputs[gate]):
             raise Departs(f"the input weights of the {gate} gate differ in the first step")
         if not _close(each.bias, reference.biases[gate]):
             raise Departs(f"the bias of the {gate} gate differs in the first step")
-        return inputs, h
+        return inputs, taken
 
 
 def _same(one: Names | None, other: Names | None) -> bool:
     return one is other or (one is not None and other is not None and np.array_equal(one, other))
 
 
-def _uses(step: Step, h: Names) -> bool:
-    return bool((_places(step.sums["output"].inputs, h) >= 0).any())
-
-
-def _places(inputs: Names, h: Names) -> npt.NDArray[np.intp]:
-    """Which unit of an h, [batch, units], each input of a sum, [batch, inputs], is; -1 for none."""
-    order = np.argsort(h[0])
-    found = np.searchsorted(h[0], inputs[0], sorter=order).clip(max=len(order) - 1)
-    places = order[found]
-    return np.where((h[:, places] == inputs).all(axis=0), places, -1)
+def _recurrent(number: int, gate: str, found: Sum, places: npt.NDArray[np.intp], size: int) -> Array:
+    """The weights of all of a state, in its order."""
+    is_h = places >= 0
+    if len(np.unique(places[is_h])) != is_h.sum() or is_h.sum() != size:
+        raise Departs(f"the {gate} gate of step {number} does not take all of the h of the step before, once")
+    recurrent = np.zeros((len(found.weights), size), np.float32)
+    recurrent[:, places[is_h]] = found.weights[:, is_h]
+    return recurrent
 
 
 def _ordered(number: int, gate: str, x: Names, found: Names, weights: Array) -> Array:
@@ -250,15 +273,14 @@ def _ordered(number: int, gate: str, x: Names, found: Names, weights: Array) -> 
     return ordered
 
 
-def _check_same(number: int, weights: _Weights, reference: _Weights) -> None:
-    if weights.x.shape != reference.x.shape:
-        raise Departs(f"step {number} takes another number of inputs than the steps before")
-    for gate in GATES:
-        for kind in ("input", "recurrent"):
-            one, other = (getattr(each, f"{kind}_weights")[gate] for each in (weights, reference))
-            if not np.array_equal(one, other):
+def _check_same(number: int, weights: Weights, reference: Weights) -> None:
+    for kind, own in (("input", weights.inputs), ("recurrent", weights.recurrent)):
+        others = reference.inputs if kind == "input" else reference.recurrent
+        for gate, each in own.items():
+            if not np.array_equal(each, others[gate]):
                 raise Departs(f"the {kind} weights of the {gate} gate differ in step {number}")
-        if not _close(weights.biases[gate], reference.biases[gate]):
+    for gate, bias in weights.biases.items():
+        if not _close(bias, reference.biases[gate]):
             raise Departs(f"the bias of the {gate} gate differs in step {number}")
 
 

@@ -1,4 +1,4 @@
-"""Makes the files `keras_*.tflite`, `tf_keras_*.tflite` and `own_*.tflite`: Keras's LSTMs, unrolled.
+"""Makes the files `keras_*.tflite`, `tf_keras_*.tflite` and `own_*.tflite`: Keras's recurrent layers, unrolled.
 
 TensorFlow's converter unrolls what has `unroll=True`, `lstm_toolkit.convert` what is asked for with
 `lowering="unrolled"`. It runs in the project's environment: `python tests/data/unrolled/make_keras.py`. Sizes are all
@@ -24,6 +24,12 @@ def kinds(library, unroll):
     def lstm(units, **options):
         return layers.LSTM(units, unroll=unroll, **options)
 
+    def gru(units, **options):
+        return layers.GRU(units, unroll=unroll, **options)
+
+    def rnn(units, **options):
+        return layers.SimpleRNN(units, unroll=unroll, **options)
+
     yield "sequence", (2, 5, 3), [lstm(4, return_sequences=True)]
     yield "last", (3, 4, 2), [lstm(5)]
     yield "relu_backwards", (2, 6, 3), [lstm(4, activation="relu", go_backwards=True, return_sequences=True)]
@@ -32,6 +38,13 @@ def kinds(library, unroll):
     yield "dense_between", (3, 4, 2), [lstm(5, return_sequences=True), layers.Dense(3, activation="relu"), lstm(4)]
     yield "both_ways", (2, 5, 3), [layers.Bidirectional(lstm(4, return_sequences=True)), layers.Dense(2)]
     yield "both_ways_last", (2, 4, 3), [layers.Bidirectional(lstm(5))]
+    yield "gru", (2, 5, 3), [gru(4, return_sequences=True)]
+    yield "gru_last", (3, 4, 2), [gru(5, use_bias=False)]
+    yield "gru_reset_before", (2, 6, 3), [gru(4, reset_after=False, return_sequences=True)]
+    yield "gru_both_ways", (1, 5, 4), [layers.Bidirectional(gru(3, return_sequences=True))]
+    yield "gru_two_layers", (2, 4, 3), [gru(5, go_backwards=True, return_sequences=True), gru(4, reset_after=False)]
+    yield "rnn", (3, 5, 2), [rnn(4, return_sequences=True), layers.Dense(3)]
+    yield "rnn_relu_last", (2, 4, 3), [layers.Bidirectional(rnn(5, activation="relu"))]
 
 
 def randomized(model, seed):

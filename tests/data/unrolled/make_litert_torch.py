@@ -1,4 +1,4 @@
-"""Makes the files `litert_torch_*.tflite`: PyTorch's LSTMs, as litert-torch 0.10 unrolls them.
+"""Makes the files `litert_torch_*.tflite`: PyTorch's recurrent layers, as litert-torch 0.10 unrolls them.
 
 It runs where litert-torch is installed: `python tests/data/unrolled/make_litert_torch.py`. Sizes are all different and
 weights random, so that a file is right only if every one of them is in its place.
@@ -40,6 +40,17 @@ class Attention(nn.Module):
         return (torch.softmax(self.score(x), dim=1) * x).sum(dim=1)
 
 
+class State(nn.Module):
+    """The state of a GRU or an RNN in and out."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x, h):
+        return self.layer(x, h)
+
+
 class States(nn.Module):
     """States in and out."""
 
@@ -76,6 +87,12 @@ def kinds():
     yield "attention", Sequence(lstm(3, 4), behind=Attention(4)), [(2, 5, 3)]
     yield "gru", Sequence(nn.GRU(3, 4, batch_first=True)), [(2, 5, 3)]
     yield "rnn", Sequence(nn.RNN(3, 4, batch_first=True)), [(2, 5, 3)]
+    yield "gru_last", Sequence(nn.GRU(2, 5, batch_first=True, bias=False), last=True), [(3, 4, 2)]
+    yield "gru_both_ways", Sequence(nn.GRU(3, 4, batch_first=True, bidirectional=True)), [(2, 5, 3)]
+    yield "gru_two_layers", Sequence(nn.GRU(4, 3, num_layers=2), behind=nn.Linear(3, 2)), [(5, 1, 4)]
+    yield "gru_state", State(nn.GRU(3, 4, batch_first=True)), [(2, 5, 3), (1, 2, 4)]
+    yield "rnn_state", State(nn.RNN(3, 5, batch_first=True)), [(2, 4, 3), (1, 2, 5)]
+    yield "rnn_relu_both_ways", Sequence(nn.RNN(4, 3, nonlinearity="relu", bidirectional=True)), [(5, 2, 4)]
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ from tests.helpers.files import op_counts
 from tests.helpers.unrolled_files import run
 
 FILES = sorted((Path(__file__).parents[2] / "data/unrolled").glob("*.tflite"))
+OPS = {"gru": "WHILE", "rnn": "UNIDIRECTIONAL_SEQUENCE_RNN"}
 FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
-OTHER_CELLS = ("litert_torch_gru", "litert_torch_rnn")
 TOLERANCE = 1e-5
 COUNTS = {"two_layers": 2, "three_layers": 3, "both_ways": 2, "both_ways_last": 2, "dense_between": 2}
-COUNTS |= {"both_ways_two_layers": 4, "states_two_layers": 2}
+COUNTS |= {"both_ways_two_layers": 4, "states_two_layers": 2, "gru_both_ways": 2, "gru_two_layers": 2}
 
 
 def kind(path):
@@ -34,7 +34,7 @@ def calls_for(model):
 
 
 def test_there_are_files_of_every_source():
-    assert len(FILES) >= 42
+    assert len(FILES) >= 69
     for source in ("keras", "tf_keras", "own", "litert_torch"):
         assert sum(path.stem.startswith(f"{source}_") for path in FILES) >= 8
 
@@ -44,18 +44,34 @@ def test_a_file_becomes_the_ops(path):
     before = path.read_bytes()
     model = files.read_model(before)
     outcomes = fuse_unrolled(model)
-    if path.stem in OTHER_CELLS:
-        assert outcomes == ()
-        return
-    assert [each.reason for each in outcomes] == [None] * COUNTS.get(kind(path), 1)
+    op, has_two_directions = OPS.get(kind(path)[:3], FUSED), path.stem.endswith(("rnn_relu_last", "rnn_relu_both_ways"))
+    assert [each.reason for each in outcomes] == [None] * (2 if has_two_directions else COUNTS.get(kind(path), 1))
+    assert {each.op for each in outcomes} == {op}
     after, calls = files.write_model(model), calls_for(model)
-    counts = op_counts(after)
-    assert counts[FUSED] == len(outcomes)
+    counts = graph.count_operators(model, model.subgraphs[0])
+    assert counts[op] == len(outcomes)
     assert not {"LOGISTIC", "TANH"} & set(counts)
     for old, new in zip(run(before, calls), run(after, calls), strict=True):
         for one, other in zip(old, new, strict=True):
             assert one.shape == other.shape
             np.testing.assert_allclose(other, one, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_diagnose_and_repair_tell_a_gru_that_becomes_a_loop():
+    file = next(path for path in FILES if path.stem == "litert_torch_gru_state").read_bytes()
+    (finding,) = lstm_toolkit.diagnose(file)
+    assert (finding.code, finding.location, finding.repairable) == ("unrolled-lstm", "GRU_layer", True)
+    assert "a GRU is unrolled into the ops of its 5 steps" in finding.message
+    repaired = lstm_toolkit.repair(file)
+    assert [each.what for each in repaired.changes] == [
+        "unrolled layers that became one op or a loop: GRU_layer (5 steps, WHILE)"
+    ]
+    assert not repaired.left
+    assert op_counts(repaired.tflite)["WHILE"] == 1
+    calls = calls_for(files.read_model(file))
+    for old, new in zip(run(file, calls), run(repaired.tflite, calls), strict=True):
+        for one, other in zip(old, new, strict=True):
+            np.testing.assert_allclose(other, one, atol=TOLERANCE)
 
 
 def test_diagnose_and_repair_name_the_layer_and_merge_both_ways():
