@@ -211,13 +211,16 @@ def diagnose(model: Path, target: str | None, *, run: bool, as_json: bool) -> No
 @click.option(
     "--keep", multiple=True, help="Leave this fault, or the op at this place, alone; may be given repeatedly."
 )
+@_choice("target", "Also mend what it lacks.")
 @json_option
-def repair(model: Path, output: Path, codes: tuple[str, ...], keep: tuple[str, ...], *, as_json: bool) -> None:
+def repair(
+    model: Path, output: Path, codes: tuple[str, ...], keep: tuple[str, ...], target: str | None, *, as_json: bool
+) -> None:
     """Mends the faults of the .tflite file MODEL that can be mended without its source."""
     from lstm_toolkit.doctor.repair import repair as repair_model
 
     with reporting_errors():
-        repaired = repair_model(model, codes=codes or None, keep=keep)
+        repaired = repair_model(model, codes=codes or None, keep=keep, target=target)
         write(repaired.tflite, output)
     value = {"output": str(output)} | repaired.to_dict()
     show(value, _in_commands(f"{output}: {repaired}"), as_json=as_json, beside=output)

@@ -80,8 +80,7 @@ def diagnose(model: Any, *, target: str | None = None, run: bool = False, time_l
         ValueError: for an unknown target, or for `run` without a target or a file.
         LstmToolkitError: if the target to run on is not installed.
     """
-    if target not in (None, *TARGETS):
-        raise ValueError(f"target must be one of {', '.join(TARGETS)} or None, got {target!r}")
+    check_target(target)
     model = getattr(model, "tflite", model)
     is_path = isinstance(model, (str, os.PathLike))
     is_keras = not isinstance(model, (bytes, bytearray, memoryview)) and (
@@ -100,6 +99,16 @@ def diagnose(model: Any, *, target: str | None = None, run: bool = False, time_l
     return gravest_first(findings)
 
 
+def check_target(target: str | None) -> None:
+    """Refuses a target that there is none of.
+
+    Raises:
+        ValueError: names those that there are.
+    """
+    if target not in (None, *TARGETS):
+        raise ValueError(f"target must be one of {', '.join(TARGETS)} or None, got {target!r}")
+
+
 def gravest_first(findings: Iterable[Finding]) -> Diagnosis:
     """Sorts findings by severity, as `diagnose` returns them."""
     return Diagnosis(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
@@ -109,7 +118,7 @@ def of_file(model: Model, target: str | None = None) -> Iterator[Finding]:
     """Yields the findings of a `ModelT`, which stays as it is."""
     asked_for = files.is_own(model)
     for fault in FAULTS:
-        if fault.target not in (None, target) or (fault.unless_asked_for and asked_for):
+        if not fault.concerns(target) or (fault.unless_asked_for and asked_for):
             continue
         for location, message, *otherwise in fault.find(model):
             repairable = fault.mend is not None and not fault.only_if_named and not otherwise

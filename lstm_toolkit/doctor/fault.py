@@ -27,6 +27,7 @@ class Fault:
         unless_asked_for: not a fault in a file that lstm_toolkit wrote.
         only_if_named: may be meant, so that `repair` mends it only where its code is given.
         target: the runtime on which it is one; None for all.
+        not_on: the runtime on which it is none, since what is mended would not run there.
     """
 
     code: str
@@ -37,6 +38,11 @@ class Fault:
     unless_asked_for: bool = False
     only_if_named: bool = False
     target: str | None = None
+    not_on: str | None = None
+
+    def concerns(self, target: str | None) -> bool:
+        """Whether it is one in a file for a runtime, or in any file if that is None."""
+        return self.target in (None, target) and (target is None or self.not_on != target)
 
 
 def place(model: Model, subgraph: Subgraph, operator: Operator) -> str:

@@ -249,6 +249,7 @@ FAULTS = (
         "lstm_toolkit.repair makes them one op; leave them for TensorFlow Lite Micro and for quantization to int8",
         _merge,
         unless_asked_for=True,
+        not_on="micro",
     ),
     Fault(
         "int8-scales",

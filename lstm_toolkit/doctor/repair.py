@@ -9,7 +9,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from lstm_toolkit.display.tables import Table, Tabular
-from lstm_toolkit.doctor.diagnose import Diagnosis, gravest_first, of_file
+from lstm_toolkit.doctor.diagnose import Diagnosis, check_target, gravest_first, of_file
 from lstm_toolkit.doctor.fault import named_place, place
 from lstm_toolkit.doctor.faults import FAULTS
 from lstm_toolkit.escapes import printable
@@ -75,6 +75,7 @@ def repair(
     *,
     codes: str | Collection[str] | None = None,
     keep: str | Collection[str] = (),
+    target: str | None = None,
 ) -> Repair:
     """Mends a `.tflite` file.
 
@@ -86,37 +87,42 @@ def repair(
             sequence from call to call, and "cell-clip" where the source model clips; or places of ops, as
             `Finding.location` has them, with or without the name in brackets. An op at such a place stays as it is,
             with its states.
+        target: "litert", "compiled" or "micro": also what keeps the file from running there. For TensorFlow Lite
+            Micro, ops that it lacks become others that compute the same, and the two halves of a bidirectional layer
+            stay two.
 
     Returns:
         The new file, what was changed, and what is left. A file that needs nothing comes back unchanged.
 
     Raises:
         InvalidModelError: if the file cannot be read.
-        ValueError: for a code that is unknown or cannot be mended, and for a place at which the file has no op.
+        ValueError: for a code that is unknown or cannot be mended, for a place at which the file has no op, and for an
+            unknown target.
     """
-    mendable = {fault.code: fault for fault in FAULTS if fault.mend is not None}
+    check_target(target)
+    mendable = {fault.code: fault for fault in FAULTS if fault.mend is not None and fault.concerns(target)}
     wanted = {code for code, fault in mendable.items() if not fault.only_if_named} if codes is None else _set(codes)
     unknown = sorted(wanted - set(mendable))
     if unknown:
         raise ValueError(f"only {', '.join(mendable)} can be mended, got {', '.join(unknown)}")
     data = files.read_bytes(getattr(tflite, "tflite", tflite))
     model = files.read_model(data)
-    before = gravest_first(of_file(model))
+    before = gravest_first(of_file(model, target))
     hidden = _operators_at(model, _set(keep) - {fault.code for fault in FAULTS})
     with _hidden(model, hidden):
         wanted -= _set(keep)
-        present = {finding.code for finding in (of_file(model) if hidden else before)}
+        present = {finding.code for finding in (of_file(model, target) if hidden else before)}
         changes = []
         for code, fault in mendable.items():
             what = fault.mend(model) if fault.mend and code in wanted & present else ""
             if what:
                 changes.append(Change(code, what))
                 # An LSTM that is an op again can have faults of an op, such as halves that could be one.
-                present = {finding.code for finding in of_file(model)}
+                present = {finding.code for finding in of_file(model, target)}
     if not changes:
         return Repair(data, (), before)
     mended = files.write_model(model)
-    after = gravest_first(of_file(files.read_model(mended)))
+    after = gravest_first(of_file(files.read_model(mended), target))
     # What cannot be mended in the file may leave no trace in it once the rest is mended.
     mended_or_left = {change.code for change in changes} | {finding.code for finding in after}
     gone = [each for each in before if not each.repairable and each.code not in mended_or_left]

@@ -1,6 +1,9 @@
 """What keeps a file from running on a target."""
 
-from lstm_toolkit.doctor.fault import Fault, Found, each, named_place
+from collections import Counter
+
+from lstm_toolkit.doctor.fault import Fault, Found, each, named_place, place
+from lstm_toolkit.passes import micro_ops
 from lstm_toolkit.runtime import targets
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.recurrent import RecurrentOp
@@ -19,9 +22,30 @@ def _micro_alone(model: Model) -> Found:
 
 
 def _not_on_micro(model: Model) -> Found:
-    for name, count in graph.count_operators(model).items():
-        if name not in targets.MICRO_OPS:
-            yield name, f"TensorFlow Lite Micro has no op {name} ({count} in the file)"
+    """Yields each op that Micro lacks, once for those with an equal there, and once for those without."""
+    with_equal = {id(operator) for _, operator in micro_ops.with_equals(model)}
+    counted: Counter[tuple[str, bool]] = Counter()
+    first: dict[tuple[str, bool], str] = {}
+    for subgraph in model.subgraphs:
+        for operator in subgraph.operators:
+            name, has_equal = graph.operator_name(model, operator), id(operator) in with_equal
+            if name not in targets.MICRO_OPS or has_equal:
+                counted[name, has_equal] += 1
+                where = named_place if len(operator.outputs) else place
+                first.setdefault((name, has_equal), where(model, subgraph, operator))
+    for (name, has_equal), count in counted.items():
+        lacks = "has no op" if name not in targets.MICRO_OPS else "takes other types than these of"
+        message = f"TensorFlow Lite Micro {lacks} {name} ({count} in the file)"
+        if has_equal:
+            yield name, message
+        else:
+            yield name, f"{message}, and ops that compute the same are not known for {first[name, False]}", _FOR_MICRO
+
+
+def _write_micro_ops(model: Model) -> str:
+    written = micro_ops.use_micro_ops(model)
+    counted = ", ".join(f"{count} {name}" for name, count in sorted(written.items()))
+    return f"ops of TensorFlow Lite Micro compute what these did: {counted}" if written else ""
 
 
 def _micro_lstms(model: Model) -> Found:
@@ -64,7 +88,14 @@ TARGET_FAULTS = (
         'run it on TensorFlow Lite Micro, or convert the source without target="micro", which gives plain ops',
         target="litert",
     ),
-    Fault("micro-op", "error", _not_on_micro, _FOR_MICRO, target="micro"),
+    Fault(
+        "micro-op",
+        "error",
+        _not_on_micro,
+        'lstm_toolkit.repair with target="micro" writes it as ops that run there, which compute the same',
+        _write_micro_ops,
+        target="micro",
+    ),
     Fault("micro-lstm", "error", _micro_lstms, _FOR_MICRO, target="micro"),
     Fault("micro-hybrid", "error", _micro_hybrids, _NOT_HYBRID, target="micro"),
     Fault("micro-float16", "error", _micro_float16, _NOT_HYBRID, target="micro"),

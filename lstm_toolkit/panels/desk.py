@@ -216,7 +216,7 @@ def _of_tflite(data: bytes, name: str, target: str | None) -> Examination:
         name=name,
         tflite=data,
         findings=findings,
-        choices=_choices(findings, target),
+        choices=_choices(findings),
         ops=tuple(sorted(graph.count_operators(read_model(data)).items())),
         target=target,
     )
@@ -256,15 +256,13 @@ def _of_keras(data: bytes, name: str, target: str | None, state: str) -> Examina
     )
 
 
-def _choices(findings: Diagnosis, target: str | None) -> tuple[Choice, ...]:
+def _choices(findings: Diagnosis) -> tuple[Choice, ...]:
     if_named = {fault.code for fault in FAULTS if fault.mend and fault.only_if_named}
     mendable = [each for each in findings if each.repairable or each.code in if_named]
     codes = [each.code for each in mendable]
-    # TensorFlow Lite Micro has no bidirectional op.
-    left = if_named | ({"split-halves"} if target == "micro" else set())
     places = list(dict.fromkeys(place for each in mendable if (place := _place(each))))
     counted = {code: f"{code}, {codes.count(code)} times" if codes.count(code) > 1 else code for code in codes}
-    of_codes = tuple(Choice(code, text, code not in left) for code, text in counted.items())
+    of_codes = tuple(Choice(code, text, code not in if_named) for code, text in counted.items())
     return of_codes + (tuple(Choice(each, each) for each in places) if 1 < len(places) <= MOST_PLACES else ())
 
 
@@ -302,7 +300,7 @@ def _set(words: Any) -> set[str]:
 def _treated(examination: Examination, kept: set[str]) -> tuple[Any, ...]:
     """What a `Treatment` has beside the examination."""
     codes = {choice.word for choice in examination.choices} & {fault.code for fault in FAULTS}
-    mended = repair(examination.tflite, codes=codes - kept, keep=kept - codes)
+    mended = repair(examination.tflite, codes=codes - kept, keep=kept - codes, target=examination.target)
     if not mended.changes:
         same = examination
         return same.tflite, (), same.findings, same.ops, same.drawing, None

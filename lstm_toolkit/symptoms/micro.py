@@ -18,7 +18,8 @@ MICRO = (
         shows="micro-op",
         mend=_CONVERT,
         after="""Only ops that are there are used: two ops for the two directions, say. `lstm-toolkit export
-            model.tflite -o folder` lists what the resolver has to add.""",
+            model.tflite -o folder` lists what the resolver has to add. Without the model, `lstm-toolkit repair
+            model.tflite -o mended.tflite --target micro` writes such ops as others, if some compute the same.""",
         threads=("tensorflow/tflite-micro#622", "tensorflow/tensorflow#59042"),
     ),
     Symptom(

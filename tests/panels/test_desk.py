@@ -128,11 +128,11 @@ def test_ops_can_be_left_alone_one_by_one():
     def second(place):
         return lt.Finding("cell-clip", "warning", "it clips", "", f"op {place} UNIDIRECTIONAL_SEQUENCE_LSTM (x)", True)
 
-    choices = desk._choices(desk.gravest_first([second(0), second(3)]), None)
+    choices = desk._choices(desk.gravest_first([second(0), second(3)]))
     words = [each.word for each in choices]
     assert words == ["cell-clip", "op 0 UNIDIRECTIONAL_SEQUENCE_LSTM", "op 3 UNIDIRECTIONAL_SEQUENCE_LSTM"]
     assert choices[0].text == "cell-clip, 2 times"
-    many = desk._choices(desk.gravest_first([second(place) for place in range(desk.MOST_PLACES + 1)]), None)
+    many = desk._choices(desk.gravest_first([second(place) for place in range(desk.MOST_PLACES + 1)]))
     assert [each.word for each in many] == ["cell-clip"]
 
 
@@ -140,8 +140,7 @@ def test_what_may_be_meant_is_not_on():
     stream = lt.Finding("stream", "note", "it streams", "", "op 0 UNIDIRECTIONAL_SEQUENCE_LSTM (x)")
     halves = lt.Finding("split-halves", "note", "two halves", "", "a, b", True)
     found = desk.gravest_first([stream, halves])
-    assert [each.is_on for each in desk._choices(found, None)] == [False, True]
-    assert [each.is_on for each in desk._choices(found, "micro")] == [False, False]
+    assert [each.is_on for each in desk._choices(found)] == [False, True]
 
 
 @pytest.mark.parametrize("data", [b"", b"Dear doctor,", PATIENT.read_bytes()[:700]])
