@@ -12,6 +12,7 @@ import lstm_toolkit
 from lstm_toolkit import lingvo
 from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes import graft
+from lstm_toolkit.runtime import trial
 from lstm_toolkit.sources.cells import MarkOptions, marked_cell
 from lstm_toolkit.stock.converter import run_converter
 from lstm_toolkit.tflite import edit, files, graph
@@ -19,6 +20,7 @@ from lstm_toolkit.weights.operands import LSTM_COMPOSITE
 from tests.helpers import fault_corpus
 from tests.helpers.calls import by_input, run_in_a_row
 from tests.helpers.models import randomized
+from tests.helpers.schema_models import empty_model
 
 FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 NAME = 'a "quoted" näme\\b%20\\'
@@ -187,3 +189,24 @@ def test_what_reads_a_state_may_run_before_the_op_that_writes_it():
         errors.append(np.abs(result["cell_c"] - last_c.numpy()).max())
     assert errors[0] > 0.01
     assert errors[1] < 1e-5
+
+
+@pytest.mark.skipif(not trial.is_installed("micro"), reason="tflite-micro has no wheel for this platform")
+def test_micro_takes_rows_of_int8_and_not_of_int16():
+    """So `passes.int16` stores a table in 8 bits, and rescales what is taken out of it."""
+    runs = {}
+    for dtype, code in ((np.int8, schema.TensorType.INT8), (np.int16, schema.TensorType.INT16)):
+        parsed = empty_model()
+        (subgraph,) = parsed.subgraphs
+        table = edit.add_constant(parsed, subgraph, "table", np.arange(21, dtype=dtype).reshape(7, 3))
+        rows = edit.add_tensor(subgraph, "rows", (2,), dtype=schema.TensorType.INT32)
+        output = edit.add_tensor(subgraph, "output", (2, 3), dtype=code)
+        for index in (table, output):
+            subgraph.tensors[index].quantization = edit.scaled(0.5)
+        subgraph.operators.append(edit.new_operator(parsed, "GATHER", [table, rows], [output]))
+        subgraph.inputs, subgraph.outputs = [rows], [output]
+        call = {"rows": np.int32([4, 1])}
+        runs[dtype] = [trial.run_on(each, [(files.write_model(parsed), [call])])[0] for each in ("litert", "micro")]
+    for run in (*runs[np.int8], runs[np.int16][0]):
+        assert run.outputs[0]["output"].tolist() == [[12, 13, 14], [3, 4, 5]]
+    assert "INT16" in runs[np.int16][1].refused

@@ -4,6 +4,9 @@
     after   [QUANTIZE: x to int16] [FULLY_CONNECTED: int16, int8 W by channel, int64 b] [ADD] [LOGISTIC] [DEQUANTIZE]
             [RSQRT] ...
 
+    before  [GATHER: float rows of a table]
+    after   [GATHER: int8 rows] [QUANTIZE: to int16, by a whole number]
+
 What has no such kernel stays float between a DEQUANTIZE and a QUANTIZE. What an int8 op gives or takes is rescaled to
 or from int16 by one QUANTIZE. Every bit of the result is the same in LiteRT and in TensorFlow Lite Micro.
 
@@ -11,6 +14,7 @@ Another op is added by a `Rule` in `rules.RULES`; the ranges of its tensors come
 """
 
 import copy
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -58,7 +62,7 @@ def to_int16(
                 left.append(operator)
     for number, operator, rule in chosen:
         _with_own_constants(model, model.subgraphs[number], operator, rule)
-    groups = Groups(model, chosen, ranges)
+    groups = Groups(model, chosen, {**ranges, **_ranges_of_tables(model, chosen)})
     rules = {id(operator): rule for _, operator, rule in chosen}
     rewriters = [_Rewriter(model, number, rules, groups) for number in range(len(model.subgraphs))]
     for each in rewriters:
@@ -68,6 +72,18 @@ def to_int16(
 
 def _is_edge(model: Model, operator: Operator) -> bool:
     return graph.operator_name(model, operator) in ("QUANTIZE", "DEQUANTIZE")
+
+
+def _ranges_of_tables(model: Model, chosen: Chosen) -> dict[str, Range]:
+    """What can be taken out of each table, by the name of the result: more than some samples take."""
+    found = {}
+    for number, operator, rule in chosen:
+        tensors = model.subgraphs[number].tensors
+        values = graph.float_constant(model, tensors[operator.inputs[0]]) if rule.is_table else None
+        if values is not None:
+            ends = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+            found[graph.text(tensors[operator.outputs[0]].name)] = ends
+    return found
 
 
 def _with_own_constants(model: Model, subgraph: Subgraph, operator: Operator, rule: Rule) -> None:
@@ -169,6 +185,10 @@ class _Rewriter:
                 after.append(([unit], [index]))
         if rule.channels is not None:
             self._convert_weights(operator, rule.channels)
+        if rule.is_table:
+            taken = self._taken_from_table(operator)
+            after.append(([taken], list(operator.outputs)))
+            operator.outputs = [taken]
         if hasattr(operator.builtinOptions, "potScaleInt16"):
             operator.builtinOptions.potScaleInt16 = False
         self._operators.append(operator)
@@ -229,6 +249,14 @@ class _Rewriter:
         tensors[new].quantization.quantizedDimension = axis
         source = bias[0] if has_bias else kernel
         operator.inputs = [operator.inputs[0], new, self._constant(source, stored_bias, scale_in * scales)]
+
+    def _taken_from_table(self, operator: Operator) -> int:
+        """Stores the table of an op in int8; returns what it takes out of it, whose scale is a multiple of int16's."""
+        (output,), table = operator.outputs, int(operator.inputs[0])
+        values, step = self._values(table), self._groups.scale((self._number, output))
+        scale = step * max(math.ceil(np.abs(values).max(initial=0.0) / (weights.LARGEST * step)), 1)
+        operator.inputs[0] = self._constant(table, np.rint(values / scale).astype(np.int8), scale)
+        return edit.like(self._subgraph, output, "narrow", dtype=INT8, quantization=edit.scaled(scale))
 
     def _values(self, index: int) -> npt.NDArray[np.float32]:
         values = graph.float_constant(self._model, self._subgraph.tensors[index])

@@ -35,11 +35,13 @@ class Rule:
         data: the first of its inputs that are int16, and the one behind the last; None is behind all.
         channels: for an op whose input 1 are int8 weights and input 2 an int64 bias, the axis of the weights that
             counts the outputs; None for others.
+        is_table: whether the op takes rows out of its input 0, a constant that becomes int8.
     """
 
     scales: Scales
     data: tuple[int, int | None] = (0, 1)
     channels: int | None = None
+    is_table: bool = False
 
 
 _PAIR, _ALL = (0, 2), (0, None)
@@ -78,6 +80,8 @@ RULES = {
     "DYNAMIC_UPDATE_SLICE": Rule(Scales.SAME, _PAIR),
     "PACK": Rule(Scales.SAME, _ALL),
     "CONCATENATION": Rule(Scales.JOINED, _ALL),
+    # Micro's kernel knows no int16.
+    "GATHER": Rule(Scales.FREE, (0, 0), is_table=True),
     "WHILE": Rule(Scales.SAME, _ALL),
 }
 """The ops that have an int16 kernel in both runtimes; the two give the same numbers."""
@@ -96,6 +100,11 @@ def rule_of(model: Model, subgraph: Subgraph, operator: Operator) -> Rule | None
         return None
     touched = [*data_of(subgraph, operator, rule), *floats_of(subgraph, operator.outputs)]
     if not touched or any(len(graph.shape_of(subgraph.tensors[index])) > _MOST_AXES for index in touched):
+        return None
+    if rule.is_table and (
+        graph.float_constant(model, subgraph.tensors[operator.inputs[0]]) is None
+        or subgraph.tensors[operator.inputs[1]].type != schema.TensorType.INT32
+    ):
         return None
     if rule.channels is not None:
         operands = [subgraph.tensors[index] for index in operator.inputs[1:] if index != ABSENT]
