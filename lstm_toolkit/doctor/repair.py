@@ -136,7 +136,7 @@ def _set(words: str | Collection[str]) -> set[str]:
 def _operators_at(model: Model, places: Collection[str]) -> list[Operator]:
     """The ops at some places, as findings name them."""
     found, left = [], set(places)
-    for subgraph in model.subgraphs:
+    for subgraph in model.subgraphs if places else []:
         for operator in subgraph.operators:
             names = {place(model, subgraph, operator)}
             names |= {named_place(model, subgraph, operator)} if len(operator.outputs) else set()
@@ -151,6 +151,9 @@ def _operators_at(model: Model, places: Collection[str]) -> list[Operator]:
 @contextlib.contextmanager
 def _hidden(model: Model, operators: Collection[Operator]) -> Iterator[None]:
     """Makes ops custom ones for a while, which no pass knows; they have their states again then."""
+    if not operators:
+        yield
+        return
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
     code.customCode = b"lstm_toolkit.kept"

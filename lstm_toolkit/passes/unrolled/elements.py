@@ -125,6 +125,11 @@ class Elements:
             return None
         return self._blocks[number], places
 
+    def at(self, name: int) -> tuple[Block, int]:
+        """The block of one number, with its place in it."""
+        number = bisect.bisect_right(self._starts, name) - 1
+        return self._blocks[number], name - self._starts[number]
+
     def values(self, names: Names) -> npt.NDArray[Any] | None:
         """The values of constant numbers; None unless all are constant, and of one block."""
         found = self.block(names)

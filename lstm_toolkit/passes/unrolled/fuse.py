@@ -13,13 +13,16 @@ reason.
 import copy
 import dataclasses
 import itertools
+import weakref
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from lstm_toolkit.passes import reset
 from lstm_toolkit.passes.unrolled.elements import Names, TooLarge
-from lstm_toolkit.passes.unrolled.evaluate import Evaluation
+from lstm_toolkit.passes.unrolled.evaluate import evaluate
+from lstm_toolkit.passes.unrolled.evaluation import Evaluation
 from lstm_toolkit.passes.unrolled.glance import UNNAMED, Glance, glances, layer_name
 from lstm_toolkit.passes.unrolled.layers import op_of
 from lstm_toolkit.passes.unrolled.rewrite import Rewriting, Stands
@@ -48,14 +51,31 @@ class UnrolledOutcome:
     reason: str | None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What would be done with a file.
+
+    Attributes:
+        outcomes: what becomes of each layer.
+        model: the file with the tensors that are needed more; it shares the operators.
+        rewriting: puts ops in the place of the steps; None where all of them stay.
+        state: of the file that the plan is for.
+    """
+
+    outcomes: tuple[UnrolledOutcome, ...]
+    model: Model
+    rewriting: Rewriting | None
+    state: tuple[Any, ...]
+
+
+_PLANS: weakref.WeakKeyDictionary[Model, _Plan] = weakref.WeakKeyDictionary()
+"""The plan that was made last for a file: to find and then to mend, its numbers are named once."""
+
+
 def unrolled_outcomes(model: Model) -> tuple[UnrolledOutcome, ...]:
     """What `fuse_unrolled` would do with a `ModelT`, which stays as it is."""
-    trial, main = copy.copy(model), copy.copy(model.subgraphs[0])
-    trial.buffers, trial.operatorCodes = list(model.buffers), list(model.operatorCodes)
-    main.tensors = list(main.tensors)
-    trial.subgraphs = [main, *model.subgraphs[1:]]
-    outcomes, _ = _planned(trial)
-    return outcomes
+    _PLANS[model] = _plan(model)
+    return _PLANS[model].outcomes
 
 
 def fuse_unrolled(model: Model) -> tuple[UnrolledOutcome, ...]:
@@ -64,17 +84,37 @@ def fuse_unrolled(model: Model) -> tuple[UnrolledOutcome, ...]:
     Returns:
         An outcome per layer of two steps or more, those that were replaced first.
     """
-    kept = recurrent.layers_of(model)
-    outcomes, rewriting = _planned(model)
-    if rewriting is not None:
-        rewriting.apply()
+    kept, plan = recurrent.layers_of(model), _PLANS.pop(model, None)
+    if plan is None or plan.state != _state(model):
+        plan = _plan(model)
+    if plan.rewriting is not None:
+        plan.rewriting.apply()
+        model.buffers, model.operatorCodes = plan.model.buffers, plan.model.operatorCodes
+        model.subgraphs = plan.model.subgraphs
         reset.reset_states(model, keep=kept)
         files.prune(model)
-    return outcomes
+    return plan.outcomes
+
+
+def _plan(model: Model) -> _Plan:
+    trial, main = copy.copy(model), copy.copy(model.subgraphs[0])
+    trial.buffers, trial.operatorCodes = list(model.buffers), list(model.operatorCodes)
+    main.tensors = list(main.tensors)
+    trial.subgraphs = [main, *model.subgraphs[1:]]
+    outcomes, rewriting = _planned(trial)
+    return _Plan(outcomes, trial, rewriting, _state(model))
+
+
+def _state(model: Model) -> tuple[Any, ...]:
+    """What differs once a file has been changed."""
+    main = model.subgraphs[0]
+    operators = tuple((id(op), op.opcodeIndex, *op.inputs, -1, *op.outputs) for op in main.operators)
+    lists = (model.buffers, model.operatorCodes, model.subgraphs, main.tensors)
+    return (operators, *(tuple(map(id, each)) for each in lists), *main.inputs, -1, *main.outputs)
 
 
 def _planned(model: Model) -> tuple[tuple[UnrolledOutcome, ...], Rewriting | None]:
-    """The outcomes, and what puts fused ops in the place of the steps; None where all of them stay."""
+    """The outcomes, and what puts ops in the place of the steps; None where all of them stay."""
     subgraph = model.subgraphs[0]
     # Cheap, and most files have none.
     counts = graph.count_operators(model, subgraph)
@@ -84,7 +124,7 @@ def _planned(model: Model) -> tuple[tuple[UnrolledOutcome, ...], Rewriting | Non
     reason = "the file computes more numbers than are looked at"
     try:
         is_open = any(-1 in graph.shape_of(subgraph.tensors[index]) for index in subgraph.inputs)
-        evaluation = None if is_open else Evaluation(model, subgraph)
+        evaluation = None if is_open else evaluate(model, subgraph)
         reason = "an input has an open size, and the op needs a fixed batch" if is_open else reason
     except TooLarge:
         evaluation = None

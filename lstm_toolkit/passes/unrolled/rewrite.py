@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from lstm_toolkit.passes.unrolled.elements import Names
-from lstm_toolkit.passes.unrolled.evaluate import Evaluation
+from lstm_toolkit.passes.unrolled.evaluation import Evaluation
 from lstm_toolkit.passes.unrolled.layers import LOOP, Place, op_of, put
 from lstm_toolkit.passes.unrolled.moves import Mover
 from lstm_toolkit.passes.unrolled.sequences import Departs, Sequence

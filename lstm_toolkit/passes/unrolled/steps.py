@@ -2,37 +2,16 @@
 
 import contextlib
 import dataclasses
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lstm_toolkit.passes.unrolled.cells import CELLS, Cell, H
-from lstm_toolkit.passes.unrolled.elements import (
-    Block,
-    Constants,
-    Elements,
-    Elementwise,
-    Given,
-    Names,
-    Products,
-    places_of,
-)
-from lstm_toolkit.passes.unrolled.patterns import (
-    COMMUTATIVE,
-    Activation,
-    Constant,
-    Named,
-    Op,
-    Pattern,
-    State,
-)
-from lstm_toolkit.passes.unrolled.patterns import Sum as SumPattern
-
-ACTIVATIONS = {"TANH": "tanh", "RELU": "relu", "RELU6": "relu6", "RELU_N1_TO_1": "hard_tanh"}
-"""Keras's name for each operator that is an activation of a cell."""
+from lstm_toolkit.passes.unrolled.elements import Elements, Elementwise, Names, Products, places_of
+from lstm_toolkit.passes.unrolled.matching import DEEP, Matcher, NoStep, Terms, may_match
+from lstm_toolkit.passes.unrolled.patterns import Named, Op, Pattern
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,24 +52,14 @@ class Step:
         return self.h if name == "h" else self.named[name]
 
 
-class NoStep(Exception):
-    """Why numbers are not what a step of a cell computes.
-
-    Attributes:
-        depth: how far into the expression they are.
-    """
-
-    def __init__(self, reason: str, depth: int = 0) -> None:
-        super().__init__(reason)
-        self.depth = depth
-
-
 def steps(elements: Elements, cell: Cell) -> Iterator[Step]:
     """Yields every step of a kind of cell, in the order of the file."""
     for block, names in elements:
-        if isinstance(block, Elementwise) and any(_begins(each, block) for each in cell.forms):
-            with contextlib.suppress(NoStep):
-                yield _step(elements, cell, names)
+        if isinstance(block, Elementwise):
+            forms = [form for form in cell.forms if may_match(elements, form, int(names[0]))]
+            if forms:
+                with contextlib.suppress(NoStep):
+                    yield _step(elements, cell, forms, names)
 
 
 def why_no_step(elements: Elements, h: Names) -> str | None:
@@ -98,7 +67,7 @@ def why_no_step(elements: Elements, h: Names) -> str | None:
     reasons = []
     for cell in CELLS:
         try:
-            _step(elements, cell, h)
+            _step(elements, cell, cell.forms, h)
         except NoStep as reason:
             reasons.append(reason)
         else:
@@ -106,15 +75,9 @@ def why_no_step(elements: Elements, h: Names) -> str | None:
     return str(max(reasons, key=lambda each: each.depth))
 
 
-def _begins(pattern: Pattern, block: Elementwise) -> bool:
-    if isinstance(pattern, Op):
-        return block.operation == pattern.operation
-    return block.operation in ACTIVATIONS
-
-
-def _step(elements: Elements, cell: Cell, h: Names) -> Step:
-    reasons = []
-    for form in cell.forms:
+def _step(elements: Elements, cell: Cell, forms: Iterable[Pattern], h: Names) -> Step:
+    reasons = [NoStep("")]
+    for form in forms:
         try:
             return _Reader(elements, cell.kind).step(form, h)
         except NoStep as reason:
@@ -122,37 +85,11 @@ def _step(elements: Elements, cell: Cell, h: Names) -> Step:
     raise max(reasons, key=lambda each: each.depth)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Terms:
-    """What a sum adds up, before it is laid out.
-
-    Attributes:
-        pattern: the sum.
-        products: blocks and the places of the sum's numbers in them.
-        constants: values.
-    """
-
-    pattern: SumPattern
-    products: list[tuple[Products, Names]]
-    constants: list[npt.NDArray[Any]]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Bound:
-    """What the leaves of a pattern stand for."""
-
-    sums: Mapping[str, _Terms] = dataclasses.field(default_factory=dict)
-    states: Mapping[str, Names] = dataclasses.field(default_factory=dict)
-    named: Mapping[str, Names] = dataclasses.field(default_factory=dict)
-    activation: str | None = None
-
-
 class _Reader:
     def __init__(self, elements: Elements, kind: str) -> None:
         self._elements, self._kind = elements, kind
         self._order: npt.NDArray[np.intp] | None = None
         self._shape = (0, 0)
-        self._reason = NoStep("nothing computes it", -1)
 
     def step(self, pattern: Pattern, h: Names) -> Step:
         """Reads the step whose output has some names.
@@ -160,9 +97,7 @@ class _Reader:
         Raises:
             NoStep: if it does not match the pattern.
         """
-        bound = next(self._matches(pattern, h, _Bound(), 0), None)
-        if bound is None:
-            raise self._reason
+        bound = Matcher(self._elements, self._kind).match(pattern, h)
         # A product says what is a row, and what a unit; constants do not.
         terms = sorted(bound.sums.items(), key=lambda item: not item[1].products)
         step = Step(
@@ -177,93 +112,6 @@ class _Reader:
                 step = self._with_inner(step, step.sums[each.pattern.gate], each.pattern.of)
         return step
 
-    def _matches(self, pattern: Pattern, names: Names, bound: _Bound, depth: int) -> Iterator[_Bound]:
-        """Yields what the leaves of a pattern can stand for, so that it computes some numbers."""
-        match pattern:
-            case State(name):
-                if name not in bound.states or np.array_equal(bound.states[name], names):
-                    yield dataclasses.replace(bound, states={**bound.states, name: names})
-            case Named(name, operand):
-                if name not in bound.named:
-                    for each in self._matches(operand, names, bound, depth):
-                        yield dataclasses.replace(each, named={**each.named, name: names})
-                elif np.array_equal(bound.named[name], names):
-                    yield bound
-            case Constant(value):
-                values = self._elements.values(names)
-                if values is not None and (values == value).all():
-                    yield bound
-                else:
-                    self._fail(names, f"the constant {value:g}", depth)
-            case SumPattern():
-                yield from self._matching_sums(pattern, names, bound, depth)
-            case Op() | Activation():
-                yield from self._matching_operators(pattern, names, bound, depth)
-
-    def _matching_operators(
-        self, pattern: Op | Activation, names: Names, bound: _Bound, depth: int
-    ) -> Iterator[_Bound]:
-        found = self._elements.block(names)
-        block, places = found or (None, names)
-        operation = block.operation if isinstance(block, Elementwise) else ""
-        if isinstance(pattern, Activation):
-            allowed = tuple(each for each, name in ACTIVATIONS.items() if bound.activation in (None, name))
-        else:
-            allowed = (pattern.operation,)
-        if not isinstance(block, Elementwise) or operation not in allowed:
-            self._fail(names, ", ".join(allowed), depth)
-            return
-        if isinstance(pattern, Activation):
-            bound = dataclasses.replace(bound, activation=ACTIVATIONS[operation])
-        wanted = (pattern.operand,) if isinstance(pattern, Activation) else pattern.operands
-        operands = [each[places] for each in block.operands]
-        for order in itertools.permutations(operands) if operation in COMMUTATIVE else (operands,):
-            yield from self._matching_all(list(zip(wanted, order, strict=True)), bound, depth + 1)
-
-    def _matching_all(self, pairs: list[tuple[Pattern, Names]], bound: _Bound, depth: int) -> Iterator[_Bound]:
-        if not pairs:
-            yield bound
-            return
-        for each in self._matches(*pairs[0], bound, depth):
-            yield from self._matching_all(pairs[1:], each, depth)
-
-    def _matching_sums(self, pattern: SumPattern, names: Names, bound: _Bound, depth: int) -> Iterator[_Bound]:
-        waiting, others = [names], list[Names]()
-        terms = _Terms(pattern, [], [])
-        while waiting:
-            each = waiting.pop()
-            found = self._elements.block(each)
-            block, places = found or (None, each)
-            if isinstance(block, Products):
-                terms.products.append((block, places))
-            elif isinstance(block, Constants):
-                terms.constants.append(block.values[places])
-            elif isinstance(block, Elementwise) and block.operation == "ADD" and len(terms.products) < _MOST_TERMS:
-                waiting += [operand[places] for operand in block.operands]
-            elif pattern.plus is not None and not others:
-                others.append(each)
-            else:
-                self._fail(each, "products and biases in a sum", depth)
-                return
-        if not terms.products and pattern.has_x:
-            self._fail(names, "a product", depth)
-            return
-        if len(others) < (pattern.plus is not None):
-            self._fail(names, "what depends on a gate in a sum", depth)
-            return
-        bound = dataclasses.replace(bound, sums={**bound.sums, pattern.gate: terms})
-        if pattern.plus is None:
-            yield bound
-        else:
-            yield from self._matches(pattern.plus, others[0], bound, depth + 1)
-
-    def _fail(self, names: Names, wanted: str, depth: int) -> None:
-        if depth > self._reason.depth:
-            found = self._elements.block(names)
-            self._reason = NoStep(
-                f"it has {_described(found[0] if found else None)}, where {self._kind} has {wanted}", depth
-            )
-
     def _with_inner(self, step: Step, taken: Sum, pattern: Named) -> Step:
         """A step with what its state goes through before a sum takes it, which is read like a step of its own."""
         assert isinstance(pattern.operand, Op)
@@ -272,7 +120,7 @@ class _Reader:
             found = self._elements.block(np.array([name]))
             if found is not None and isinstance(found[0], Elementwise):
                 columns.setdefault(id(found[0]), []).append(column)
-        reason = NoStep("what a gate takes is not reset", _DEEP)
+        reason = NoStep("what a gate takes is not reset", DEEP)
         for each in columns.values():
             try:
                 inner = _Reader(self._elements, self._kind).step(pattern.operand, taken.inputs[:, each])
@@ -281,12 +129,12 @@ class _Reader:
                 reason = departs
         raise reason
 
-    def _sum(self, terms: _Terms) -> Sum:
+    def _sum(self, terms: Terms) -> Sum:
         """Lays a sum out by rows and units."""
         parts = [self._rows(*each) for each in terms.products]
         values = [self._placed(each) for each in terms.constants]
         if any((each != each[:1]).any() for each in values):
-            raise NoStep("the bias of a gate differs from row to row", _DEEP)
+            raise NoStep("the bias of a gate differs from row to row", DEEP)
         batch, units = self._shape
         none: tuple[Any, Any, Any] = (np.zeros((batch, 0), np.int32), np.zeros((units, 0), np.float32), np.zeros(units))
         return Sum(
@@ -304,14 +152,14 @@ class _Reader:
             self._shape = (batch, rows.size // batch)
         rows, outputs = self._placed(rows), self._placed(outputs)
         if (rows != rows[:, :1]).any() or (outputs != outputs[:1]).any():
-            raise NoStep("a gate takes its rows from different weights", _DEEP)
+            raise NoStep("a gate takes its rows from different weights", DEEP)
         return block.inputs[rows[:, 0]], block.weights[outputs[0]], block.bias[outputs[0]]
 
     def _placed(self, flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Numbers of the step as [batch, units], in the order in which the first product read has them."""
         order = self._order
         if order is None or flat.size != order.size or self._shape[0] * self._shape[1] != order.size:
-            raise NoStep("its gates differ in size", _DEEP)
+            raise NoStep("its gates differ in size", DEEP)
         return flat.reshape(-1)[order].reshape(self._shape)
 
 
@@ -321,20 +169,6 @@ def _joined(step: Step, inner: Step, name: str) -> Step:
     places = places_of(before, own) if before.shape == own.shape else np.array([-1])
     # Which unit is which cannot be told from a state that has one number twice.
     if places.min() < 0 or len(np.unique(places)) != before.shape[1]:
-        raise NoStep("its gates take different states", _DEEP)
+        raise NoStep("its gates take different states", DEEP)
     sums = {gate: Sum(each.inputs, each.weights[places], each.bias[places]) for gate, each in inner.sums.items()}
     return dataclasses.replace(step, named={**step.named, name: inner.h[:, places]}, sums={**step.sums, **sums})
-
-
-_MOST_TERMS = 8
-_DEEP = 100
-
-
-def _described(block: Block | None) -> str:
-    if block is None:
-        return "what several operators compute"
-    if isinstance(block, Given):
-        return f"what {block.operator} computes" if block.operator else "an input"
-    if isinstance(block, Elementwise):
-        return block.operation
-    return "constants" if isinstance(block, Constants) else "a product of its own"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import lstm_toolkit
+from lstm_toolkit.passes.unrolled import fuse
 from lstm_toolkit.passes.unrolled.fuse import fuse_unrolled
 from lstm_toolkit.tflite import files, graph
 from tests.helpers.files import op_counts
@@ -84,4 +85,29 @@ def test_diagnose_and_repair_name_the_layer_and_merge_both_ways():
     assert not [each for each in repaired.left if each.code == "unrolled-lstm"]
     calls = calls_for(files.read_model(file))
     for old, new in zip(run(file, calls), run(repaired.tflite, calls), strict=True):
+        np.testing.assert_allclose(new[0], old[0], atol=TOLERANCE)
+
+
+def test_to_find_and_to_mend_a_file_is_read_once(monkeypatch):
+    file = next(path for path in FILES if path.stem == "litert_torch_one").read_bytes()
+    calls, own = [], fuse.evaluate
+    monkeypatch.setattr(fuse, "evaluate", lambda *given: calls.append(given) or own(*given))
+    assert lstm_toolkit.repair(file).changes
+    # The mended file has no product left that could belong to a step.
+    assert len(calls) == 1
+
+
+def test_a_file_that_was_changed_after_it_was_looked_at_is_read_anew():
+    file = next(path for path in FILES if path.stem == "litert_torch_one").read_bytes()
+    model = files.read_model(file)
+    (outcome,) = fuse.unrolled_outcomes(model)
+    assert outcome.op == FUSED
+    main = model.subgraphs[0]
+    product = next(op for op in main.operators if graph.operator_name(model, op) == "FULLY_CONNECTED")
+    main.outputs = [product.outputs[0]]
+    before = files.write_model(model)
+    fuse_unrolled(model)
+    calls = calls_for(model)
+    for old, new in zip(run(before, calls), run(files.write_model(model), calls), strict=True):
+        assert [each.shape for each in old] == [each.shape for each in new]
         np.testing.assert_allclose(new[0], old[0], atol=TOLERANCE)
