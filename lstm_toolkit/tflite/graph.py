@@ -74,6 +74,7 @@ OPTIONS_OF = {
 }
 OPTIONS_OF |= dict.fromkeys((*REDUCERS, "REDUCE_ALL"), "Reducer")
 OPTIONS_OF |= dict.fromkeys(("MAXIMUM", "MINIMUM"), "MaximumMinimum")
+OPTIONS_OF |= dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), "Pool2D")
 OPTIONS_OF |= {"UNIDIRECTIONAL_SEQUENCE_RNN": "SequenceRNN"}
 """The schema's name for the options of each builtin operator that has any, without the ending "Options"."""
 
