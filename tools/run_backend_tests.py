@@ -1,4 +1,4 @@
-"""Runs the tests that need PyTorch or JAX, in an environment that has them beside what `.venv` has.
+"""Runs the tests that need PyTorch, litert-torch or JAX, in an environment that has them beside what `.venv` has.
 
     make backends
 
@@ -7,6 +7,7 @@ installed is said here, and again at the end of `make test`, out of `build/not_r
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venvs" / "backends"
 PYTHON = ENVIRONMENT / "bin" / "python"
 NOT_RUN = ROOT / "build" / "not_run"
-WANTED = {"torch": "torch==2.13.0+cpu", "jax": "jax>=0.8,<1"}
+WANTED = {"torch": "torch==2.13.0+cpu", "litert_torch": "litert-torch>=0.10,<0.11", "jax": "jax>=0.8,<1"}
 
 
 @click.command()
@@ -35,8 +36,10 @@ def main(pytest_arguments: tuple[str, ...]) -> None:
     if len(reasons) == len(WANTED):
         return
     options = ["-m", "backends", "-n", "2", "--dist", "loadgroup", *pytest_arguments]
-    tests = ["tests/conversion/test_other_backends.py", "tests/weights/test_torch.py"]
-    sys.exit(subprocess.run([PYTHON, "-m", "pytest", *options, *tests], cwd=ROOT).returncode)
+    tests = ["conversion/test_other_backends.py", "sources/test_torch_modules.py", "weights/test_torch.py"]
+    sys.exit(
+        subprocess.run([PYTHON, "-m", "pytest", *options, *(f"tests/{each}" for each in tests)], cwd=ROOT).returncode
+    )
 
 
 def make_environment() -> None:
@@ -55,6 +58,10 @@ def why_not_installed(name: str, wanted: str) -> str | None:
         return None
     pip = [sys.executable, "-m", "pip", "--python", str(PYTHON), "install", "--quiet", "--disable-pip-version-check"]
     done = subprocess.run([*pip, wanted], capture_output=True, text=True, env=os.environ | {"PIP_NO_INPUT": "1"})
+    # litert-torch's xdsl asks for an older one than .venv's Jupyter; the newer one serves both.
+    (found,) = ENVIRONMENT.glob("lib/python*/site-packages")
+    for old in found.glob("typing_extensions*"):
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
     if is_there(name):
         return None
     said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]

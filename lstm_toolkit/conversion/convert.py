@@ -1,5 +1,6 @@
 """`convert`: from a Keras model to a checked `.tflite` file with fused LSTM ops."""
 
+import dataclasses
 import logging
 from typing import Any
 
@@ -9,7 +10,7 @@ from lstm_toolkit.conversion.report import Conversion
 from lstm_toolkit.conversion.request import Request
 from lstm_toolkit.conversion.target import check_target, first_right
 from lstm_toolkit.runtime.isolated import start_ahead
-from lstm_toolkit.sources.source import loaded
+from lstm_toolkit.sources.source import is_torch_module, loaded
 
 logger = logging.getLogger("lstm_toolkit")
 
@@ -41,12 +42,14 @@ def convert(  # noqa: PLR0913 (public)
             step, whose state carries); a function, or a callable `tf.Module`, of TensorFlow ops with Keras layers, a
             `lingvo.RNN` or functions marked by `composite` in it; bare weights, which are a `GateWeights`, a list of
             layers (each one of them, or a pair of both directions), or a `torch.nn.LSTM`; the folder of a SavedModel,
-            or a concrete function, that was traced under `fusable_lstms`, by tf_keras, or with such functions. A
+            or a concrete function, that was traced under `fusable_lstms`, by tf_keras, or with such functions; or a
+            PyTorch module with LSTM, GRU or RNN layers in it, with example inputs as input_signature. A
             SavedModel is code that runs when it is loaded. Files of Keras are loaded in another process first, with
             limits that the environment variables LSTM_TOOLKIT_MAX_MODEL_BYTES and LSTM_TOOLKIT_MAX_LOAD_SECONDS set.
         input_signature: a `tf.TensorSpec` an input, in the structure of the model's input, for a model that does not
             know its own (a subclassed model, a layer). Their names become the names of the inputs. For a Keras 3 model
-            on another backend, `keras.Input` serves too.
+            on another backend, `keras.Input` serves too. For a PyTorch module, example inputs, which fix all shapes: a
+            tensor, a tuple of forward's arguments, or a dict of them by its parameters, whose names the inputs get.
         batch_size: None keeps the model's own, and 1 where that is None; a fused op needs a fixed batch.
         time_steps: None keeps the model's own; dynamic time stays dynamic.
         lowering: "fused": every LSTM and simple RNN is a fused op. "unrolled": they, and GRUs and layers with other
@@ -98,6 +101,14 @@ def convert(  # noqa: PLR0913 (public)
     in another process on the TensorFlow backend. The file is compared here with the model itself, in its own backend.
     Classes and functions that are not Keras's own have to be registered with Keras, in modules that can be imported.
 
+    A PyTorch module is exported by `torch.export` and converted by litert-torch, in another process and without
+    TensorFlow, its recurrent layers whole. A copy of it, in eval mode and float32, is called and compared; the module
+    stays as it is. LSTMs and RNNs are fused ops. A GRU, for which there is none, is a loop of plain ops unless
+    `lowering` says otherwise. Cells that are called step by step become an op or a loop where the steps match. A dict
+    or a NamedTuple names the outputs. With `state="explicit"`, `NAME_h` and `NAME_c` are a layer's states as PyTorch
+    shapes them. Batch, time and layout are those of the example inputs and of the module, which fix all shapes:
+    batch_size, time_steps and time_major are refused.
+
     Threads may convert at once, the same model too, and other threads may use it meanwhile: they get what they always
     get. Not even its states change. Only training it meanwhile can make the comparison fail. A process that was forked
     when TensorFlow was in use cannot convert; one that was spawned can.
@@ -129,8 +140,13 @@ def convert(  # noqa: PLR0913 (public)
         target=target,
         verify=verify,
     )
+    is_module = is_torch_module(model, input_signature)
+    if is_module and not request.is_timed and quantization != "int8":
+        # Beside fused ops, a GRU is a loop of plain ops.
+        request = dataclasses.replace(request, on_unsupported="keep")
     plans = plans_for(request)
-    logger.info("loading TensorFlow")
+    if not is_module:
+        logger.info("loading TensorFlow")
     model = loaded(model)
     # It starts while TensorFlow traces.
     start_ahead()

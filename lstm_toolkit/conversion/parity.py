@@ -21,7 +21,7 @@ from lstm_toolkit.runtime.first_run import LIMITS
 from lstm_toolkit.runtime.random_inputs import DOMAINS, EXTREMES, MASKS, Draw
 from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.sources.keras_files import first_line
-from lstm_toolkit.sources.traced import TracedModel
+from lstm_toolkit.sources.traced import StockFile, TracedModel
 
 DYNAMIC_SIZES = (16, 23, 11)
 """Sizes that dynamic dimensions take, call by call."""
@@ -314,6 +314,11 @@ class _Sides:
             )
         if self._traced.layers is None:
             return "check the operands, gates and options that the function's marks declare"
+        if isinstance(self._traced.function, StockFile) and self._traced.function.converter == "litert-torch":
+            return (
+                "a module computes something else in the file; to find it, convert its submodules one by one, and "
+                "compute that one outside of the file"
+            )
         return (
             "a layer computes something else in the file; to find it, convert the model up to one layer after another "
             "(keras.Model(model.inputs, layer.output))"

@@ -23,13 +23,14 @@ from lstm_toolkit.passes.for_micro import suit_micro
 from lstm_toolkit.passes.micro_ops import use_micro_ops
 from lstm_toolkit.passes.plain.lower import lower_model
 from lstm_toolkit.passes.plain.sequence import emit
+from lstm_toolkit.passes.unrolled.fuse import UnrolledOutcome, fuse_unrolled, unrolled_outcomes
 from lstm_toolkit.quantization.forms import FloatForms
 from lstm_toolkit.quantization.quantize import CALIBRATED, quantize
 from lstm_toolkit.quantization.samples import Samples, read_samples
 from lstm_toolkit.runtime.first_run import first_run
 from lstm_toolkit.sources.keras_files import backend_of
 from lstm_toolkit.sources.source import trace
-from lstm_toolkit.sources.traced import NOT_IN_THE_FILE, LayerReport, TracedModel, TraceOptions
+from lstm_toolkit.sources.traced import NOT_IN_THE_FILE, LayerReport, StockFile, TracedModel, TraceOptions
 from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.tflite.recurrent import recurrent_ops
 from lstm_toolkit.tflite.types import Model
@@ -108,6 +109,7 @@ class _Work:
         whole: the file before its layers were lowered, where the plan needs both.
         merged: the layers that became half of a bidirectional op.
         carried: the layers whose state the file carries.
+        cells: what was called step by step, and became an op or did not.
     """
 
     model: Model
@@ -119,6 +121,7 @@ class _Work:
     whole: Model | None = None
     merged: Mapping[str, str] = dataclasses.field(default_factory=dict)
     carried: frozenset[str] = frozenset()
+    cells: tuple[LayerReport, ...] = ()
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -134,6 +137,27 @@ def _graft(work: _Work) -> None:
     # Only in a function, whose marks were set before its batch was fixed, can the batch be unknown and yet settled.
     grafted = graft.graft(work.model, batch=work.traced.batch if work.traced.layers is None else None)
     work.became, work.carried = grafted.ops, grafted.carried
+
+
+def _fuse_unrolled(work: _Work) -> None:
+    if not _is_of_litert_torch(work.traced):
+        return
+    stay = work.plan.lowering == "unrolled" or work.plan.integers
+    outcomes = (unrolled_outcomes if stay else fuse_unrolled)(work.model)
+    work.became = {**work.became, **{each.name: each.op for each in outcomes if each.op and not stay}}
+    work.cells = tuple(_cell_report(each, stays=stay or each.op is None) for each in outcomes)
+
+
+def _cell_report(outcome: UnrolledOutcome, *, stays: bool) -> LayerReport:
+    """What is said of a cell that a module calls step by step."""
+    op = "unrolled" if stays else "loop" if outcome.op == "WHILE" else outcome.op or ""
+    reason = outcome.reason or ("the module calls it step by step" if stays else None)
+    reason = f"there is no fused op for {outcome.kind}" if op == "loop" else reason
+    return LayerReport(outcome.name, f"{outcome.kind.split()[-1]}Cell", op, reason)
+
+
+def _is_of_litert_torch(traced: TracedModel) -> bool:
+    return isinstance(traced.function, StockFile) and traced.function.converter == "litert-torch"
 
 
 def _merge_directions(work: _Work) -> None:
@@ -161,6 +185,9 @@ def _lower(work: _Work) -> None:
         work.whole = files.read_model(files.write_model(work.model))
     if work.plan.is_plain:
         work.became = lower_model(work.model, form=work.form, steps_per_turn=work.plan.steps_per_turn, alike=alike)
+    else:
+        # A PyTorch module may have GRUs beside its LSTMs.
+        lower_model(work.model, form="loop", cells_only=True)
 
 
 def _use_micro_ops(work: _Work) -> None:
@@ -173,6 +200,7 @@ PASSES: tuple[Callable[[_Work], object], ...] = (
     _on_model(stock_lstm.unshare_states),
     _on_model(stock_lstm.name_states),
     _graft,
+    _fuse_unrolled,
     _on_model(transposes.sink_transposes),
     _merge_directions,
     _reset_states,
@@ -197,8 +225,16 @@ def lowered(traced: TracedModel, plan: Plan) -> FloatFile:
         files.sign(model)
     ops = graph.count_operators(work.model)
     refuse_foreign(traced, set(ops) - {*vars(schema.BuiltinOperator)})
-    layers = _layers_of_function(work) if traced.layers is None else _layers_of_model(work, traced.layers)
+    if traced.layers is None:
+        layers = _layers_of_function(work)
+    else:
+        layers = _layers_of_model(work, (*traced.layers, *work.cells))
     if not layers:
+        if _is_of_litert_torch(traced):
+            raise ConversionError(
+                f"module {traced.name!r} calls no recurrent layer, so there is nothing to fuse; convert it with "
+                "litert_torch.convert"
+            )
         raise ConversionError(
             f"model {traced.name!r} calls no LSTM, so there is nothing to fuse; convert it with tf.lite.TFLiteConverter"
         )

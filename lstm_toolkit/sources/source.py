@@ -34,6 +34,12 @@ def loaded(model: Any) -> Any:
     is_folder = path.is_dir()
     if not is_folder:
         regular_size(path)
+        if path.suffix in (".pt", ".pth", ".pt2", ".ckpt"):
+            raise ConversionError(
+                f"{str(path)!r} is a file of PyTorch, which can hold code that runs when it is loaded; if you trust "
+                "it, load it yourself, and pass the module with example inputs (of a .pt2 file, "
+                "torch.export.load(path).module())"
+            )
         # It imports TensorFlow while this process does.
         start()
     import_keras()
@@ -43,6 +49,18 @@ def loaded(model: Any) -> Any:
         return functions.load_saved_model(path)
     logger.info("loading %s", path)
     return first_load.load(path)
+
+
+def is_torch_module(model: Any, input_signature: Any) -> bool:
+    """Whether a model is called in PyTorch: a module, but no `nn.LSTM` without examples, whose weights are enough."""
+    torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
+    if torch is None or not isinstance(model, torch.nn.Module):
+        return False
+    if keras is not None and isinstance(model, keras.layers.Layer):  # on Keras's PyTorch backend
+        return False
+    return not isinstance(model, torch.nn.LSTM) or any(
+        isinstance(each, torch.Tensor) for each in torch.utils._pytree.tree_leaves(input_signature)
+    )
 
 
 def trace(model: Any, options: TraceOptions) -> TracedModel:
@@ -55,6 +73,11 @@ def trace(model: Any, options: TraceOptions) -> TracedModel:
     Raises:
         ConversionError: if the model cannot be traced with its recurrent layers marked, or not with these options.
     """
+    if is_torch_module(model, options.input_signature):
+        from lstm_toolkit.sources import torch_modules
+
+        logger.info("exporting and converting by litert-torch")
+        return torch_modules.trace(model, options)
     keras = import_keras()
     import tensorflow as tf
 

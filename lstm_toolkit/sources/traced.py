@@ -37,15 +37,17 @@ class Node(NamedTuple):
 
 
 class StockFile(NamedTuple):
-    """A traced function that TensorFlow's converter has had already, in another process.
+    """A traced function or module that a converter has had already, in another process.
 
     Attributes:
         tflite: the file that it became, with a CUSTOM op for each marked layer.
-        nodes: its ops.
+        nodes: its ops of TensorFlow.
+        converter: "TensorFlow", or "litert-torch", in whose files cells stand step by step.
     """
 
     tflite: bytes
     nodes: tuple[Node, ...]
+    converter: str = "TensorFlow"
 
 
 @dataclasses.dataclass(frozen=True)

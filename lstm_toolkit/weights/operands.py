@@ -87,3 +87,6 @@ SHUT_GATE = 1e4
 
 CELL_COMPOSITE = "lstm_toolkit.Cell"
 """Name of the CUSTOM op that stands for a recurrent layer which no fused op can hold, until it is lowered."""
+
+TORCH_COMPOSITE = "lstm_toolkit.Torch"
+"""Name of the CUSTOM op that stands for a layer of a PyTorch module until its weights are read."""

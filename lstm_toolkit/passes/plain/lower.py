@@ -53,7 +53,9 @@ def lower(tflite: bytes, *, form: str = "unrolled", steps_per_turn: int | None =
     return files.write_model(model) if lower_model(model, form=form, steps_per_turn=steps_per_turn) else tflite
 
 
-def lower_model(model: Model, *, form: str, steps_per_turn: int | None = None, alike: bool = False) -> dict[str, str]:
+def lower_model(
+    model: Model, *, form: str, steps_per_turn: int | None = None, alike: bool = False, cells_only: bool = False
+) -> dict[str, str]:
     """Lowers every recurrent op of a `ModelT`, in place; nothing is changed where one of them is refused.
 
     Args:
@@ -61,6 +63,7 @@ def lower_model(model: Model, *, form: str, steps_per_turn: int | None = None, a
         form: as `lower` takes it.
         steps_per_turn: as `lower` takes them.
         alike: whether all steps are the same ops, as `Recurrence` has it.
+        cells_only: whether fused ops stay, and only the composite ops of layers that no fused op can hold are lowered.
 
     Returns:
         For the name of each layer that is lowered, its class in Keras.
@@ -72,7 +75,8 @@ def lower_model(model: Model, *, form: str, steps_per_turn: int | None = None, a
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
     if steps_per_turn is not None and steps_per_turn < 1:
         raise ValueError(f"steps_per_turn must be at least 1, got {steps_per_turn}")
-    return _rewrite(model, form, functools.partial(emit, form=form, steps_per_turn=steps_per_turn), alike=alike)
+    write = functools.partial(emit, form=form, steps_per_turn=steps_per_turn)
+    return _rewrite(model, form, write, alike=alike, cells_only=cells_only)
 
 
 def set_aside(model: Model) -> list[Recurrence]:
@@ -131,9 +135,9 @@ def _given(recurrence: Recurrence) -> list[int]:
     return [*outputs, *(target for targets in recurrence.last for target in targets)]
 
 
-def _rewrite(model: Model, form: str, write: Write, *, alike: bool) -> dict[str, str]:
+def _rewrite(model: Model, form: str, write: Write, *, alike: bool, cells_only: bool = False) -> dict[str, str]:
     """Writes every recurrent op as what a function makes of it; returns the class of each layer by its name."""
-    found_in = [(subgraph, list(matches(model, subgraph, form))) for subgraph in model.subgraphs]
+    found_in = [(subgraph, list(matches(model, subgraph, form, cells_only=cells_only))) for subgraph in model.subgraphs]
     for subgraph, found in found_in:
         for match in found:
             if alike:

@@ -57,8 +57,8 @@ class Lowering:
         return dataclasses.replace(self, recurrences=recurrences)
 
 
-def matches(model: Model, subgraph: Subgraph, form: str) -> Iterator[Lowering]:
-    """Yields every recurrent op of a subgraph, checked for a form of plain ops.
+def matches(model: Model, subgraph: Subgraph, form: str, *, cells_only: bool = False) -> Iterator[Lowering]:
+    """Yields every recurrent op of a subgraph, or only what no fused op can hold, checked for a form of plain ops.
 
     Raises:
         ConversionError: if one cannot be lowered exactly; names the layer, the reason and the remedy.
@@ -68,7 +68,7 @@ def matches(model: Model, subgraph: Subgraph, form: str) -> Iterator[Lowering]:
         name = graph.operator_name(model, operator)
         if name == CELL_COMPOSITE:
             match = _composite(model, subgraph, operator, taken)
-        elif state_tensors(model, operator):
+        elif state_tensors(model, operator) and not cells_only:
             match = _fused(RecurrentOp(model, subgraph, operator))
         else:
             continue
