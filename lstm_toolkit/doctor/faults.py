@@ -76,7 +76,8 @@ def _unrolled(model: Model) -> Found:
 
 def _fuse_unrolled(model: Model) -> str:
     fused = [outcome for outcome in unrolled.fuse_unrolled(model) if outcome.op]
-    names = ", ".join(f"{outcome.name} ({outcome.steps} steps, {outcome.op})" for outcome in fused)
+    kinds = [each.op if each.weights == "float32" else f"{each.op} with {each.weights} weights" for each in fused]
+    names = ", ".join(f"{each.name} ({each.steps} steps, {kind})" for each, kind in zip(fused, kinds, strict=True))
     return f"unrolled layers that became one op or a loop: {names}" if fused else ""
 
 

@@ -75,8 +75,13 @@ def to_int8(model: Model) -> list[tuple[str, str]]:
     return kept
 
 
-def to_float16(model: Model) -> int:
-    """Stores every float constant of rank 2 and more in float16, in place; returns how many there were."""
+def to_float16(model: Model, *, exactly: bool = False) -> int:
+    """Stores every float constant of rank 2 and more in float16, in place; returns how many there were.
+
+    Args:
+        model: the file.
+        exactly: leave those as they are that float16 rounds, and zeros.
+    """
     count = 0
     for subgraph in model.subgraphs:
         stored: dict[int, int] = {}
@@ -90,6 +95,8 @@ def to_float16(model: Model) -> int:
                 if index not in stored:
                     values = graph.float_constant(model, subgraph.tensors[index])
                     if values is None or values.ndim < 2 or np.abs(values).max(initial=0) > LARGEST_FLOAT16:
+                        continue
+                    if exactly and not (values.any() and np.array_equal(values.astype(np.float16), values)):
                         continue
                     stored[index], dequantize = _add_float16(model, subgraph, index, values)
                     new.append(dequantize)

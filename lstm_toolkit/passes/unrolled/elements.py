@@ -30,7 +30,7 @@ class Given:
     """What is not understood, or an input.
 
     Attributes:
-        operator: name of the operator that computes it; empty for an input.
+        operator: the operator that computes it, as a reason has it; empty for an input.
     """
 
     operator: str

@@ -32,9 +32,9 @@ def evaluate(model: Model, subgraph: Subgraph) -> Evaluation:
             results = _results(evaluation, name, operator)
             evaluation.hold(sum(each.size for each in results))
         # What does not fit together raises here, and LiteRT refuses such a file.
-        except (NotUnderstood, ValueError, IndexError, TypeError, AttributeError, OverflowError):
+        except (NotUnderstood, ValueError, IndexError, TypeError, AttributeError, OverflowError) as reason:
             for index in outputs:
-                evaluation.give(index, name)
+                evaluation.give(index, str(reason) or name if isinstance(reason, NotUnderstood) else name)
             continue
         evaluation.names.update(zip(outputs, results, strict=True))
     return evaluation

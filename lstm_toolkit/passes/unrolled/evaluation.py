@@ -29,7 +29,7 @@ BOUNDED = ("LOGISTIC", "TANH", "RELU6", "RELU_N1_TO_1")
 
 
 class NotUnderstood(Exception):
-    """An operator does something that no rule covers."""
+    """An operator does something that no rule covers: what it says, or else what the name of the operator says."""
 
 
 class Evaluation:
@@ -38,11 +38,13 @@ class Evaluation:
     Attributes:
         elements: the names.
         names: by index of the tensor; what an operator computes that is not understood has names too.
+        has_float16: whether constants are stored in float16.
     """
 
     def __init__(self, model: Model, subgraph: Subgraph) -> None:
         """Knows the inputs of a subgraph whose file was read and checked."""
         self.elements, self.names, self._held = Elements(), dict[int, Names](), 0
+        self.has_float16 = False
         self._model, self._subgraph = model, subgraph
         self._constants: dict[int, npt.NDArray[Any]] = {}
         self._rows: dict[tuple[int, int, bytes], Names] = {}
@@ -104,6 +106,7 @@ class Evaluation:
         """
         values, tensor = self.constant(index), self._subgraph.tensors[index]
         if values is not None and values.dtype == np.float16:
+            self.has_float16 = True
             return values.astype(np.float32)
         scales = tensor.quantization.scale if tensor.quantization is not None else None
         if values is None or values.dtype != np.int8 or scales is None or not len(scales):
@@ -112,7 +115,7 @@ class Evaluation:
         if len(scales) > 1:
             shape[tensor.quantization.quantizedDimension] = len(scales)
         zeros = np.reshape(np.asarray(tensor.quantization.zeroPoint, np.int32), shape)
-        return (values - zeros) * np.asarray(scales, np.float32).reshape(shape)
+        return (values - zeros).astype(np.float32) * np.asarray(scales, np.float32).reshape(shape)
 
     def elementwise(self, operation: str, *operands: Names) -> Names:
         """Names for a function of numbers; those of its values, or of an operand, where it is one of these."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm_toolkit.passes import reset
+from lstm_toolkit.passes import reset, small_weights
 from lstm_toolkit.passes.unrolled.elements import Names, TooLarge
 from lstm_toolkit.passes.unrolled.evaluate import evaluate
 from lstm_toolkit.passes.unrolled.evaluation import Evaluation
@@ -42,6 +42,7 @@ class UnrolledOutcome:
         steps: how many there are.
         op: the fused op, or WHILE, or None if the steps stay.
         reason: why they stay, or None.
+        weights: how those of the op are stored.
     """
 
     name: str
@@ -49,6 +50,7 @@ class UnrolledOutcome:
     steps: int
     op: str | None
     reason: str | None
+    weights: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +93,8 @@ def fuse_unrolled(model: Model) -> tuple[UnrolledOutcome, ...]:
         plan.rewriting.apply()
         model.buffers, model.operatorCodes = plan.model.buffers, plan.model.operatorCodes
         model.subgraphs = plan.model.subgraphs
+        if any(outcome.weights == "float16" for outcome in plan.outcomes):
+            small_weights.to_float16(model, exactly=True)
         reset.reset_states(model, keep=kept)
         files.prune(model)
     return plan.outcomes
@@ -138,8 +142,10 @@ def _planned(model: Model) -> tuple[tuple[UnrolledOutcome, ...], Rewriting | Non
         except Stands as stands:
             stays = found.pop(stands.layer)
             stuck.append(UnrolledOutcome(stands.layer, stays.cell.kind, len(stays.h), None, str(stands)))
+    weights = "float16" if evaluation.has_float16 else "float32"
     fused = [
-        UnrolledOutcome(layer, each.cell.kind, len(each.h), op_of(each.cell), None) for layer, each in found.items()
+        UnrolledOutcome(layer, each.cell.kind, len(each.h), op_of(each.cell), None, weights)
+        for layer, each in found.items()
     ]
     return (*fused, *stuck), rewriting
 

@@ -23,6 +23,8 @@ def _fully_connected(evaluation: Evaluation, operator: Operator) -> list[Names]:
     bias = evaluation.constant(rest[0]) if rest and rest[0] != ABSENT else None
     if array is None or options.weightsFormat or (rest and rest[0] != ABSENT and bias is None):
         raise NotUnderstood
+    if array.dtype == np.int8:
+        raise NotUnderstood("a FULLY_CONNECTED that rounds its inputs to 8 bits")
     names = evaluation.floats(source)
     if not options.keepNumDims or names.shape[-1] != array.shape[1]:
         names = names.reshape(-1, array.shape[1])
