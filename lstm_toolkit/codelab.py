@@ -4,6 +4,8 @@ Needs the extra `codelabs`.
 """
 
 import dataclasses
+import importlib.util
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ import numpy.typing as npt
 
 from lstm_toolkit.display.gate_looks import draw_gate_order
 from lstm_toolkit.display.picture import Picture
-from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.inspection.arithmetic import operators_executed
-from lstm_toolkit.process_state import load_tensorflow
+from lstm_toolkit.process_state import load_tensorflow, replaced_here
 from lstm_toolkit.runtime.integers import dequantized, quantized
+from lstm_toolkit.runtime.scratch import scratch_folder
 from lstm_toolkit.runtime.stopwatch import interleaved_medians
 from lstm_toolkit.runtime.trial import is_installed, run_on, signature_names
+from lstm_toolkit.stock import torch_worker
 from lstm_toolkit.stock.converter import stock_conversion
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.files import read_model
@@ -28,13 +32,16 @@ load_tensorflow()
 
 __all__ = (
     "Images",
+    "Missing",
     "Movements",
     "Picture",
     "draw_gate_order",
     "has_micro",
     "interleaved_medians",
+    "litert_torch_conversion",
     "load_images",
     "load_movements",
+    "needs_torch",
     "on_micro",
     "operators_executed",
     "stock_conversion",
@@ -122,6 +129,49 @@ def load_movements() -> Movements:
         windows, labels = stored["windows"] / _PER_UNIT, stored["movement"].astype(np.int64)
         test = np.isin(stored["person"], _TEST_PEOPLE)
     return Movements(windows[~test], labels[~test], windows[test], labels[test])
+
+
+class Missing(Exception):
+    """What a codelab needs is not installed. A notebook shows the message alone, and stops."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+def needs_torch() -> None:
+    """Stops a codelab where PyTorch or litert-torch is not installed.
+
+    Raises:
+        Missing: if one of them is not; the message is one line, and says how it is installed.
+    """
+    if not all(map(importlib.util.find_spec, ("torch", "litert_torch"))):
+        raise Missing(
+            "This codelab needs PyTorch and litert-torch. In a cell of its own, run %pip install --extra-index-url "
+            'https://download.pytorch.org/whl/cpu torch "litert-torch>=0.10,<0.11"; then run this cell again.'
+        )
+
+
+def litert_torch_conversion(module: Any, *examples: Any) -> bytes:
+    """The `.tflite` file that litert-torch makes of a PyTorch module, as it is. It runs in a process of its own.
+
+    Args:
+        module: the `torch.nn.Module`, in eval mode.
+        *examples: its inputs; the file takes their shapes.
+
+    Raises:
+        ConversionError: if litert-torch does not convert it; has its own words.
+    """
+    import torch
+
+    with scratch_folder() as folder:
+        path = Path(folder) / "program.pt2"
+        # PyTorch warns of attributes of its own LSTM.
+        with replaced_here({(warnings, "warn"): lambda _: lambda *_, **__: None}):
+            torch.export.save(torch.export.export(module, examples), path)
+        answer = torch_worker.converted({"path": str(path)})
+    if isinstance(answer, dict):
+        raise ConversionError(f"litert-torch does not convert this module: {answer['message']}")
+    return answer
 
 
 def has_micro() -> bool:

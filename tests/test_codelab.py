@@ -2,10 +2,13 @@
 
 import hashlib
 import re
+import shlex
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
 import lstm_toolkit
 from lstm_toolkit import codelab, models
@@ -25,6 +28,21 @@ def test_movements_are_windows_of_sixteen_steps_and_nobody_is_on_both_sides():
         people = stored["person"]
     assert len(movements.x_test) == np.isin(people, (3, 7, 10)).sum()
     assert len(np.unique(people)) == 10
+
+
+def test_without_pytorch_a_codelab_stops_with_a_line(monkeypatch):
+    """IPython shows what `_render_traceback_` gives in the place of a traceback."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "litert_torch" else name)
+    with pytest.raises(codelab.Missing) as stopped:
+        codelab.needs_torch()
+    (line,) = stopped.value._render_traceback_()
+    command = re.search(r"run (%pip install .*); then", line)[1]
+    wanted = [each.strip('"') for each in shlex.split(command)[4:]]
+    extra = tomllib.loads((DATA.parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]["torch"]
+    assert {Requirement(each).name for each in wanted} == {"torch", "litert-torch"}
+    assert set(wanted) - {"torch"} <= set(extra)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    codelab.needs_torch()
 
 
 def test_movements_are_in_g_and_in_radians():

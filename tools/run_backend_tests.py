@@ -1,4 +1,4 @@
-"""Runs the tests that need PyTorch, litert-torch or JAX, in an environment that has them beside what `.venv` has.
+"""Runs the tests and the codelab that need PyTorch, litert-torch or JAX, in an environment that has them and `.venv`'s.
 
     make backends
 
@@ -21,11 +21,14 @@ PYTHON = ENVIRONMENT / "bin" / "python"
 NOT_RUN = ROOT / "build" / "not_run"
 WANTED = {"torch": "torch==2.13.0+cpu", "litert_torch": "litert-torch>=0.10,<0.11", "jax": "jax>=0.8,<1"}
 
+CODELAB, CODELAB_NEEDS = "11_from_pytorch.ipynb", ("torch", "litert_torch")
+NBVAL = ("-n", "2", "--dist", "loadfile", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=300")
+
 
 @click.command()
 @click.argument("pytest_arguments", nargs=-1)
 def main(pytest_arguments: tuple[str, ...]) -> None:
-    """Installs what is missing, and runs the tests with the marker `backends`; the rest is for pytest."""
+    """Installs what is missing, and runs the tests with the marker `backends`, with what else is for pytest."""
     NOT_RUN.parent.mkdir(exist_ok=True)
     NOT_RUN.unlink(missing_ok=True)
     make_environment()
@@ -37,9 +40,15 @@ def main(pytest_arguments: tuple[str, ...]) -> None:
         return
     options = ["-m", "backends", "-n", "2", "--dist", "loadgroup", *pytest_arguments]
     tests = ["conversion/test_other_backends.py", "sources/test_torch_modules.py", "weights/test_torch.py"]
-    sys.exit(
-        subprocess.run([PYTHON, "-m", "pytest", *options, *(f"tests/{each}" for each in tests)], cwd=ROOT).returncode
-    )
+    failed = run_pytest(*options, *(f"tests/{each}" for each in tests))
+    if all(map(is_there, CODELAB_NEEDS)):
+        failed = run_pytest("-v", *NBVAL, *sorted((ROOT / "notebooks").rglob(CODELAB))) or failed
+    sys.exit(failed)
+
+
+def run_pytest(*arguments: str | Path) -> int:
+    """Runs pytest in the environment; returns its exit code."""
+    return subprocess.run([PYTHON, "-m", "pytest", *arguments], cwd=ROOT).returncode
 
 
 def make_environment() -> None:

@@ -3,6 +3,8 @@
 Kept are sources, tags, whether a source is collapsed, and outputs but for standard error and the state of widgets;
 cells are counted from 1.
 
+A notebook that needs more than this environment has is run by the environment that has it, if that is there.
+
 Timings differ between two runs, and so do figures of them. The cells that hold them have the tag nbval-ignore-output.
 They keep the outputs of an earlier run as long as nothing else changed: the code of the notebook, the code of the
 package, the outputs of all other cells, and the kept outputs themselves, as this program wrote them. A fingerprint in
@@ -11,8 +13,10 @@ the notebook's metadata says so. If any of it changed, all outputs are new.
 
 import copy
 import hashlib
+import importlib.util
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,19 @@ KEPT_METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-PACKAGE = Path(__file__).parent.parent / "lstm_toolkit"
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "lstm_toolkit"
+NEEDS = {"11_from_pytorch": ("torch", "litert_torch")}
+"""What a codelab and its solutions import beside what `.venv` has, by name; `make backends` installs it."""
+
+BACKENDS = ROOT / ".venvs" / "backends" / "bin" / "python"
+
+
+def why_not(path: Path) -> str | None:
+    """Why a notebook does not run in this environment, in a line; None if it does."""
+    missing = [name for name in NEEDS.get(path.stem, ()) if importlib.util.find_spec(name) is None]
+    needs = f"{path.stem} needs {' and '.join(missing)}: `make backends` installs that and runs it"
+    return needs if missing else None
 
 
 def run(path: Path) -> None:
@@ -117,7 +133,18 @@ def _is_kept(output: Any) -> bool:
     return not any(re.search("widget", mime) for mime in output.get("data", {}))
 
 
+def main(names: list[str]) -> None:
+    """Runs each notebook here, or in the environment that has what it needs."""
+    for name in names:
+        reason = why_not(Path(name))
+        if reason is None:
+            run(Path(name))
+            print(name)
+        elif BACKENDS.exists() and sys.executable != str(BACKENDS):
+            subprocess.run([BACKENDS, __file__, name], check=True)
+        else:
+            print(f"{name} is left as it is: {reason}")
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        run(Path(name))
-        print(name)
+    main(sys.argv[1:])

@@ -7,7 +7,7 @@ import pytest
 
 LABS = (
     *("quickstart", "gates", "keras_variants", "bidirectional", "state"),
-    *("lingvo", "own_rnn", "quantization", "benchmarking", "doctor", "microcontroller"),
+    *("lingvo", "own_rnn", "quantization", "benchmarking", "doctor", "microcontroller", "pytorch"),
 )
 MAY_NOT_WARN = ("check_remembers",)
 

@@ -10,7 +10,7 @@ from lstm_toolkit.exercises import doctor, gates, quickstart
 from lstm_toolkit.weights import reference
 from lstm_toolkit.weights.gate_weights import GateWeights
 from lstm_toolkit.weights.operands import GATES
-from tests.exercises.answers import bidirectional, keras_variants, lingvo, state
+from tests.exercises.answers import bidirectional, keras_variants, lingvo, pytorch, state
 from tests.helpers.files import op_counts
 from tests.helpers.lingvo_cells import GOLDEN
 
@@ -86,6 +86,21 @@ def test_the_right_normalization_is_lingvo_s(kind):
     admit = lingvo.sigmoid(others[0]) if count == 4 else 1 - lingvo.sigmoid(others[0])
     m = lingvo.sigmoid(output) * np.tanh(admit * np.tanh(cell))
     np.testing.assert_allclose(m, golden["y"][:, 0], rtol=0, atol=2e-5)
+
+
+def test_the_right_weights_of_a_gru_are_keras_s():
+    """A step as the documentation of `torch.nn.GRU` has it, against Keras's layer."""
+    random, units = np.random.default_rng(3), 4
+    packed = [random.normal(size=shape).astype(np.float32) for shape in ((12, 5), (12, 4), 12, 12)]
+    x, h = random.normal(size=(3, 1, 5)).astype(np.float32), random.normal(size=(3, units)).astype(np.float32)
+    weight_ih, weight_hh, bias_ih, bias_hh = packed
+    of_x, of_h = (np.split(each, 3, axis=1) for each in (x[:, 0] @ weight_ih.T + bias_ih, h @ weight_hh.T + bias_hh))
+    r, z = (1 / (1 + np.exp(-(a + b))) for a, b in zip(of_x[:2], of_h[:2], strict=True))
+    wanted = (1 - z) * np.tanh(of_x[2] + r * of_h[2]) + z * h
+    layer = keras.layers.GRU(units)
+    layer.build(x.shape)
+    layer.set_weights(list(pytorch.gru_to_keras(*packed)))
+    np.testing.assert_allclose(layer(x, initial_state=h), wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize(

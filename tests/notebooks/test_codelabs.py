@@ -6,9 +6,11 @@ The tests look at the notebooks as they are committed; nbval and `test_codelabs_
 import ast
 import copy
 import functools
+import importlib.util
 import itertools
 import re
 import tomllib
+import types
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -33,6 +35,7 @@ CODELABS = (
     "08_benchmarking",
     "09_the_doctor",
     "10_on_a_microcontroller",
+    "11_from_pytorch",
 )
 ALL = [*CODELABS, "index", *(f"solutions/{name}" for name in CODELABS)]
 SLUG = "lstm-toolkit/lstm_toolkit"
@@ -44,7 +47,7 @@ BADGES = (
     "[Map of the series](index.ipynb)"
 )
 TAKES = re.compile(r"\*Takes (\d+) minutes? to read(?: and|,) (\d+) to run\b.*?\bNeeds\s(.*?)\*(?!\*)", re.DOTALL)
-YOURS = tuple(CODELABS[number] for number in (0, 2, 3, 4, 7, 8, 10))
+YOURS = tuple(CODELABS[number] for number in (0, 2, 3, 4, 7, 8, 10, 11))
 """The codelabs that end in a cell for a model of the reader's own."""
 PANEL = re.compile(r"\bwidgets\.[a-z_]+\(")
 SHORT = 12
@@ -357,6 +360,40 @@ def test_notebooks_without_timings_need_no_fingerprint():
     notebook.cells[1].metadata.tags = []
     tool("run_notebooks").keep_timings(notebook, notebook)
     assert "fingerprint" not in notebook.metadata
+
+
+@pytest.fixture
+def without_litert_torch(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "litert_torch" else found("numpy"))
+
+
+def test_a_codelab_that_needs_more_is_left_as_it_is(without_litert_torch, tmp_path, monkeypatch, capsys):
+    program, path = tool("run_notebooks"), tmp_path / "11_from_pytorch.ipynb"
+    monkeypatch.setattr(program, "BACKENDS", tmp_path / "nowhere")
+    program.main([str(path)])
+    assert capsys.readouterr().out.startswith(f"{path} is left as it is: 11_from_pytorch needs litert_torch: `make")
+    # Where the environment is, it runs the program, here the one that says nothing.
+    monkeypatch.setattr(program, "BACKENDS", Path("/bin/true"))
+    program.main([str(path)])
+    assert capsys.readouterr().out == ""
+    assert program.why_not(Path("10_on_a_microcontroller.ipynb")) is None
+
+
+def test_nbval_leaves_it_out_with_a_line(without_litert_torch):
+    spec = importlib.util.spec_from_file_location("settings_of_nbval", ROOT / "conftest.py")
+    settings = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(settings)
+    collectors = [
+        types.SimpleNamespace(skip_compare=(), path=NOTEBOOKS / f"{name}.ipynb", collect=list)
+        for name in ("10_on_a_microcontroller", "solutions/11_from_pytorch")
+    ]
+    for each in collectors:
+        settings.pytest_collectstart(each)
+        assert each.skip_compare == ("stderr",)
+    assert collectors[0].collect() == []
+    with pytest.raises(pytest.skip.Exception, match="11_from_pytorch needs litert_torch"):
+        collectors[1].collect()
 
 
 def test_timings_are_new_where_the_package_changed(earlier, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ from tests.helpers.jupyterlab import (
     serve,
     shown,
 )
+from tests.helpers.tools import tool
 
 pytestmark = needs_chromium
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -88,7 +89,8 @@ def started(browser, server, request):
 
     It starts the next one too: most cells use one core, and there are two.
     """
-    names = [item.callspec.params["name"] for item in request.session.items if item.originalname == "test_codelab"]
+    items = [item for item in request.session.items if item.originalname == "test_codelab"]
+    names = [name for item in items if not why_not(name := item.callspec.params["name"])]
     pages = {}
 
     def start(name):
@@ -102,8 +104,14 @@ def started(browser, server, request):
     return start
 
 
+def why_not(name):
+    return tool("run_notebooks").why_not(Path(name))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_codelab(started, server, folder, name):
+    if reason := why_not(name):
+        pytest.skip(reason)
     notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
     page, watched = started(name)
     try:

@@ -112,6 +112,8 @@ WITHOUT_REMEDY = {
     "micro.py:micro_report": "the runtime's own message, passed on",
     "projects/recording.py:_first_with_numbers: TensorFlow Lite Micro cann": "the runtime's own message, passed on",
     "codelab.py:on_micro": "the runtime's own message, passed on",
+    "codelab.py:litert_torch_conversion": "the converter's own message, passed on",
+    "codelab.py:needs_torch": "the command that installs what is missing",
     "inspection/netron.py:": "the command that installs what is missing",
     "widgets/__init__.py:": "the command that installs what is missing",
     "conversion/target.py:first_right": "cannot happen",
