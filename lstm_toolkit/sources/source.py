@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lstm_toolkit.errors import ConversionError, InvalidModelError
 from lstm_toolkit.sources import first_load
 from lstm_toolkit.sources.keras_files import import_keras
@@ -59,7 +61,7 @@ def is_torch_module(model: Any, input_signature: Any) -> bool:
     if keras is not None and isinstance(model, keras.layers.Layer):  # on Keras's PyTorch backend
         return False
     return not isinstance(model, torch.nn.LSTM) or any(
-        isinstance(each, torch.Tensor) for each in torch.utils._pytree.tree_leaves(input_signature)
+        isinstance(each, (torch.Tensor, np.ndarray)) for each in torch.utils._pytree.tree_leaves(input_signature)
     )
 
 

@@ -180,7 +180,8 @@ lstm_toolkit.convert(model, input_signature=[specification]).save("model.tflite"
         shows="unrolled-lstm",
         mend=_CONVERT,
         after=_ONE_OP
-        + """ What `unroll` says does not matter. Where there is only the file, as from PyTorch's converter,
+        + """ What `unroll` says does not matter. A PyTorch module converts in the same way, with example inputs as
+            `input_signature`. Where there is only the file, as from PyTorch's converter,
             `lstm-toolkit repair model.tflite -o mended.tflite` makes the op of the steps.""",
         threads=("google-ai-edge/litert-torch#53", "tensorflow/tensorflow#37023"),
     ),

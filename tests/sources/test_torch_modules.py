@@ -138,9 +138,10 @@ def test_a_cell_step_by_step():
 def test_many_steps_are_not_unrolled():
     module = modules.randomized(modules.Layers(num_layers=4, batch_first=True))
     lstm_toolkit.convert(modules.Layers(batch_first=True), input_signature=floats(1, 2, 3), verify=False)
-    start = time.perf_counter()
+    start = time.process_time()
     conversion = lstm_toolkit.convert(module, input_signature=floats(1, 500, 3), verify=False)
-    assert time.perf_counter() - start < 20
+    # It took 15 seconds of this process where torch.export went through the steps.
+    assert time.process_time() - start < 5
     assert conversion.report.ops[FUSED] == 4
     assert sum(conversion.report.ops.values()) < 60
 
@@ -172,9 +173,7 @@ def test_carried_states():
     check(conversion, lambda call: ({"x": x.split(7, dim=1)[call]}, {"output_0": parts[call]}))
 
 
-@pytest.mark.parametrize(
-    "options", [{"lowering": "unrolled"}, {"lowering": "loop"}, {"target": "compiled"}, {"target": "micro"}]
-)
+@pytest.mark.parametrize("options", [{"lowering": "unrolled"}, {"lowering": "loop"}, {"target": "micro"}])
 def test_other_forms(options):
     module = modules.randomized(modules.Layers(nn.LSTM if "lowering" in options else nn.GRU, batch_first=True))
     conversion = lstm_toolkit.convert(module, input_signature=floats(2, 7, 3), **options)
@@ -291,7 +290,7 @@ def test_what_the_refusals_advise():
 
     check(conversion, wanted)
     assert conversion.report.ops[FUSED] == 1
-    explicit = lstm_toolkit.convert(modules.Twice(), input_signature=floats(2, 7, 5), state="explicit")
+    explicit = lstm_toolkit.convert(modules.Twice(), input_signature=floats(2, 7, 5).numpy(), state="explicit")
     assert set(explicit.runner().input_shapes) == {"x", "shared_h", "shared_c", "shared_call1_h", "shared_call1_c"}
 
 
