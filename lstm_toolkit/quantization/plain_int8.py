@@ -1,7 +1,8 @@
 """Quantizes a file to int8 whose recurrent layers become plain ops with int16 states.
 
 TensorFlow's quantizer gets the file with each recurrent layer as one CUSTOM op, which it leaves float between a
-DEQUANTIZE and a QUANTIZE. Then the layers become plain ops there, and these int16.
+DEQUANTIZE and a QUANTIZE. Then the layers become plain ops there, and these int16. States that are inputs and outputs
+have 16 bits too, but for an h that int8 ops take as well.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from lstm_toolkit.passes import coarse_sums, int8_scales
 from lstm_toolkit.passes.int16.rewrite import to_int16
 from lstm_toolkit.passes.int16.scales import Range
-from lstm_toolkit.passes.plain.lower import ASIDE, put_back, set_aside
+from lstm_toolkit.passes.plain.lower import put_back, set_aside
 from lstm_toolkit.quantization.forms import FloatForms
 from lstm_toolkit.quantization.int16x8 import calibrated, kept_float, with_headroom
 from lstm_toolkit.quantization.samples import Samples
@@ -59,19 +60,11 @@ def quantize(
 
 
 def _set_ranges(model: Model, found: dict[str, Range]) -> None:
-    """Gives the float tensors of a file the ranges that TensorFlow's quantizer makes scales of.
-
-    A state that a layer starts from gets none, and neither does what it gives as an output of the file: there 8 bits
-    would be all that is left of its 16.
-    """
-    main, but = model.subgraphs[0], set[int]()
-    for operator in main.operators:
-        if graph.operator_name(model, operator) == ASIDE:
-            but |= {*operator.inputs[1:]} | {*operator.outputs} & {*main.outputs}
-    for index, tensor in enumerate(main.tensors):
+    """Gives the float tensors of a file the ranges that TensorFlow's quantizer makes scales of."""
+    for tensor in model.subgraphs[0].tensors:
         name = graph.text(tensor.name)
         is_float = tensor.type == schema.TensorType.FLOAT32 and graph.constant(model, tensor) is None
-        if is_float and name in found and index not in but:
+        if is_float and name in found:
             quantization = schema.QuantizationParametersT()
             quantization.min, quantization.max = [found[name][0]], [found[name][1]]
             tensor.quantization = quantization

@@ -15,6 +15,7 @@ from lstm_toolkit.inspection.read import inspect
 from lstm_toolkit.runtime import trial
 from lstm_toolkit.tflite import files, graph
 from tests.helpers.models import randomized
+from tests.helpers.weights import random_operands
 
 layers = keras.layers
 LIMIT = 2e-2
@@ -145,23 +146,65 @@ def test_int8_of_layers_that_no_fused_op_holds(name):
     assert conversion.report.quantization.held_out
 
 
-def test_explicit_states_keep_16_bits_in_int8():
-    """What a call gives another one takes; int8 in between would cost a 255th of a state at each."""
-    source = randomized(keras.Sequential([keras.Input((7, 5), batch_size=1, name="x"), layers.LSTM(6, name="one")]))
+def of_one(layer, time=7):
+    return randomized(keras.Sequential([keras.Input((time, 5), batch_size=1, name="x"), layer]), scale=0.4)
+
+
+VARIANT = dict.fromkeys(("cifg", "peephole", "projection", "layer_norm"), False)
+
+
+def of_lingvo(**variant):
+    return lt.GateWeights.from_operands(random_operands(np.random.default_rng(4), **VARIANT | variant))
+
+
+LONG = 300
+VARIANTS = {
+    "peephole, projection": (lambda: of_lingvo(peephole=True, projection=True), "int8", 12),
+    "coupled, layer norm": (lambda: of_lingvo(cifg=True, layer_norm=True), "int16x8", 12),
+    "300 steps of a GRU": (lambda: of_one(layers.GRU(6), LONG), "int16x8", LONG),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_and_long_sequences_stay_right_from_call_to_call(name):
+    """Fresh samples, several calls in a row, against the float file; 0.4 to 1.6 percent were seen."""
+    build, kind, time = VARIANTS[name]
+    source, random = build(), np.random.default_rng(6)
+    x, fresh = (random.normal(size=(count, 1, time, 5)).astype(np.float32) for count in (30, 4))
+    options = {"time_steps": time, "lowering": "loop", "verify": False}
+    quantized = lt.convert(source, quantization=kind, representative_dataset=x, **options)
+    runners = lt.convert(source, **options).runner(), quantized.runner()
+    wanted, given = (np.stack([runner(each) for each in fresh]) for runner in runners)
+    assert np.abs(given - wanted).max() < 3e-2 * np.abs(wanted).max()
+    assert np.ptp(wanted) > 0.1
+    # Layer normalization divides by a root, of which there is no int16 kernel.
+    assert {reason for _, reason in quantized.report.quantization.kept_float} == (
+        {"there is no int16 kernel of RSQRT"} if "norm" in name else set()
+    )
+
+
+@pytest.mark.parametrize(("kind", "states"), [("int8", ("one_h", "one_c")), ("int16x8", ("one_h",))])
+def test_explicit_states_stay_right_from_call_to_call(kind, states):
+    """What a call gives the next one takes: errors do not add up; 1.5 percent were seen."""
+    source = of_one(layers.LSTM(6, name="one") if len(states) > 1 else layers.GRU(6, name="one"))
     random = np.random.default_rng(2)
-    states = {name: random.uniform(-1, 1, (40, 6)).astype(np.float32) for name in ("one_h", "one_c")}
-    of_all = {"x": samples(), **states}
-    files_ = [
-        lt.convert(source, state="explicit", **options)
-        for options in ({}, {"quantization": "int8", "representative_dataset": of_all})
+    start = {name: random.uniform(-1, 1, (40, 6)).astype(np.float32) for name in states}
+    conversions = [
+        lt.convert(source, state="explicit", lowering="unrolled", **options)
+        for options in ({}, {"quantization": kind, "representative_dataset": {"x": samples()} | start})
     ]
-    kept = [{name: np.zeros((1, 6), np.float32) for name in states} for _ in files_]
+    kept = [{name: np.zeros((1, 6), np.float32) for name in states} for _ in conversions]
     for x in samples(8, seed=3):
-        results = [file.runner()(x=x, **state) for file, state in zip(files_, kept, strict=True)]
+        results = [each.runner()(x=x, **state) for each, state in zip(conversions, kept, strict=True)]
         kept = [{name: each[name] for name in states} for each in results]
         for name in states:
             assert np.abs(kept[0][name] - kept[1][name]).max() < 0.02 * np.abs(kept[0][name]).max()
-    assert np.ptp(kept[0]["one_c"]) > 0.1
+    assert np.ptp(kept[0][states[-1]]) > 0.1
+
+
+def test_a_carried_state_is_refused_where_plain_ops_would_have_to_keep_it():
+    with pytest.raises(ConversionError, match=r"it carries its state from call to call, .* pass state=.explicit"):
+        lt.convert(of_one(layers.LSTM(6)), state="carry", quantization="int16x8", representative_dataset=samples())
 
 
 def test_open_time_is_refused():
