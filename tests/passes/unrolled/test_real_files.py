@@ -19,13 +19,14 @@ FILES = sorted((Path(__file__).parents[2] / "data/unrolled").glob("*.tflite"))
 OPS = {"gru": "WHILE", "rnn": "UNIDIRECTIONAL_SEQUENCE_RNN"}
 FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 TOLERANCE = 1e-5
+SOURCES = ("keras", "tf_keras", "own", "litert_torch", "static_rnn")
 COUNTS = {"two_layers": 2, "three_layers": 3, "both_ways": 2, "both_ways_last": 2, "dense_between": 2}
 COUNTS |= {"both_ways_two_layers": 4, "states_two_layers": 2, "gru_both_ways": 2, "gru_two_layers": 2}
 
 
 def kind(path):
     """The name without the source."""
-    return path.stem.removeprefix("litert_torch_").removeprefix("tf_keras_").removeprefix("keras_").removeprefix("own_")
+    return next(path.stem.removeprefix(f"{each}_") for each in SOURCES if path.stem.startswith(f"{each}_"))
 
 
 def calls_for(model):
@@ -35,9 +36,9 @@ def calls_for(model):
 
 
 def test_there_are_files_of_every_source():
-    assert len(FILES) >= 69
-    for source in ("keras", "tf_keras", "own", "litert_torch"):
-        assert sum(path.stem.startswith(f"{source}_") for path in FILES) >= 8
+    assert len(FILES) >= 73
+    for source in SOURCES:
+        assert sum(path.stem.startswith(f"{source}_") for path in FILES) >= 4
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
