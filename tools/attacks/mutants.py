@@ -16,6 +16,7 @@ from lstm_toolkit.errors import LstmToolkitError
 from lstm_toolkit.gate_pictures.layout import gate_layout
 from lstm_toolkit.passes import bidirectional
 from lstm_toolkit.passes.loops import fuse
+from lstm_toolkit.tflite import files
 from tests.helpers import fuzz_worker
 
 LIMIT = 5.0
@@ -24,19 +25,35 @@ MEMORY = 2**30
 EXIT_CODES = {"diagnose": (0, 1, 2, 3)}
 
 
+HOSTILE = '"; system("x"); // */ ${x} $(x) `x` @{calls}'
+"""A name that would be code where a text repeats it as it is."""
+
+
+def with_hostile_names(data: bytes) -> bytes:
+    """A file whose inputs and outputs have such names."""
+    model = files.read_model(data)
+    for subgraph in model.subgraphs:
+        for index in (*subgraph.inputs, *subgraph.outputs):
+            subgraph.tensors[index].name = HOSTILE.encode()
+    for signature in model.signatureDefs or []:
+        for number, entry in enumerate([*signature.inputs, *signature.outputs]):
+            entry.name = f"{HOSTILE}{number}".encode()
+    return files.write_model(model)
+
+
 def begin(folder: Path) -> Attack:
     """Reads the whole files of `folder` and loads everything."""
-    files = whole_files(folder)
+    whole = whole_files(folder)
     own = Path(tempfile.mkdtemp(dir=folder, prefix="mutants-"))
-    calls = entry_points(own, files)
-    for number, data in enumerate(files):  # what is loaded late is loaded before memory is limited
+    calls = entry_points(own, whole)
+    for number, data in enumerate(whole):  # what is loaded late is loaded before memory is limited
         for _, call, every in calls:
             if number % every == 0:
                 _refused(call, data)
     limit_memory(MEMORY)
 
     def attack(seed: int, tell: Tell) -> Outcome:
-        data = damaged(files, seed)
+        data = damaged(whole, seed)
         reason = ""
         for name, call, every in calls:
             if seed % every == 0:
@@ -58,7 +75,7 @@ def _refused(call: Callable[[bytes], Any], data: bytes) -> str:
     return ""
 
 
-def entry_points(folder: Path, files: list[bytes]) -> list[tuple[str, Callable[[bytes], Any], int]]:
+def entry_points(folder: Path, whole: list[bytes]) -> list[tuple[str, Callable[[bytes], Any], int]]:
     """Name, call, and of how many mutants one goes through it: slow ones take fewer."""
     path = folder / "mutant.tflite"
 
@@ -88,10 +105,19 @@ def entry_points(folder: Path, files: list[bytes]) -> list[tuple[str, Callable[[
             if not str(error).startswith("node must be"):
                 raise
 
+    def project(data: bytes) -> None:
+        # A sound file, since one that hangs may take a minute there.
+        named = with_hostile_names(whole[len(data) % len(whole)])
+        with tempfile.TemporaryDirectory(dir=folder) as own:
+            micro.save_project(named, Path(own) / "project", project="generic")
+            for each in Path(own).rglob("*"):
+                assert each.is_dir() or HOSTILE not in each.read_text(), each.name
+
     return [
         ("inspect", fuzz_worker.show, 1),
         ("diagnose", fuzz_worker.diagnose, 1),
         ("repair", fuzz_worker.repair, 1),
+        ("repair, micro", lambda data: lstm_toolkit.repair(data, target="micro"), 1),
         ("gate_layout", fuzz_worker.gates, 1),
         ("fuse", fuse.fuse, 1),
         ("merge", bidirectional.merge, 1),
@@ -108,5 +134,6 @@ def entry_points(folder: Path, files: list[bytes]) -> list[tuple[str, Callable[[
         ("command plot", command("plot"), 7),
         ("command export", command("export", "-o", str(folder), "--no-run"), 9),
         ("diagnose, run", lambda data: lstm_toolkit.diagnose(data, target="litert", run=True, time_limit=2), 40),
+        ("save_project", project, 40),
         ("micro_report, run", lambda data: micro.micro_report(data, run=True, time_limit=4), 40),
     ]
