@@ -1,4 +1,4 @@
-"""Makes the files `static_rnn_*.tflite`: cells of TensorFlow 1 under `static_rnn`, which unrolls them.
+"""Makes the files `tf1_*.tflite`: cells of TensorFlow 1 under `static_rnn`, which unrolls them.
 
 It runs in the project's environment, with the cells of tf_keras:
 `TF_USE_LEGACY_KERAS=1 python tests/data/unrolled/make_static_rnn.py`. Sizes are all different and weights random, so
@@ -36,4 +36,4 @@ def converted(shape, make, seed):
 
 if __name__ == "__main__":
     for number, (name, shape, make) in enumerate(kinds()):
-        (FOLDER / f"static_rnn_{name}.tflite").write_bytes(converted(shape, make, number))
+        (FOLDER / f"tf1_{name}.tflite").write_bytes(converted(shape, make, number))

@@ -19,7 +19,7 @@ FILES = sorted((Path(__file__).parents[2] / "data/unrolled").glob("*.tflite"))
 OPS = {"gru": "WHILE", "rnn": "UNIDIRECTIONAL_SEQUENCE_RNN"}
 FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 TOLERANCE = 1e-5
-SOURCES = ("keras", "tf_keras", "own", "litert_torch", "static_rnn")
+SOURCES = ("keras", "tf_keras", "own", "litert_torch", "tf1")
 COUNTS = {"two_layers": 2, "three_layers": 3, "both_ways": 2, "both_ways_last": 2, "dense_between": 2}
 COUNTS |= {"both_ways_two_layers": 4, "states_two_layers": 2, "gru_both_ways": 2, "gru_two_layers": 2}
 
