@@ -16,14 +16,20 @@ from lstm_toolkit.benchmarking.result import BenchmarkResult
 from lstm_toolkit.benchmarking.subjects import Subject, named_models, subjects
 from lstm_toolkit.benchmarking.timings import COLUMNS, ModelTiming, Overhead, Timing
 from lstm_toolkit.process_state import no_garbage_collection
-from lstm_toolkit.runtime.stopwatch import timed_calls
+from lstm_toolkit.runtime.other_work import OtherWork
+from lstm_toolkit.runtime.stopwatch import calls_between, timed_calls
+
+COLD_CALLS = 3
+"""Calls of a model in one round that have other work in front of them."""
 
 BLOCK = 1000.0
-"""Microseconds that the timed calls of one column in one round last at least."""
+"""Microseconds that the timed calls of one column in one round last at least, when they are in a row."""
 
 NOTES = (
     "invoke: the interpreter alone, without copies of inputs and outputs. with copies: inputs copied in, invoke, "
     "outputs copied out; or what a call of a Keras model or a callable is.",
+    "cold: a call with copies after other work, as in an app that calls a model once a frame. The other columns are of "
+    "calls in a row, in which weights and code stay in the caches.",
     "Quartiles, 90 % and calls/s are those of invoke, or of a call where there is none.",
     "No time per op: LiteRT's Python interpreter gives no access to its profiler.",
 )
@@ -57,7 +63,7 @@ def benchmark(  # noqa: PLR0913 (public)
         num_threads: threads that each interpreter may use. A `Runner` has its own number.
         runs: rounds. In every round each model is timed once.
         warmup: untimed calls of each model before the first round, and at most that many before its timed calls in a
-            round.
+            row in each round.
         baseline: name of the model that the others are compared with; None is the first.
         smallest_effect: a difference counts if the whole interval is farther than this from 1.
         memory: whether to measure peak memory too, which starts one process a file.
@@ -67,9 +73,10 @@ def benchmark(  # noqa: PLR0913 (public)
     Method: in each round the models come in random order, so that drift of the machine and the neighbour in the order
     hit all alike. Every file is loaded anew each round: where a copy lies in memory moves a short model's time by up to
     2 percent, and one copy a model would show that as a difference between two equal files. After the first call and
-    untimed calls, calls are timed one by one for at least a millisecond, first without and then with copies, or the
-    other way round, at random. A ratio is the median over the rounds of the two models' medians in a round; its
-    interval is that of the sign test. Garbage collection is off meanwhile.
+    untimed calls, calls are timed one by one for at least a millisecond, without copies, with copies, and between other
+    work, in random order. Other work is the reading of a buffer twice as large as the machine's last-level cache; it is
+    in no figure, and a note says how large it was. A ratio is the median over the rounds of the two models' medians in
+    a round; its interval is that of the sign test. Garbage collection is off meanwhile.
 
     Overhead: next to the timed calls of the fastest model, as many are made in a loop that only calls; `overhead` of
     the result compares the two.
@@ -86,13 +93,14 @@ def benchmark(  # noqa: PLR0913 (public)
     models = named_models(models)
     _check_options(models, baseline, runs=runs, warmup=warmup, num_threads=num_threads, smallest_effect=smallest_effect)
     ready = subjects(models, inputs, num_threads=num_threads, seed=seed)
+    other_work = OtherWork()
     with no_garbage_collection():
         arms = [_warmed_up(subject, warmup) for subject in ready]
         fastest = min(arms, key=lambda arm: arm.estimate)
         random = np.random.default_rng(seed)
         for _ in _rounds(runs, progress=progress):
             for number in random.permutation(len(arms)):
-                arms[number].time_round(random, warmup, bare=arms[number] is fastest)
+                arms[number].time_round(random, warmup, other_work, bare=arms[number] is fastest)
     peaks = [peak_memory(each.runner, each.inputs) if memory and each.runner else None for each in ready]
     return BenchmarkResult(
         models=tuple(arm.timing(peak) for arm, peak in zip(arms, peaks, strict=True)),
@@ -101,7 +109,7 @@ def benchmark(  # noqa: PLR0913 (public)
         overhead=fastest.overhead(),
         runs=runs,
         seed=seed,
-        notes=(*NOTES, *(note for subject in ready for note in subject.notes)),
+        notes=(*NOTES, f"Other work: {other_work}.", *(note for subject in ready for note in subject.notes)),
     )
 
 
@@ -133,7 +141,7 @@ class _Arm:
         """Timed calls of a column in a round."""
         return max(1, math.ceil(BLOCK / max(self.estimate, 0.1)))
 
-    def time_round(self, random: np.random.Generator, warmup: int, *, bare: bool) -> None:
+    def time_round(self, random: np.random.Generator, warmup: int, other_work: OtherWork, *, bare: bool) -> None:
         """Loads the model where it can be, and times its columns in random order."""
         load = self.subject.place()
         start = time.perf_counter()
@@ -143,17 +151,21 @@ class _Arm:
             call()
             self.loads.append(1e6 * (loaded - start))
             self.first_calls.append(1e6 * (time.perf_counter() - loaded))
-        for _ in range(min(max(warmup, 1), self.calls)):
-            (invoke or call)()
-        columns = {column: timed for column, timed in zip(COLUMNS, (invoke, call), strict=True) if timed}
+        columns = {column: timed for column, timed in zip(COLUMNS, (invoke, call, call), strict=True) if timed}
         fastest = next(iter(columns))
         for column in random.permutation(list(columns)):
+            timed = columns[column]
+            if column == "cold":
+                self.blocks[column].append(calls_between(timed, other_work, COLD_CALLS))
+                continue
+            for _ in range(min(max(warmup, 1), self.calls)):
+                timed()
             before = bool(random.integers(2))
             if bare and column == fastest and before:
-                self.bare.append(bare_loop(columns[column], self.calls))
-            self.blocks[column].append(timed_calls(columns[column], self.calls))
+                self.bare.append(bare_loop(timed, self.calls))
+            self.blocks[column].append(timed_calls(timed, self.calls))
             if bare and column == fastest and not before:
-                self.bare.append(bare_loop(columns[column], self.calls))
+                self.bare.append(bare_loop(timed, self.calls))
 
     def timing(self, peak_memory: int | None) -> ModelTiming:
         """The figures of all rounds."""
@@ -164,6 +176,7 @@ class _Arm:
             kind=self.subject.kind,
             call=timings["call"],
             invoke=timings.get("invoke"),
+            cold=timings["cold"],
             load=float(np.median(self.loads)) if self.loads else None,
             first_call=float(np.median(self.first_calls)),
             size=len(runner.tflite) if runner else None,

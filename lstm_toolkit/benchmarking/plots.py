@@ -12,44 +12,45 @@ from lstm_toolkit.display.picture import Picture, plain_figure
 from lstm_toolkit.escapes import in_figure
 
 # Of Okabe and Ito, which colour-blind people can tell apart, made lighter.
-_COLOURS = {"invoke": "#a9d8f5", "call": "#f7c97e"}
-_HATCHES = {"invoke": "", "call": "//"}
-_LABELS = {"invoke": "invoke", "call": "with copies"}
-_ANY_CALL = "a call"
+_COLOURS = {"invoke": "#a9d8f5", "call": "#f7c97e", "cold": "#e2b5cf"}
+_HATCHES = {"invoke": "", "call": "//", "cold": ".."}
+_LABELS = {"invoke": "invoke", "call": "with copies", "cold": "cold"}
+_OF_ANY = _LABELS | {"call": "a call"}
 _BESIDE: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": "small"}
 
 
 def bars(models: Sequence[ModelTiming]) -> Picture:
     """See `BenchmarkResult.plot`."""
-    height, drawn = 0.38, []
-    with plain_figure(6.8, 1.2 + 0.62 * len(models)) as (figure, axes):
+    shown = [column for column in COLUMNS if any(getattr(model, column) for model in models)]
+    height, drawn = 0.78 / len(shown), []
+    with plain_figure(6.8, 1.2 + 0.3 * len(shown) * len(models)) as (figure, axes):
         for number, model in enumerate(models):
-            both = [(column, timing) for column in COLUMNS if (timing := getattr(model, column))]
-            for place, (column, timing) in enumerate(both):
-                y = number + height * (place - (len(both) - 1) / 2)
+            timings = [(column, timing) for column in shown if (timing := getattr(model, column))]
+            for place, (column, timing) in enumerate(timings):
+                y = number + height * (place - (len(timings) - 1) / 2)
                 whiskers = [[timing.median - timing.quartile_1], [timing.quartile_3 - timing.median]]
                 style: dict[str, Any] = {"color": _COLOURS[column], "hatch": _HATCHES[column], "edgecolor": "black"}
                 axes.barh(y, timing.median, height, xerr=whiskers, capsize=3, **style)
                 axes.annotate(_time(timing.median), (timing.quartile_3, y), xytext=(6, 0), **_BESIDE)
-                label = _LABELS[column] if model.kind == "file" else _ANY_CALL
+                label = (_LABELS if model.kind == "file" else _OF_ANY)[column]
                 drawn.append(f"{model.name}, {label} {_time(timing.median)}")
         axes.set_yticks(range(len(models)), [in_figure(model.name) for model in models])
         axes.invert_yaxis()
         axes.margins(x=0.18)
         axes.set_xlim(left=0)
         axes.set_xlabel("median time of a call in µs; lines from the first to the third quartile", fontsize="small")
-        _legend(figure, models)
+        _legend(figure, models, shown)
     return Picture(figure, f"Bars of the median time of a call: {'; '.join(drawn)}.")
 
 
-def _legend(figure: Any, models: Sequence[ModelTiming]) -> None:
-    shown = [column for column in COLUMNS if any(getattr(model, column) for model in models)]
+def _legend(figure: Any, models: Sequence[ModelTiming], shown: Sequence[str]) -> None:
     if len(shown) > 1:
         boxes = [Rectangle((0, 0), 1, 1, fc=_COLOURS[each], hatch=_HATCHES[each], ec="black") for each in shown]
-        labels = [_LABELS[each] for each in shown]
-        if any(model.invoke is None for model in models):
-            labels[-1] += ", or a call of a model that is not a file"
-        figure.legend(boxes, labels, loc="outside upper left", ncols=2, frameon=False, fontsize="small")
+        of_any = any(model.invoke is None for model in models)
+        labels = [
+            _LABELS[each] + (", or a call of another model" if each == "call" and of_any else "") for each in shown
+        ]
+        figure.legend(boxes, labels, loc="outside upper left", ncols=3, frameon=False, fontsize="small")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,7 +55,7 @@ class BenchmarkResult(Tabular):
         Args:
             name: the model above the line.
             baseline: the one below; None is that of the result.
-            column: "invoke" or "call"; None is "invoke" where both models have it.
+            column: "invoke", "call" or "cold"; None is "invoke" where both models have it, else "call".
 
         Raises:
             KeyError: if there is no such model.
@@ -66,15 +66,23 @@ class BenchmarkResult(Tabular):
 
     @property
     def ratios(self) -> tuple[Ratio, ...]:
-        """Of every other model to the baseline."""
+        """Of every other model to the baseline, calls in a row."""
         return tuple(self.ratio(model.name) for model in self.models if model.name != self.baseline)
+
+    @property
+    def cold_ratios(self) -> tuple[Ratio, ...]:
+        """Of every other model to the baseline, calls between other work; empty where these were not timed."""
+        if any(model.cold is None for model in self.models):
+            return ()
+        return tuple(self.ratio(model.name, column="cold") for model in self.models if model.name != self.baseline)
 
     def tables(self) -> tuple[Table, ...]:
         """The models, and under them the ratios."""
-        rows = [_row(model) for model in self.models]
+        names, rows = [model.name for model in self.models], [_row(model) for model in self.models]
         tables = [Table(f"Median time of a call, {self.runs} rounds", _HEADER, rows)]
         if len(self.models) > 1:
-            compared = [(ratio.name, ratio.column, str(ratio), ratio.verdict) for ratio in self.ratios]
+            ratios = sorted(self.ratios + self.cold_ratios, key=lambda ratio: names.index(ratio.name))
+            compared = [(ratio.name, ratio.column, str(ratio), ratio.verdict) for ratio in ratios]
             title = f"Times as long as {self.baseline}, with {CONFIDENCE:.0%} intervals"
             tables.append(Table(title, ("model", "column", "ratio", "verdict"), compared))
         return tuple(tables)
@@ -90,10 +98,8 @@ class BenchmarkResult(Tabular):
 
     def to_dict(self) -> dict[str, Any]:
         """The result as values that JSON can hold, with the ratios; `from_dict` is the way back."""
-        ratios = [dataclasses.asdict(ratio) | {"verdict": ratio.verdict} for ratio in self.ratios]
-        for ratio in ratios:
-            ratio["high"] = None if ratio["high"] == math.inf else ratio["high"]
-        return {"unit": "microseconds", **dataclasses.asdict(self), "ratios": ratios}
+        ratios = {"ratios": list(map(_plain, self.ratios)), "cold_ratios": list(map(_plain, self.cold_ratios))}
+        return {"unit": "microseconds", **dataclasses.asdict(self), **ratios}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BenchmarkResult:
@@ -134,10 +140,13 @@ class BenchmarkResult(Tabular):
         ratio = None if model.name == self.baseline else self.ratio(model.name)
         for name in ("column", "ratio", "low", "high", "verdict"):
             record[name] = None if ratio is None else getattr(ratio, name)
+        cold = next((each for each in self.cold_ratios if each.name == model.name), None)
+        for name in ("ratio", "low", "high", "verdict"):
+            record[f"cold_{name}"] = None if cold is None else getattr(cold, name)
         return {name: in_csv(value) for name, value in (record | {"baseline": self.baseline}).items()}
 
     def plot(self) -> Picture:
-        """Bars of the median time with and without copies; a line from the first to the third quartile."""
+        """Bars of the median time without copies, with them, and cold; a line from the first to the third quartile."""
         from lstm_toolkit.benchmarking.plots import bars
 
         return bars(self.models)
@@ -157,9 +166,14 @@ class BenchmarkResult(Tabular):
         return pareto(self.models, errors, self.smallest_effect)
 
 
+def _plain(ratio: Ratio) -> dict[str, Any]:
+    high = None if ratio.high == math.inf else ratio.high
+    return dataclasses.asdict(ratio) | {"high": high, "verdict": ratio.verdict}
+
+
 def _model_timing(values: Mapping[str, Any]) -> ModelTiming:
     timings = {
-        column: None if (each := values[column]) is None else Timing(**{**each, "rounds": tuple(each["rounds"])})
+        column: None if (each := values.get(column)) is None else Timing(**{**each, "rounds": tuple(each["rounds"])})
         for column in COLUMNS
     }
     inputs = {name: tuple(shape) for name, shape in values["inputs"].items()}
@@ -167,7 +181,17 @@ def _model_timing(values: Mapping[str, Any]) -> ModelTiming:
 
 
 _HEADER = (
-    *("model", "invoke µs", "with copies µs", "quartiles µs", "90 % µs", "calls/s", "load ms", "first call ms"),
+    *(
+        "model",
+        "invoke µs",
+        "with copies µs",
+        "cold µs",
+        "quartiles µs",
+        "90 % µs",
+        "calls/s",
+        "load ms",
+        "first call ms",
+    ),
     *("peak MB", "bytes", "threads"),
 )
 
@@ -178,6 +202,7 @@ def _row(model: ModelTiming) -> tuple[str, ...]:
         model.name,
         _text(model.invoke.median if model.invoke else None),
         _text(model.call.median),
+        _text(model.cold.median if model.cold else None),
         f"{timing.quartile_1:,.2f} to {timing.quartile_3:,.2f}",
         _text(timing.percentile_90),
         f"{timing.throughput:,.0f}",

@@ -11,8 +11,9 @@ import numpy as np
 CONFIDENCE = 0.95
 """Of the intervals: the least chance that they hold the true median."""
 
-COLUMNS = ("invoke", "call")
-"""What is timed: a model on inputs that it holds, and the same with its inputs copied in and its outputs copied out."""
+COLUMNS = ("invoke", "call", "cold")
+"""What is timed: a model on inputs that it holds; the same with its inputs copied in and its outputs copied out; and
+this between other work, which takes the caches. The first two are calls in a row."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,7 @@ class ModelTiming:
         first_call: of a model just loaded, in microseconds: for a file the median over the rounds, for others, which
             cannot be loaded anew, the only one.
         invoke: of a file, without copies.
+        cold: of calls as in `call`, each after other work, which has taken the caches; None in results of 1.0.0.
         load: reading a file, allocating and copying the inputs in, in microseconds, median over the rounds.
         size: bytes of a file.
         num_threads: of a file's interpreter.
@@ -67,6 +69,7 @@ class ModelTiming:
     call: Timing
     first_call: float
     invoke: Timing | None = None
+    cold: Timing | None = None
     load: float | None = None
     size: int | None = None
     num_threads: int | None = None
@@ -75,7 +78,7 @@ class ModelTiming:
 
     @property
     def timing(self) -> Timing:
-        """Without copies, if that was timed."""
+        """In a row, and without copies if that was timed."""
         return self.invoke or self.call
 
 
@@ -85,7 +88,7 @@ class Ratio:
 
     Attributes:
         name, baseline: the two models.
-        column: "invoke" where both have it, else "call".
+        column: one of `COLUMNS`.
         ratio: median over the rounds of the time of `name` by that of `baseline`.
         low, high: ends of the interval of that median at `CONFIDENCE`; 0 and infinity with fewer than 6 rounds.
         smallest_effect: a difference counts if the whole interval is farther than this from 1.
@@ -146,7 +149,8 @@ def ratio_of(above: ModelTiming, below: ModelTiming, smallest_effect: float, col
         raise ValueError(f"column must be one of {', '.join(COLUMNS)}, got {column!r}")
     timings = [getattr(model, column) for model in pair]
     if None in timings:
-        raise ValueError("only files have the column 'invoke'; compare by 'call'")
+        lacking = "only files have the column 'invoke'" if column == "invoke" else f"not all were timed {column}"
+        raise ValueError(f"{lacking}; compare by 'call'")
     logarithms = np.log(np.divide(*(timing.rounds for timing in timings)))
     middle, low, high = (math.exp(value) for value in median_interval(logarithms))
     return Ratio(above.name, below.name, column, middle, low, high, smallest_effect)

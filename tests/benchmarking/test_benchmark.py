@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from scipy.stats import binom, quantile_test
 
 import lstm_toolkit
-from lstm_toolkit.benchmarking.benchmark import benchmark
+from lstm_toolkit.benchmarking.benchmark import COLD_CALLS, benchmark
 from lstm_toolkit.benchmarking.result import BenchmarkResult
 from lstm_toolkit.benchmarking.timings import ModelTiming, Overhead, Ratio, Timing, median_interval
 from lstm_toolkit.errors import InvalidModelError
+from lstm_toolkit.runtime import other_work
 from tests.helpers.imports import run_without
 from tests.helpers.models import randomized
 
@@ -142,7 +143,9 @@ def test_ratios_are_by_round():
         compared.ratio("d")
     with pytest.raises(ValueError, match="only files have the column 'invoke'"):
         compared.ratio("b", column="invoke")
-    with pytest.raises(ValueError, match="column must be one of invoke, call, got 'copy'"):
+    with pytest.raises(ValueError, match="not all were timed cold; compare by 'call'"):
+        compared.ratio("b", column="cold")
+    with pytest.raises(ValueError, match="column must be one of invoke, call, cold, got 'copy'"):
         compared.ratio("b", column="copy")
 
 
@@ -159,10 +162,11 @@ def test_timings():
 def test_models_are_timed_in_turn_and_in_random_order(on):
     machine = on(Machine())
     benchmark({name: machine.model(name, 600.0 + number) for number, name in enumerate("abc")}, runs=60, warmup=0)
-    # A turn is an untimed call and two timed ones, and two in a bare loop for the fastest. The first 6 calls warm up.
+    # A turn is an untimed call and two timed ones, two in a bare loop for the fastest, and the cold ones. The first 6
+    # calls warm up.
     log, order = machine.log[6:], []
     while log:
-        name, count = log[0], 5 if log[0] == "a" else 3
+        name, count = log[0], COLD_CALLS + (5 if log[0] == "a" else 3)
         assert log[:count] == [name] * count
         order.append(name)
         log = log[count:]
@@ -214,6 +218,90 @@ def test_warm_up_calls_are_not_timed(on):
     found = benchmark(machine.model("a", 600.0, cold), runs=6, warmup=5)
     assert max(found.models[0].call.rounds) == pytest.approx(600)
     assert found.models[0].first_call == pytest.approx(1_000_600)
+
+
+# Hot and cold
+
+
+class Caches:
+    """Other work on a machine whose calls cost more after it; it takes time itself."""
+
+    def __init__(self, machine):
+        self.machine, self.are_cold = machine, False
+
+    def __call__(self):
+        self.machine.log.append("other work")
+        self.machine.now += 7000.0
+        self.are_cold = True
+
+    def __str__(self):
+        return "7 ms of it"
+
+    def model(self, name, hot, cold):
+        def warm(machine):
+            machine.now += (cold - hot) * self.are_cold
+            self.are_cold = False
+
+        return self.machine.model(name, hot, warm)
+
+
+@pytest.fixture
+def caches(on, monkeypatch):
+    found = Caches(on(Machine()))
+    monkeypatch.setattr("lstm_toolkit.benchmarking.benchmark.OtherWork", lambda: found)
+    return found
+
+
+def test_each_cold_call_comes_after_other_work_and_no_hot_one_does(caches):
+    found = benchmark({"a": caches.model("a", 250.0, 400.0), "b": caches.model("b", 200.0, 900.0)}, runs=9)
+    assert [each.call.median for each in found.models] == pytest.approx([250, 200])
+    assert [each.cold.median for each in found.models] == pytest.approx([400, 900])
+    for model in found.models:
+        assert model.call.rounds == pytest.approx([model.call.median] * 9)
+        assert model.cold.rounds == pytest.approx([model.cold.median] * 9)
+    assert caches.machine.log.count("other work") == 9 * 2 * COLD_CALLS
+    assert [each.cold.calls for each in found.models] == [9 * COLD_CALLS] * 2
+    assert [(each.column, each.ratio, each.verdict) for each in found.ratios + found.cold_ratios] == [
+        ("call", pytest.approx(0.8), "faster"),
+        ("cold", pytest.approx(2.25), "slower"),
+    ]
+    (line,) = [line for line in csv.DictReader(io.StringIO(found.to_csv())) if line["name"] == "b"]
+    assert (line["verdict"], line["cold_verdict"]) == ("faster", "slower")
+    assert float(line["cold_median"]) == pytest.approx(900)
+    assert "Other work: 7 ms of it." in str(found)
+    assert "a, a call 250 µs; a, cold 400 µs; b, a call 200 µs; b, cold 900 µs" in found.plot().alt
+
+
+def test_other_work_is_larger_than_the_caches():
+    work = other_work.OtherWork()
+    assert work.size == 2 * (other_work.last_level_cache() or other_work.UNKNOWN)
+    buffer = work._read.__self__
+    # Pages that were never written to are one page, which stays in the cache.
+    assert buffer.nbytes == work.size
+    assert buffer.all()
+    assert f"{work.size / 1e6:.0f} MB" in str(work)
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "expected"),
+    [
+        ({"index0": "32K", "index3": "32768K"}, {}, 32 << 20),
+        ({"index0": "48K", "index2": "2M"}, {}, 2 << 20),
+        ({"index0": "strange", "index1": "", "index2": "12X"}, {}, None),
+        ({}, {"SC_LEVEL3_CACHE_SIZE": 0}, None),
+        ({}, {"SC_LEVEL2_CACHE_SIZE": 1 << 20, "SC_LEVEL3_CACHE_SIZE": 8 << 20}, 8 << 20),
+    ],
+)
+def test_the_cache_is_the_largest_that_the_system_tells(files, named, expected, tmp_path, monkeypatch):
+    for folder, size in files.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "size").write_text(f"{size}\n")
+    monkeypatch.setattr(other_work, "_CACHES", tmp_path)
+    monkeypatch.setattr(other_work.os, "sysconf_names", named)
+    monkeypatch.setattr(other_work.os, "sysconf", named.get)
+    assert other_work.last_level_cache() == expected
+    if expected is None:
+        assert "whose size the system does not tell" in str(other_work.OtherWork())
 
 
 # What is timed
@@ -443,7 +531,11 @@ def test_json_round_trip(measured):
     assert BenchmarkResult.from_dict(json.loads(measured.to_json())) == measured
     values = measured.to_dict()
     assert values["unit"] == "microseconds"
-    assert [ratio["name"] for ratio in values["ratios"]] == ["<b>twice</b>", "<i>$1$ $2$</i>"]
+    for kind in ("ratios", "cold_ratios"):
+        assert [ratio["name"] for ratio in values[kind]] == ["<b>twice</b>", "<i>$1$ $2$</i>"]
+    of_old = json.loads(measured.to_json())
+    of_old["models"] = [{name: each[name] for name in each if name != "cold"} for each in of_old["models"]]
+    assert [BenchmarkResult.from_dict(of_old)["file"].cold, BenchmarkResult.from_dict(of_old).cold_ratios] == [None, ()]
     few = result(a=[1, 2], b=[2, 4])
     assert "Infinity" not in few.to_json()
     assert BenchmarkResult.from_dict(json.loads(few.to_json())) == few
@@ -459,6 +551,7 @@ def test_csv_round_trip(measured, tmp_path):
         assert row["invoke_percentile_90"] == ("" if model.invoke is None else str(model.invoke.percentile_90))
         assert row["baseline"] == "file"
     assert [row["ratio"] for row in rows] == ["", *(str(ratio.ratio) for ratio in measured.ratios)]
+    assert [row["cold_ratio"] for row in rows] == ["", *(str(ratio.ratio) for ratio in measured.cold_ratios)]
 
 
 def test_text_and_html(measured):
@@ -485,7 +578,8 @@ def test_bars(measured):
         assert model.name in picture.alt
     (axes,) = picture.figure.axes
     widths = [patch.get_width() for patch in axes.patches]
-    expected = [timing.median for model in measured.models for timing in (model.invoke, model.call) if timing]
+    timings = [timing for model in measured.models for timing in (model.invoke, model.call, model.cold) if timing]
+    expected = [timing.median for timing in timings]
     assert widths == pytest.approx(expected)
     assert "<img alt=" in picture._repr_html_()
     assert "&lt;b&gt;" in picture._repr_html_()
