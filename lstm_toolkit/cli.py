@@ -105,6 +105,7 @@ def _choice(name: str, help: str, kind: type[click.Choice] = click.Choice, **opt
 @_choice("lowering", "Whether layers become fused ops or plain ones, which need no variable tensors.", default="fused")
 @click.option("--max-error", type=float, help="With --lowering auto: the relative error that int8 weights may cause.")
 @click.option("--time-budget", type=float, default=30.0, show_default=True, help="Seconds for --lowering auto.")
+@_choice("caches", "For --lowering auto: calls between other work, or in a row.", default="cold")
 @_choice("state", "What a call starts from: zero, where the last one ended, or inputs of the file.", default="auto")
 @_choice("bidirectional", "Whether the two directions of a layer become one op.", default="fused")
 @_choice("quantization", "int8 weights (dynamic), float16 weights; with samples int8, or int8 and int16.")

@@ -1,13 +1,14 @@
 """`lowering="auto"`: converts a model in every way there is, times the files on this machine, and takes the fastest.
 
-What is fastest depends on the sizes of the layers and on the processor: the fused op is small and runs anywhere;
-unrolled over time is the fastest for sequences up to about a hundred steps, on `CompiledModel`; a loop is for longer
-ones. The files are timed in turn, so that a change of the machine's speed hits all alike.
+What is fastest depends on the sizes of the layers, on the processor, and on what its caches hold. Called in a row,
+short sequences are fastest unrolled, on `CompiledModel`, and longer ones as a loop. Between other work, which takes the
+caches, every op and every packed copy of the weights is read again, and the smaller forms win: the fused op, and the
+loop. The files are timed in turn, so that a change of the machine's speed hits all alike.
 """
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from lstm_toolkit.display.tables import Table, Tabular
 from lstm_toolkit.errors import ConversionError, LstmToolkitError, ParityError
 from lstm_toolkit.quantization.samples import Samples
 from lstm_toolkit.runtime import compare, stopwatch
+from lstm_toolkit.runtime.other_work import OtherWork
 from lstm_toolkit.runtime.runner import RUNTIMES, Runner
 
 Outputs = list[dict[str, npt.NDArray[Any]]]
@@ -41,16 +43,19 @@ class Candidate:
         runtime: "interpreter" or "compiled", of `Runner`.
         steps_per_turn: of a loop; None is what `lower` chooses.
         quantization: None, "dynamic" or "float16".
+        num_threads: of `Runner`.
     """
 
     lowering: str
     runtime: str
     steps_per_turn: int | None = None
     quantization: str | None = None
+    num_threads: int = 1
 
     def __str__(self) -> str:
         steps = f", {self.steps_per_turn} steps a turn" if self.steps_per_turn else ""
-        return f"{self.lowering}{steps}, {self.quantization or 'float32'}, {self.runtime}"
+        threads = f", {self.num_threads} threads" if self.num_threads > 1 else ""
+        return f"{self.lowering}{steps}, {self.quantization or 'float32'}, {self.runtime}{threads}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +64,8 @@ class Trial:
 
     Attributes:
         candidate: the way.
-        median: time of a call in microseconds, on one thread, inputs copied in and outputs out; None if not timed.
+        median: time of a call in a row, in microseconds, inputs copied in and outputs out; None if not timed.
+        cold: the same, of a call after other work, which has taken the caches.
         error: largest difference from the float32 file, relative to the largest output; None if it was not run.
         reason: why it was not chosen, or else empty.
     """
@@ -68,6 +74,15 @@ class Trial:
     median: float | None = None
     error: float | None = None
     reason: str = ""
+    cold: float | None = None
+
+
+_TIMES = ("µs in a row", "µs cold")
+
+
+def time_of(trial: Trial, caches: str) -> float | None:
+    """The microseconds that a choice by "cold" or by "hot" caches goes by; None if it was not timed."""
+    return trial.cold if caches == "cold" else trial.median
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -78,21 +93,25 @@ class AutomaticChoice(Tabular):
         chosen: the fastest way that is exact, or as exact as `max_error` asks.
         trials: all ways, the fastest first.
         seconds: time that making and timing them took.
+        caches: "cold" if it was chosen by the times between other work, "hot" if by those of calls in a row.
     """
 
     chosen: Candidate
     trials: tuple[Trial, ...]
     seconds: float
+    caches: str = "cold"
 
     def ratio(self, trial: Trial) -> float | None:
-        """How many times as long as the chosen candidate a trial takes; None if it was not timed."""
-        chosen = next(each.median for each in self.trials if each.candidate == self.chosen)
-        return None if trial.median is None or chosen is None else trial.median / chosen
+        """How many times as long as the chosen candidate a trial takes, by `caches`; None if it was not timed."""
+        chosen = next(time_of(each, self.caches) for each in self.trials if each.candidate == self.chosen)
+        time = time_of(trial, self.caches)
+        return None if time is None or chosen is None else time / chosen
 
     def tables(self) -> tuple[Table, ...]:
         """One row a candidate."""
-        header = ("lowering", "steps a turn", "weights", "runtime", "median µs", "x chosen", "error", "why not")
-        return (Table(f"Chosen: {self.chosen}", header, [self._row(each) for each in self.trials]),)
+        header = ("lowering", "steps a turn", "weights", "runtime", "threads", *_TIMES, "x chosen", "error", "why not")
+        title = f"Chosen with {self.caches} caches: {self.chosen}"
+        return (Table(title, header, [self._row(each) for each in self.trials]),)
 
     def _row(self, trial: Trial) -> tuple[str, ...]:
         candidate, ratio = trial.candidate, self.ratio(trial)
@@ -102,7 +121,9 @@ class AutomaticChoice(Tabular):
             str(steps),
             {None: "float32", "dynamic": "int8"}.get(candidate.quantization, str(candidate.quantization)),
             candidate.runtime,
+            str(candidate.num_threads),
             "" if trial.median is None else f"{trial.median:.1f}",
+            "" if trial.cold is None else f"{trial.cold:.1f}",
             "" if ratio is None else f"{ratio:.2f}",
             "" if trial.error is None else f"{trial.error:.0e}",
             trial.reason,
@@ -111,7 +132,9 @@ class AutomaticChoice(Tabular):
     def to_dict(self) -> dict[str, Any]:
         """The choice as values that JSON can hold."""
         trials = [dataclasses.asdict(each) | {"ratio": self.ratio(each)} for each in self.trials]
-        return {"chosen": dataclasses.asdict(self.chosen), "trials": trials, "seconds": self.seconds}
+        return {"chosen": dataclasses.asdict(self.chosen), "caches": self.caches, "trials": trials} | {
+            "seconds": self.seconds
+        }
 
 
 def candidates(
@@ -143,16 +166,20 @@ def candidates(
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How far the choice may go.
+    """What the choice goes by.
 
     Attributes:
         max_error: largest relative error of a quantized candidate; None means no limit. Others have to agree as
             closely as a file with its source.
         time_budget: seconds after which no further candidate is tried.
+        caches: "cold" or "hot"; see `AutomaticChoice`.
+        threads: numbers above 1, on which the finalists are timed too.
     """
 
     max_error: float | None = None
     time_budget: float = 30.0
+    caches: str = "cold"
+    threads: tuple[int, ...] = ()
 
 
 def choose(
@@ -179,36 +206,65 @@ def choose(
         ConversionError: if no candidate is left.
     """
     start, expected = time.perf_counter(), _outputs(reference, samples)
+    other_work = OtherWork()
     calls: dict[Candidate, Callable[[], Any]] = {}
     trials: dict[Candidate, Trial] = {}
-    for way in ways:
-        if calls and time.perf_counter() - start > SHARE_OF_FIRST * limits.time_budget:
-            trials[way] = Trial(way, reason=f"not tried: the time budget of {limits.time_budget:g} s was spent")
-            continue
+
+    def tried(way: Candidate) -> None:
         try:
             runner = runner_of(way)
             actual = _outputs(runner, samples)
         except (LstmToolkitError, RuntimeError) as refusal:  # a runtime raises RuntimeError
             trials[way] = Trial(way, reason=str(refusal))
-            continue
+            return
         trials[way] = _checked(way, expected, actual, limits.max_error)
         if not trials[way].reason:
             calls[way] = runner.bound(**samples[0])[1]
-            median = stopwatch.stopwatch({way: calls[way]}, FIRST_SECONDS)[way]
-            trials[way] = dataclasses.replace(trials[way], median=median)
+
+    for way in ways:
+        if calls and time.perf_counter() - start > SHARE_OF_FIRST * limits.time_budget:
+            trials[way] = Trial(way, reason=f"not tried: the time budget of {limits.time_budget:g} s was spent")
+            continue
+        tried(way)
+        if way in calls:
+            _time({way: calls[way]}, trials, other_work, FIRST_SECONDS)
+    times = {way: time_of(trials[way], limits.caches) or 0.0 for way in calls}
+    finalists = [way for way, each in times.items() if each <= FINALISTS * min(times.values())]
+    for way in [dataclasses.replace(way, num_threads=number) for way in finalists for number in limits.threads]:
+        tried(way)
+        finalists += [way] * (way in calls)
     left = max(0.0, limits.time_budget - (time.perf_counter() - start))
-    finalists = _timed_again(calls, trials, min(FINAL_SECONDS, left))
+    if len(finalists) > 1:
+        _time({way: calls[way] for way in finalists}, trials, other_work, min(FINAL_SECONDS, left))
+
+    def place(trial: Trial) -> tuple[bool, float]:
+        microseconds = time_of(trial, limits.caches)
+        return microseconds is None, microseconds or 0.0
+
     # A finalist's second, longer measurement is not compared with the first, short one of the others.
-    for way in sorted(calls, key=lambda each: (each not in finalists, trials[each].median)):
+    for way in sorted(calls, key=lambda each: (each not in finalists, place(trials[each]))):
         try:
             confirm(way)
         except ParityError as refusal:
             trials[way] = dataclasses.replace(trials[way], reason=str(refusal))
             continue
-        ordered = sorted(trials.values(), key=lambda each: (each.median is None, each.median or 0.0))
-        return AutomaticChoice(way, tuple(ordered), time.perf_counter() - start)
+        ordered = tuple(sorted(trials.values(), key=place))
+        return AutomaticChoice(way, ordered, time.perf_counter() - start, limits.caches)
     reasons = "; ".join(f"{trial.candidate}: {trial.reason}" for trial in trials.values())
     raise ConversionError(f"no lowering is left to choose from: {reasons}")
+
+
+def _time(
+    calls: Mapping[Candidate, Callable[[], Any]],
+    trials: dict[Candidate, Trial],
+    other_work: OtherWork,
+    seconds: float,
+) -> None:
+    """Times candidates together, a third of the time in a row and the rest between other work, into their trials."""
+    hot = stopwatch.stopwatch(calls, seconds / 3)
+    cold = stopwatch.cold_stopwatch(calls, other_work, 2 * seconds / 3)
+    for way in calls:
+        trials[way] = dataclasses.replace(trials[way], median=hot[way], cold=cold[way])
 
 
 def _checked(way: Candidate, expected: Outputs, actual: Outputs, max_error: float | None) -> Trial:
@@ -224,22 +280,6 @@ def _checked(way: Candidate, expected: Outputs, actual: Outputs, max_error: floa
     except ParityError as found:
         reason = str(found)
     return Trial(way, error=error, reason=reason)
-
-
-def _timed_again(
-    calls: Mapping[Candidate, Callable[[], Any]], trials: dict[Candidate, Trial], seconds: float
-) -> Collection[Candidate]:
-    """Times the candidates that are close to the fastest once more, together, and writes their medians into the trials.
-
-    Returns:
-        These candidates.
-    """
-    medians = {way: trials[way].median or 0.0 for way in calls}
-    close = {way: calls[way] for way, median in medians.items() if median <= FINALISTS * min(medians.values())}
-    if len(close) > 1:
-        for way, median in stopwatch.stopwatch(close, seconds).items():
-            trials[way] = dataclasses.replace(trials[way], median=median)
-    return close
 
 
 def _outputs(runner: Runner, samples: Samples) -> Outputs:

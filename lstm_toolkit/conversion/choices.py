@@ -2,6 +2,7 @@
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "lowering": ("fused", "unrolled", "loop", "auto"),
+    "caches": ("cold", "hot"),
     "state": ("auto", "reset", "carry", "explicit"),
     "bidirectional": ("fused", "split"),
     "on_unsupported": ("raise", "keep"),

@@ -31,6 +31,7 @@ def convert(  # noqa: PLR0913 (public)
     on_unsupported: str = "raise",
     max_error: float | None = None,
     time_budget: float = 30.0,
+    caches: str = "cold",
     target: str | None = None,
     verify: bool = True,
 ) -> Conversion:
@@ -55,8 +56,8 @@ def convert(  # noqa: PLR0913 (public)
         lowering: "fused": every LSTM and simple RNN is a fused op. "unrolled": they, and GRUs and layers with other
             activations, are plain ops without variable tensors, step after step; the time must be fixed. "loop": the
             same as a loop over time. Only such files run on LiteRT's `CompiledModel`; no state can carry in them.
-            "auto": what is fastest on this machine, on one thread. `report.automatic` is the table that it chose from,
-            and `Conversion.runner` runs the file on the runtime that it is fastest on.
+            "auto": what is fastest on this machine, as `caches` says. `report.automatic` is the table that it chose
+            from, and `Conversion.runner` runs the file on the runtime and the threads that it is fastest on.
         state: "reset": every call of the file starts from zero, as a stateless Keras layer does. "carry": a call starts
             where the last one ended, as with stateful=True; `Runner.reset` starts anew. "explicit": h and c are
             inputs and outputs of the file, `NAME_h` and `NAME_c` of each layer. "auto": what each layer says.
@@ -84,6 +85,8 @@ def convert(  # noqa: PLR0913 (public)
         max_error: with lowering="auto" and no quantization, the largest error that int8 weights may cause in any
             output, relative to the largest value of that output; None leaves weights float32.
         time_budget: seconds after which lowering="auto" tries no further way.
+        caches: what lowering="auto" chooses by: "cold", calls between other work, which takes the caches, as apps do
+            that call a model once a frame; "hot", calls in a row. It measures both.
         target: the runtime that the file is for, which then settles what is left at its default. "litert": the LiteRT
             interpreter. "compiled": LiteRT's `CompiledModel`; layers are plain ops. "micro": TensorFlow Lite Micro;
             directions are split, a coupled input gate gets weights of its own, where a layer is none that the kernel
@@ -137,6 +140,7 @@ def convert(  # noqa: PLR0913 (public)
         on_unsupported=on_unsupported,
         max_error=max_error,
         time_budget=time_budget,
+        caches=caches,
         target=target,
         verify=verify,
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ def convert_fastest(model: Any, request: Request, plans: Sequence[Plan]) -> Conv
     def confirm(way: Candidate) -> None:
         if request.verify:
             file = made.float32(way.lowering, way.steps_per_turn)
-            checked[way] = base.verify(samples, tflite=file, runtime=way.runtime)
+            checked[way] = base.verify(samples, tflite=file, runtime=way.runtime, num_threads=way.num_threads)
 
     logger.info("timing")
     choice = choose(
@@ -61,7 +62,7 @@ def convert_fastest(model: Any, request: Request, plans: Sequence[Plan]) -> Conv
         made.runner_of,
         Runner(base.tflite),
         made.samples,
-        limits=Limits(request.max_error, request.time_budget),
+        limits=Limits(request.max_error, request.time_budget, request.caches, _more_threads()),
         confirm=confirm,
     )
     chosen = choice.chosen
@@ -74,7 +75,13 @@ def convert_fastest(model: Any, request: Request, plans: Sequence[Plan]) -> Conv
         quantization=quantized,
         automatic=choice,
     )
-    return Conversion(tflite, report, chosen.runtime)
+    return Conversion(tflite, report, chosen.runtime, chosen.num_threads)
+
+
+def _more_threads() -> tuple[int, ...]:
+    """The number of processors that this process may use, if it is more than one."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return (available,) if available > 1 else ()
 
 
 def _as_lowered(layer: LayerReport, lowering: str) -> LayerReport:
@@ -115,8 +122,9 @@ class _Files:
     def runner_of(self, way: Candidate) -> Runner:
         """Runs the file of a candidate, in this process, where it is timed."""
         tflite, _ = self.of(way)
-        first_run(tflite, remedy="choose another lowering", runtime=way.runtime)
-        return Runner(tflite, runtime=way.runtime)
+        if way.num_threads == 1:
+            first_run(tflite, remedy="choose another lowering", runtime=way.runtime)
+        return Runner(tflite, runtime=way.runtime, num_threads=way.num_threads)
 
     def _float32(self, lowering: str, steps_per_turn: int | None) -> bytes:
         if lowering == self._plan.lowering and steps_per_turn is None:

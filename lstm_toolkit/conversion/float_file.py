@@ -45,14 +45,26 @@ class FloatFile:
     write: Write = UNROLLED
 
     def verify(
-        self, samples: Sequence[parity.Inputs] = (), *, tflite: bytes | None = None, runtime: str = "interpreter"
+        self,
+        samples: Sequence[parity.Inputs] = (),
+        *,
+        tflite: bytes | None = None,
+        runtime: str = "interpreter",
+        num_threads: int = 1,
     ) -> Checked:
         """Compares the file, or another one that was made of it, with the source, as `parity.verify` does."""
         # A function that is marked to carry its state in the file has none of its own.
         function_carries = self.traced.layers is None and bool(self.carried)
         tflite = tflite or self.tflite
         try:
-            return parity.verify(tflite, self.traced, reset=function_carries, runtime=runtime, samples=samples)
+            return parity.verify(
+                tflite,
+                self.traced,
+                reset=function_carries,
+                runtime=runtime,
+                num_threads=num_threads,
+                samples=samples,
+            )
         except InvalidModelError as error:
             refuse_ended(tflite, error, remedy=OUTSIDE, runtime=runtime)
             found = re.search(r"(.*?)\.?Node number \d+ \((\w+)\) failed", str(error.__cause__))

@@ -61,8 +61,8 @@ def verify(
     *,
     reset: bool = False,
     runtime: str = "interpreter",
+    num_threads: int = 1,
     samples: Sequence[Inputs] = (),
-    seed: int = 0,
 ) -> Checked:
     """Runs file and source side by side: three calls in a row on random inputs, then one for each of `EXTREMES`.
 
@@ -71,8 +71,8 @@ def verify(
         traced: its source.
         reset: whether to reset what the file carries between the calls, for a source that carries nothing.
         runtime: that runs the file, of `Runner`.
+        num_threads: of `Runner`.
         samples: inputs of the user to compare on where random ones say nothing.
-        seed: of the random inputs.
 
     Returns:
         What was compared, and the largest error.
@@ -81,15 +81,15 @@ def verify(
         ParityError: if an output is missing or differs by more than `TOLERANCE`.
         ConversionError: if neither random inputs nor the samples can be compared on.
     """
-    with Runner(tflite, runtime=runtime, isolated=LIMITS) as runner:
-        return _verified(_Sides(traced, runner, reset=reset), traced, samples, seed)
+    with Runner(tflite, runtime=runtime, num_threads=num_threads, isolated=LIMITS) as runner:
+        return _verified(_Sides(traced, runner, reset=reset), traced, samples)
 
 
-def _verified(sides: "_Sides", traced: TracedModel, samples: Sequence[Inputs], seed: int) -> Checked:
+def _verified(sides: "_Sides", traced: TracedModel, samples: Sequence[Inputs]) -> Checked:
     refusals = []
     for least, domain in itertools.product(LEAST_FINITE, (*DOMAINS, *([SAMPLES] if samples else []))):
         try:
-            usual, extremes = calls_of(traced, sides.runner, domain, samples, seed)
+            usual, extremes = calls_of(traced, sides.runner, domain, samples)
             return sides.compared(usual, extremes, least=least, domain=domain)
         except _UnsuitableError as error:
             refusals.append(error)
@@ -105,10 +105,10 @@ def _verified(sides: "_Sides", traced: TracedModel, samples: Sequence[Inputs], s
 
 
 def calls_of(
-    traced: TracedModel, runner: Runner, domain: str, samples: Sequence[Inputs], seed: int
+    traced: TracedModel, runner: Runner, domain: str, samples: Sequence[Inputs]
 ) -> tuple[list[Call], list[Call]]:
     """The calls of a comparison: on random inputs of a domain, or on samples; and one for each of `EXTREMES`."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     if domain == SAMPLES:
         spread = np.linspace(0, len(samples) - 1, len(DYNAMIC_SIZES)).astype(int)
         usual, domain = [Call(samples[number]) for number in spread], "normal"

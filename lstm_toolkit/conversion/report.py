@@ -111,11 +111,13 @@ class Conversion:
         tflite: the bytes of the `.tflite` file.
         report: what became of each layer, and the error against the source.
         runtime: what `runner` runs the file on: "interpreter", or "compiled" where lowering="auto" found that faster.
+        num_threads: that `runner` lets it use: 1, or more where lowering="auto" found that faster.
     """
 
     tflite: bytes = dataclasses.field(repr=False)
     report: ConversionReport
     runtime: str = "interpreter"
+    num_threads: int = 1
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file, whole or not at all.
@@ -126,10 +128,11 @@ class Conversion:
         write_whole(path, self.tflite)
 
     def runner(self, **kwargs: Any) -> Runner:
-        """A `Runner` on this model, by default on its `runtime`; takes the keyword arguments of `Runner`."""
+        """A `Runner` on this model, by default on its `runtime` and `num_threads`; takes the arguments of `Runner`."""
         from lstm_toolkit.runtime.runner import Runner
 
-        return Runner(self.tflite, **({"runtime": self.runtime} | kwargs))
+        options: dict[str, Any] = {"runtime": self.runtime, "num_threads": self.num_threads}
+        return Runner(self.tflite, **options | kwargs)
 
     def __str__(self) -> str:
         return f"{len(self.tflite):,} bytes\n\n{self.report}"

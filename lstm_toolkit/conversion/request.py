@@ -29,6 +29,7 @@ class Request:
     on_unsupported: str = "raise"
     max_error: float | None = None
     time_budget: float = 30.0
+    caches: str = "cold"
     target: str | None = None
     verify: bool = True
 
@@ -82,6 +83,8 @@ class Request:
                 )
             if not 0 < self.max_error < math.inf:
                 raise ValueError(f"max_error must be a number above 0, such as 0.01, got {self.max_error!r}")
+        if self.caches != "cold" and self.lowering != "auto":
+            raise ValueError('caches is for lowering="auto", which chooses by it; pass that, or leave caches out')
         if not 0 < self.time_budget < math.inf:
             raise ValueError(f"time_budget must be a number of seconds above 0, got {self.time_budget!r}")
         if self.max_error is not None and not self.is_timed:

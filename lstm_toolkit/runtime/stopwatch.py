@@ -50,6 +50,23 @@ def stopwatch(calls: Mapping[Key, Callable[[], Any]], seconds: float) -> dict[Ke
     return _in_turn(calls, _rounds_for(seconds), untimed=1, timed=3)
 
 
+def cold_stopwatch(
+    calls: Mapping[Key, Callable[[], Any]], other_work: Callable[[], Any], seconds: float
+) -> dict[Key, float]:
+    """Median microseconds of each call after other work; in every round each is called once, in turn.
+
+    Args:
+        calls: functions without arguments.
+        other_work: takes the caches.
+        seconds: when to stop, after three rounds at least.
+    """
+    times: dict[Key, list[float]] = {key: [] for key in calls}
+    for _ in _rounds_for(seconds):
+        for key, call in calls.items():
+            times[key].extend(calls_between(call, other_work, 1))
+    return {key: float(np.median(each)) for key, each in times.items()}
+
+
 def interleaved_medians(
     calls: Mapping[Key, Callable[[], Any]], *, rounds: int = 300, warmup: int = 20
 ) -> dict[Key, float]:

@@ -3,6 +3,7 @@
 No time is asserted: the tests set the stopwatch, and the clock where it matters.
 """
 
+import dataclasses
 import itertools
 import json
 import re
@@ -40,8 +41,11 @@ class Doubler:
 
 @pytest.fixture
 def chosen(monkeypatch):
-    def chosen(times, *, errors=None, refusals=None, second=None, max_error=None, time_budget=30.0, **options):
-        """The choice with set times; a second measurement, of the finalists together, may give others."""
+    def chosen(times, *, errors=None, refusals=None, second=None, cold=None, confirm=lambda _: None, **limits):
+        """The choice with set times; a second measurement, of the finalists together, may give others.
+
+        Cold times are twice the hot ones where they are not set.
+        """
         errors, refusals, measured = errors or {}, refusals or {}, []
 
         def runner_of(way):
@@ -54,9 +58,15 @@ def chosen(monkeypatch):
             own = second if second and len(calls) > 1 else times
             return {way: own[way] for way in calls}
 
+        def timed_cold(calls, other_work, seconds):
+            own = second if second and len(calls) > 1 else times
+            return {way: (cold or {}).get(way, 2 * own[way]) for way in calls}
+
         monkeypatch.setattr(stopwatch, "stopwatch", timed)
-        limits = Limits(max_error, time_budget)
-        return choose(tuple(times), runner_of, Doubler(), SAMPLES, limits=limits, **options), measured
+        monkeypatch.setattr(stopwatch, "cold_stopwatch", timed_cold)
+        ways = tuple(way for way in times if way.num_threads == 1)
+        made = choose(ways, runner_of, Doubler(), SAMPLES, limits=Limits(**limits), confirm=confirm)
+        return made, measured
 
     return chosen
 
@@ -98,6 +108,35 @@ def test_the_fastest_is_chosen(chosen, fastest):
     assert made.trials[0].candidate == fastest
     assert [made.ratio(trial) for trial in made.trials] == [1.0, 3.0, 3.0]
     assert {trial.reason for trial in made.trials} == {""}
+
+
+# A short sequence of few units: in a row the unrolled form wins, and between other work the fused op.
+HOT, COLD = {FUSED: 21.0, UNROLLED: 19.0, LOOP: 26.0}, {FUSED: 44.0, UNROLLED: 108.0, LOOP: 84.0}
+
+
+@pytest.mark.parametrize(("caches", "wanted", "ratio"), [("cold", FUSED, 108 / 44), ("hot", UNROLLED, 1.0)])
+def test_it_is_chosen_by_the_caches_that_the_caller_says(chosen, caches, wanted, ratio):
+    made, _ = chosen(HOT, cold=COLD, caches=caches)
+    assert (made.chosen, made.caches) == (wanted, caches)
+    assert {trial.candidate: (trial.median, trial.cold) for trial in made.trials} == {
+        way: (HOT[way], COLD[way]) for way in HOT
+    }
+    assert made.trials[0].candidate == wanted
+    (unrolled,) = (trial for trial in made.trials if trial.candidate == UNROLLED)
+    assert made.ratio(unrolled) == pytest.approx(ratio)
+    assert f"Chosen with {caches} caches: {wanted}" in repr(made)
+    assert made.to_dict()["caches"] == caches
+
+
+def test_finalists_are_timed_with_more_threads_too(chosen):
+    """The fused op is slower with four threads, the unrolled form faster, and the loop is no finalist."""
+    times = {FUSED: 10.0, UNROLLED: 12.0, LOOP: 20.0}
+    on_four = {dataclasses.replace(way, num_threads=4): time for way, time in ((FUSED, 13.0), (UNROLLED, 8.0))}
+    made, measured = chosen(times | on_four, threads=(4,))
+    assert made.chosen == dataclasses.replace(UNROLLED, num_threads=4)
+    assert str(made.chosen) == "unrolled, float32, compiled, 4 threads"
+    assert measured[-1][0] == {FUSED, UNROLLED, *on_four}
+    assert {trial.candidate for trial in made.trials} == {*times, *on_four}
 
 
 def test_what_is_close_is_measured_again_together(chosen):
@@ -188,8 +227,8 @@ def test_the_table_shows_every_way_and_escapes(chosen):
     refusals = {UNROLLED: ConversionError("layer '<b>' has no fixed time")}
     made, _ = chosen({FUSED: 30.0, UNROLLED: 1.0, LOOP: 60.0}, refusals=refusals)
     text, html = repr(made), made._repr_html_()
-    assert "Chosen: fused, float32, interpreter" in text
-    assert re.search("60.0 +2.00", text)
+    assert "Chosen with cold caches: fused, float32, interpreter" in text
+    assert re.search("60.0 +120.0 +2.00", text)
     assert "layer '<b>' has no fixed time" in text
     assert "<b>" not in html
     assert "&lt;b&gt;" in html
@@ -214,7 +253,8 @@ def test_a_file_that_fails_as_it_runs_is_not_chosen(monkeypatch):
     def runner_of(way):
         return Failing() if way == UNROLLED else Doubler()
 
-    monkeypatch.setattr(stopwatch, "stopwatch", lambda calls, _: dict.fromkeys(calls, 1.0))
+    for name in ("stopwatch", "cold_stopwatch"):
+        monkeypatch.setattr(stopwatch, name, lambda calls, *_: dict.fromkeys(calls, 1.0))
     made = choose((UNROLLED, FUSED), runner_of, Doubler(), SAMPLES, limits=Limits())
     assert made.chosen == FUSED
     assert made.trials[1].reason == "the kernel gave up"
@@ -228,10 +268,11 @@ def fake_times(monkeypatch):
     """Lets one way be the fastest."""
 
     def prefer(*words):
-        def timed(calls, seconds):
+        def timed(calls, *_):
             return {way: 1.0 if all(word in str(way) for word in words) else 1.3 for way in calls}
 
         monkeypatch.setattr(stopwatch, "stopwatch", timed)
+        monkeypatch.setattr(stopwatch, "cold_stopwatch", timed)
 
     return prefer
 
@@ -262,7 +303,7 @@ def test_the_file_of_the_chosen_way_runs_where_it_was_fastest(random, fake_times
     x = random.normal(size=(BATCH, TIME, INPUTS)).astype(np.float32)
     np.testing.assert_allclose(conversion.runner()(x), model(x), atol=1e-5, rtol=0)
     assert conversion.runner(runtime="interpreter").options["runtime"] == "interpreter"
-    assert "Chosen: " in str(conversion)
+    assert "Chosen with cold caches: " in str(conversion)
 
 
 def test_int8_weights_state_their_error(random, fake_times):
@@ -339,5 +380,9 @@ def test_options_that_do_not_fit_are_refused():
         lstm_toolkit.convert(model, lowering="auto", max_error=-1)
     with pytest.raises(ValueError, match="time_budget must be a number of seconds above 0, got 0"):
         lstm_toolkit.convert(model, lowering="auto", time_budget=0)
+    with pytest.raises(ValueError, match='caches is for lowering="auto", which chooses by it'):
+        lstm_toolkit.convert(model, caches="hot")
+    with pytest.raises(ValueError, match="caches must be one of cold, hot, got 'warm'"):
+        lstm_toolkit.convert(model, lowering="auto", caches="warm")
     with pytest.raises(ValueError, match='quantization="int8" needs a lowering other than "auto"'):
         lstm_toolkit.convert(model, lowering="auto", quantization="int8", representative_dataset=[])

@@ -112,6 +112,12 @@ REQUESTS = [
         {"max_error": -1, "lowering": "auto"},
         {"max_error": 0.01},
     ),
+    refused_request(
+        ('caches is for lowering="auto"', "pass that, or leave caches out"),
+        {"caches": "hot"},
+        {"lowering": "auto"},
+        {"caches": LEAVE_OUT},
+    ),
     refused_request(("time_budget must be a number of seconds above 0", "0"), {"time_budget": 0}, {"time_budget": 2.0}),
     refused_request(
         ('leaves lowering="auto" one way', 'target="micro"', "leave max_error out"),
@@ -430,7 +436,7 @@ BENCHMARKS = [
     ),
     Refusal(("the models are ", "['a']", "'b'"), lambda: timed("a")["b"], lambda: timed("a")["a"]),
     Refusal(
-        ("column must be one of ", "invoke, call", "'copy'"),
+        ("column must be one of ", "invoke, call, cold", "'copy'"),
         lambda: timed("a", "b").ratio("b", column="copy"),
         lambda: timed("a", "b").ratio("b", column="call"),
         lambda: timed("a", "b", files=True).ratio("b", column="invoke"),
@@ -438,6 +444,11 @@ BENCHMARKS = [
     Refusal(
         ("only files have the column 'invoke'; compare by 'call'",),
         lambda: timed("a", "b").ratio("b", column="invoke"),
+        lambda: timed("a", "b").ratio("b", column="call"),
+    ),
+    Refusal(
+        ("not all were timed cold; compare by 'call'",),
+        lambda: timed("a", "b").ratio("b", column="cold"),
         lambda: timed("a", "b").ratio("b", column="call"),
     ),
     Refusal(

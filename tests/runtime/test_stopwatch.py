@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from lstm_toolkit.runtime.stopwatch import interleaved_medians, stopwatch, timed_calls
+from lstm_toolkit.runtime.stopwatch import calls_between, cold_stopwatch, interleaved_medians, stopwatch, timed_calls
 
 
 @pytest.fixture
@@ -47,3 +47,18 @@ def test_the_stopwatch_takes_three_rounds_or_its_seconds(machine):
     stopwatch({"c": machine.call("c", 1000.0)}, 0.01)
     # Each round takes 4 ms; the third ends after the 10 ms.
     assert machine.log.count("c") == 12
+
+
+def test_what_is_done_between_calls_is_not_timed(machine):
+    other_work, call = machine.call("w", 7000.0), machine.call("a", 4.0, 6.0)
+    assert calls_between(call, other_work, 3) == pytest.approx([4, 6, 6])
+    assert machine.log == "wa" * 3
+
+
+def test_the_cold_stopwatch_is_in_turn_with_other_work_in_front_of_each_call(machine):
+    calls = {"a": machine.call("a", 99.0, 3.0, 3.0), "b": machine.call("b", 5.0)}
+    assert cold_stopwatch(calls, machine.call("w", 1000.0), 0.0) == pytest.approx({"a": 3.0, "b": 5.0})
+    assert machine.log == "wawb" * 3
+    cold_stopwatch({"c": machine.call("c", 500.0)}, machine.call("w", 1500.0), 0.009)
+    # Each round takes 2 ms; the fifth ends after the 9 ms.
+    assert machine.log.count("c") == 5

@@ -104,10 +104,11 @@ def random_options(random: np.random.Generator, source: Source) -> dict[str, Any
         options["time_steps"] = 4
     if options["lowering"] == "auto":
         options |= {"time_budget": 1.0, "max_error": one_of(random, None, None, 0.05)}
+        options["caches"] = one_of(random, "cold", "hot")
     if chance(random, 0.02):
         options[one_of(random, "lowering", "state", "quantization", "target")] = "nonsense"
     usual = {"lowering": "fused", "state": "auto", "bidirectional": "fused", "io_dtype": "float32", "verify": True}
-    usual |= {"time_major": False, "on_unsupported": "raise"}
+    usual |= {"time_major": False, "on_unsupported": "raise", "caches": "cold"}
     return {name: value for name, value in options.items() if value is not None and usual.get(name) != value}
 
 
