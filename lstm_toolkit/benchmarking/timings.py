@@ -148,9 +148,10 @@ def ratio_of(above: ModelTiming, below: ModelTiming, smallest_effect: float, col
     if column not in COLUMNS:
         raise ValueError(f"column must be one of {', '.join(COLUMNS)}, got {column!r}")
     timings = [getattr(model, column) for model in pair]
+    if None in timings and column == "invoke":
+        raise ValueError("only files have the column 'invoke'; compare by 'call'")
     if None in timings:
-        lacking = "only files have the column 'invoke'" if column == "invoke" else f"not all were timed {column}"
-        raise ValueError(f"{lacking}; compare by 'call'")
+        raise ValueError("not all were timed cold; compare by 'call'")
     logarithms = np.log(np.divide(*(timing.rounds for timing in timings)))
     middle, low, high = (math.exp(value) for value in median_interval(logarithms))
     return Ratio(above.name, below.name, column, middle, low, high, smallest_effect)
