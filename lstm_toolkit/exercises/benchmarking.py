@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm_toolkit.exercises import Float64, require, require_answer, require_number
+from lstm_toolkit.exercises import Float64, as_numbers, require, require_answer, require_number, several
 
 _VERDICTS = ("faster", "slower", "no difference")
 
@@ -119,6 +119,48 @@ def check_least_time(least_time: Callable[[int, int, float, float], Any]) -> Non
             f"{units} units, {time_steps} steps, {weight_bytes:g} bytes a weight and {rate:g} GB/s take at least "
             f"{expected:.4g} microseconds, not {answer:.4g}" + (f": {reason}" if reason else ""),
         )
+
+
+class _Machine:
+    """A model on a clock of its own: a call takes 3 microseconds, and 11 right after other work, which takes 700."""
+
+    def __init__(self) -> None:
+        self.now, self.are_cold, self.calls = 0.0, False, 0
+
+    def clock(self) -> float:
+        """The time in microseconds."""
+        return self.now
+
+    def other_work(self) -> None:
+        """What the app does meanwhile."""
+        self.now += 700.0
+        self.are_cold = True
+
+    def call(self) -> None:
+        """Runs the model."""
+        self.now += 11.0 if self.are_cold else 3.0
+        self.are_cold, self.calls = False, self.calls + 1
+
+
+def check_cold_times(cold_times: Callable[[Any, Any, Any, int], Any]) -> None:
+    """Checks a function that times calls of a model between other work.
+
+    Args:
+        cold_times: takes functions without arguments: the call, the other work, and a clock; and how many calls to
+            time. It returns the time of each.
+    """
+    machine = _Machine()
+    answer = cold_times(machine.call, machine.other_work, machine.clock, 5)
+    times = as_numbers(several(answer, 5, "5 calls have 5 times, not {}"))
+    require(times.shape == (5,), "return one number for each call")
+    require(machine.calls > 0, "the model was never called")
+    require(np.all(times < 700), f"{times.max():g} µs holds the other work; read the clock after it")
+    require(np.all(times > 0), f"{times.min():g} µs holds no call; read the clock before the call and after it")
+    require(np.any(times != 3), "3 µs is a call in a row: the other work has to come before the call")
+    warm = int(np.argmax(times != 11))
+    require(
+        np.all(times == 11), f"call {warm + 1} takes 11 µs after other work, not {times[warm]:g}; each needs its own"
+    )
 
 
 def _require_finite(answer: Any) -> None:

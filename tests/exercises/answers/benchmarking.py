@@ -76,10 +76,48 @@ TIMES = [
     (lambda units, time_steps, weight_bytes, rate: least_time(units, 7, 2, rate), "256 units, 50 steps, 4 bytes"),
 ]
 
+
+def cold_times(call, other_work, clock, count):
+    times = []
+    for _ in range(count):
+        other_work()
+        start = clock()
+        call()
+        times.append(clock() - start)
+    return times
+
+
+def with_other_work(call, other_work, clock, count):
+    def both():
+        other_work()
+        call()
+
+    return cold_times(both, lambda: None, clock, count)
+
+
+def once(call, other_work, clock, count):
+    other_work()
+    return cold_times(call, lambda: None, clock, count)
+
+
+COLD = [
+    (lambda *given: None, "returns nothing"),
+    (lambda *given: 11.0, "a single float"),
+    (lambda *given: cold_times(*given)[:4], "5 calls have 5 times, not 4"),
+    (lambda *given: ["soon"] * 5, "number"),
+    (lambda *given: [[11.0, 11.0]] * 5, "one number for each call"),
+    (lambda *given: [11.0] * 5, "never called"),
+    (with_other_work, "711 µs holds the other work"),
+    (lambda call, *rest: [0.0 * bool(call) for _ in cold_times(call, *rest)], "0 µs holds no call"),
+    (lambda call, other_work, *rest: cold_times(call, lambda: None, *rest), "3 µs is a call in a row"),
+    (once, "call 2 takes 11 µs after other work, not 3"),
+]
+
 WRONG = {
     "check_ratio": RATIOS,
     "check_verdict": VERDICTS,
     "check_least_time": TIMES,
+    "check_cold_times": COLD,
 }
 RIGHT = {
     "check_ratio": [
@@ -88,4 +126,5 @@ RIGHT = {
     ],
     "check_verdict": [verdict, by_inverse],
     "check_least_time": [least_time],
+    "check_cold_times": [cold_times, lambda *given: np.array(cold_times(*given))],
 }
