@@ -88,7 +88,7 @@ def keras_itself(case: Case) -> Call:
 def _automatic(case: Case, max_error: float | None) -> Call:
     from lstm_toolkit import convert
 
-    conversion = convert(keras_model(case), lowering="auto", max_error=max_error)
+    conversion = convert(keras_model(case), lowering="auto", caches="hot", max_error=max_error)
     runner, x = conversion.runner(num_threads=case.threads), case.inputs
     call = lambda: runner(x)  # noqa: E731
     assert conversion.report.automatic is not None
@@ -97,12 +97,12 @@ def _automatic(case: Case, max_error: float | None) -> Call:
 
 
 def automatic(case: Case) -> Call:
-    """`convert(lowering="auto")`."""
+    """`convert(lowering="auto", caches="hot")`, since all are called in a row."""
     return _automatic(case, None)
 
 
 def automatic_int8(case: Case) -> Call:
-    """`convert(lowering="auto", max_error=0.02)`, which may choose int8 weights."""
+    """`convert(lowering="auto", caches="hot", max_error=0.02)`, which may choose int8 weights."""
     return _automatic(case, 0.02)
 
 
