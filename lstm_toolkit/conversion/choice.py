@@ -30,6 +30,9 @@ FINALISTS = 1.5
 FIRST_SECONDS, FINAL_SECONDS = 0.05, 3.0
 """Seconds that the first measurement of each file takes, and the last one of all finalists together."""
 
+THREADS_GAIN = 1.1
+"""How many times as fast more threads have to be: they take processors from the rest of the app."""
+
 SHARE_OF_FIRST = 0.8
 """Share of the budget after which no further file is made."""
 
@@ -239,7 +242,7 @@ def choose(
 
     def place(trial: Trial) -> tuple[bool, float]:
         microseconds = time_of(trial, limits.caches)
-        return microseconds is None, microseconds or 0.0
+        return microseconds is None, (microseconds or 0.0) * (THREADS_GAIN if trial.candidate.num_threads > 1 else 1.0)
 
     # A finalist's second, longer measurement is not compared with the first, short one of the others.
     for way in sorted(calls, key=lambda each: (each not in finalists, place(trials[each]))):

@@ -139,6 +139,21 @@ def test_finalists_are_timed_with_more_threads_too(chosen):
     assert {trial.candidate for trial in made.trials} == {*times, *on_four}
 
 
+@pytest.mark.parametrize(("on_two", "threads"), [(9.2, 1), (9.0, 2)])
+def test_more_threads_have_to_pay(chosen, on_two, threads):
+    made, _ = chosen({FUSED: 10.0, dataclasses.replace(FUSED, num_threads=2): on_two}, threads=(2,))
+    assert made.chosen.num_threads == threads
+
+
+def test_the_runner_takes_the_threads_of_the_choice(fake_times, monkeypatch):
+    fake_times("loop", "compiled", "2 threads")
+    monkeypatch.setattr("lstm_toolkit.conversion.fastest._more_threads", lambda: (2,))
+    conversion = lstm_toolkit.convert(lstm(), lowering="auto")
+    assert (conversion.report.automatic.chosen.num_threads, conversion.num_threads) == (2, 2)
+    assert conversion.runner().options.items() >= {"num_threads": 2, "runtime": "compiled"}.items()
+    assert conversion.report.max_abs_error < 1e-5
+
+
 def test_what_is_close_is_measured_again_together(chosen):
     first = {FUSED: 14.0, UNROLLED: 10.0, LOOP: 15.1}
     made, measured = chosen(first, second={FUSED: 11.0, UNROLLED: 12.0})
