@@ -45,16 +45,24 @@ def waves(random: np.random.Generator, count: int, steps: int, width: int, task:
     return x.astype(np.float32), np.stack([told.mean(1), told[:, 0]], axis=1).astype(np.float32)
 
 
-def trained(seed: int) -> tuple[Any, Any]:
-    """A trained model, and a function that gives as many fresh samples as are wanted, with what to tell of them."""
+def untrained(seed: int, random: np.random.Generator) -> Any:
+    """A model of one GRU or two, whose sizes are drawn."""
     import keras
 
-    random = np.random.default_rng(seed)
     steps, width, units = (int(random.integers(low, high)) for low, high in ((8, 21), (2, 7), (6, 25)))
     keras.utils.set_random_seed(seed)
     layers = [keras.layers.GRU(units, return_sequences=seed % 3 == 2, reset_after=seed % 2 == 0, unroll=True)]
     layers += [keras.layers.GRU(units // 2, unroll=True)] * (seed % 3 == 2)
-    model = keras.Sequential([keras.Input((steps, width), batch_size=1, name="x"), *layers, keras.layers.Dense(2)])
+    return keras.Sequential([keras.Input((steps, width), batch_size=1, name="x"), *layers, keras.layers.Dense(2)])
+
+
+def trained(seed: int) -> tuple[Any, Any]:
+    """A trained model, and a function that gives as many fresh samples as are wanted."""
+    import keras
+
+    random = np.random.default_rng(seed)
+    model = untrained(seed, random)
+    _, steps, width = model.input_shape
     trainable = keras.Sequential([keras.Input((steps, width)), *model.layers])
     trainable.compile("adam", "mse")
     x, y = waves(random, 1000, steps, width, seed % 3)
@@ -78,6 +86,14 @@ def stock(model: Any, samples: Array, kind: str) -> bytes:
     return run_converter(converter)
 
 
+def exact(model: Any, samples: Array) -> Array:
+    """What the model gives for each sample, [samples, 1, 2], computed at once."""
+    import keras
+
+    of_any_batch = keras.Sequential([keras.Input(samples.shape[1:]), *model.layers])
+    return np.asarray(of_any_batch(samples))[:, np.newaxis]
+
+
 def outputs(tflite: bytes, samples: Array) -> Array:
     """The output of a file for each sample."""
     runner = Runner(tflite)
@@ -91,7 +107,7 @@ def measured(seeds: Sequence[int], kinds: Sequence[str]) -> Iterator[Row]:
     for seed in seeds:
         model, draw = trained(seed)
         samples, fresh = draw(200), draw(FRESH)
-        expected = np.stack([np.asarray(model(each[np.newaxis])) for each in fresh])
+        expected = exact(model, fresh)
         sizes = "x".join(map(str, model.input_shape[1:])) + "".join(
             f", {layer.units}" for layer in model.layers if hasattr(layer, "reset_after")
         )

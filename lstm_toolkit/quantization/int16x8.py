@@ -12,8 +12,10 @@ import numpy as np
 from lstm_toolkit.passes import fused_int16
 from lstm_toolkit.passes.int16.rewrite import to_int16
 from lstm_toolkit.passes.int16.scales import Range
+from lstm_toolkit.passes.int16.weights import Moments
 from lstm_toolkit.quantization import ranges
 from lstm_toolkit.quantization.forms import FloatForms
+from lstm_toolkit.quantization.moments import MomentsOf
 from lstm_toolkit.quantization.ranges import Extremes
 from lstm_toolkit.quantization.samples import Samples
 from lstm_toolkit.tflite import files, graph
@@ -42,11 +44,11 @@ def quantize(
     Returns:
         The file, the ops that stay float with the reason, and the number of held-out samples that go beyond a range.
     """
-    found, cut = calibrated(file, calibration, held_out, progress)
+    found, moments, cut = calibrated(file, calibration, held_out, progress)
     model = files.read_model(file.tflite)
     wide = with_headroom(found)
     fused = fused_int16.to_int16(model, {name: max(-low, high) for name, (low, high) in wide.items()})
-    kept = kept_float(model, to_int16(model, wide))
+    kept = kept_float(model, to_int16(model, wide, moments))
     if fused:
         fused_int16.join(model)
     files.sign(model)
@@ -55,14 +57,15 @@ def quantize(
 
 def calibrated(
     file: FloatForms, calibration: Samples, held_out: Samples, progress: Callable[[int], Any]
-) -> tuple[dict[str, Range], int]:
-    """The ranges of a file's tensors by name, and the number of held-out samples that go beyond one of them."""
+) -> tuple[dict[str, Range], Moments, int]:
+    """The ranges of a file's tensors by name, its moments, and the number of held-out samples beyond a range."""
     model = files.read_model(file.unrolled or file.tflite)
-    seen = ranges.extremes(model, calibration, progress)
+    moments = MomentsOf(model)
+    seen = ranges.extremes(model, calibration, progress, moments.add)
     found = ranges_by_name(model, seen)
     tensors = model.subgraphs[0].tensors
     fitted = {index: found[graph.text(tensors[index].name)] for index in seen}
-    return found, ranges.beyond(fitted, ranges.extremes(model, held_out)) if held_out else 0
+    return found, moments.found, ranges.beyond(fitted, ranges.extremes(model, held_out)) if held_out else 0
 
 
 def ranges_by_name(model: Model, seen: Extremes) -> dict[str, Range]:

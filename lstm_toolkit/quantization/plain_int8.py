@@ -44,7 +44,7 @@ def quantize(
     Raises:
         ConversionError: if TensorFlow's quantizer refuses the file.
     """
-    found, cut = calibrated(file, calibration, held_out, progress)
+    found, moments, cut = calibrated(file, calibration, held_out, progress)
     whole = files.read_model(file.whole or file.tflite)
     recurrences = set_aside(whole)
     _set_ranges(whole, found)
@@ -54,7 +54,7 @@ def quantize(
     others = {id(op) for subgraph in model.subgraphs for op in subgraph.operators}
     put_back(model, recurrences, file.write)
     wanted = with_headroom(found) | _ranges_of_int8(model)
-    left = to_int16(model, wanted, is_wanted=lambda op: id(op) not in others)
+    left = to_int16(model, wanted, moments, is_wanted=lambda op: id(op) not in others)
     files.sign(model)
     return files.write_model(model), kept_float(model, left), cut
 

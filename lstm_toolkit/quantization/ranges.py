@@ -125,13 +125,19 @@ def beyond(ranges: Mapping[Any, Range], seen: Mapping[Any, npt.NDArray[np.float6
     return int(np.any(cut, axis=0).sum())
 
 
-def extremes(model: Model, samples: Samples, progress: Callable[[int], Any] = lambda _: None) -> Extremes:
+def extremes(
+    model: Model,
+    samples: Samples,
+    progress: Callable[[int], Any] = lambda _: None,
+    also: Callable[[Callable[[int], Array]], Any] = lambda _: None,
+) -> Extremes:
     """What each float tensor of the main subgraph reaches in each sample; a cell state in all steps.
 
     Args:
         model: a float file.
         samples: inputs by name, in the order of the file. If it carries its state, each goes on where the last ended.
         progress: called with the number of samples that are done.
+        also: called after each sample with what reads a tensor by its index.
     """
     data, subgraph = files.write_model(model), model.subgraphs[0]
     interpreter = keeping_all_tensors(data)
@@ -155,6 +161,7 @@ def extremes(model: Model, samples: Samples, progress: Callable[[int], Any] = la
             found[index].append((value.min(), value.max()))
         for lstm in lstms:
             lstm.after(read, is_last=number % CHUNK == 0 or number == len(samples))
+        also(read)
         progress(number)
     found |= {lstm.index: [(-each, each) for each in lstm.largest] for lstm in lstms}
     return {index: np.array(values, np.float64) for index, values in found.items()}

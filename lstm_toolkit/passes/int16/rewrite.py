@@ -26,6 +26,7 @@ from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.passes.int16 import weights
 from lstm_toolkit.passes.int16.rules import UNIT, Rule, Scales, data_of, floats_of, rule_of
 from lstm_toolkit.passes.int16.scales import LARGEST, Chosen, Groups, Range
+from lstm_toolkit.passes.int16.weights import Moments
 from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.tflite.types import Model, Operator, Subgraph
 from lstm_toolkit.weights.operands import ABSENT, SHUT_GATE
@@ -37,6 +38,7 @@ INT8 = schema.TensorType.INT8
 def to_int16(
     model: Model,
     ranges: Mapping[str, Range],
+    moments: Moments,
     *,
     is_wanted: Callable[[Operator], bool] = lambda _: True,
 ) -> list[Operator]:
@@ -46,6 +48,7 @@ def to_int16(
         model: the file; shapes fixed.
         ranges: for the name of each float tensor that a wanted op takes or gives and that is no constant, what it
             reaches. A tensor of a step of a layer has its name in all steps (`OpBuilder.step`).
+        moments: of what ops with weights take, as far as they are known.
         is_wanted: whether an op is to become int16.
 
     Returns:
@@ -64,7 +67,7 @@ def to_int16(
         _with_own_constants(model, model.subgraphs[number], operator, rule)
     groups = Groups(model, chosen, {**ranges, **_ranges_of_tables(model, chosen)})
     rules = {id(operator): rule for _, operator, rule in chosen}
-    rewriters = [_Rewriter(model, number, rules, groups) for number in range(len(model.subgraphs))]
+    rewriters = [_Rewriter(model, number, rules, groups, moments) for number in range(len(model.subgraphs))]
     for each in rewriters:
         each.rewrite()
     return left
@@ -100,8 +103,8 @@ def _with_own_constants(model: Model, subgraph: Subgraph, operator: Operator, ru
 class _Rewriter:
     """Writes the ops of one subgraph anew."""
 
-    def __init__(self, model: Model, number: int, rules: Mapping[int, Rule], groups: Groups) -> None:
-        self._model, self._number, self._rules, self._groups = model, number, rules, groups
+    def __init__(self, model: Model, number: int, rules: Mapping[int, Rule], groups: Groups, moments: Moments) -> None:
+        self._model, self._number, self._rules, self._groups, self._moments = model, number, rules, groups, moments
         self._subgraph = model.subgraphs[number]
         self._is_main = number == 0
         producers = graph.producers(self._subgraph)
@@ -111,6 +114,7 @@ class _Rewriter:
         self._as_int16: dict[int, int] = {}
         self._as_float: dict[int, int] = {}
         self._constants: dict[tuple[Any, ...], int] = {}
+        self._channel_scales: dict[tuple[Any, ...], npt.NDArray[np.float64]] = {}
 
     def rewrite(self) -> None:
         subgraph = self._subgraph
@@ -236,14 +240,18 @@ class _Rewriter:
         has_bias = bool(bias) and bias[0] != ABSENT
         added = self._values(bias[0]) if has_bias else np.zeros(len(values), np.float32)
         scale_in, scale_out = (graph.scale_of(tensors[index])[0] for index in (operator.inputs[0], operator.outputs[0]))
+        name = graph.text(tensors[operator.outputs[0]].name)
         if np.abs(values).max(initial=0.0) >= SHUT_GATE:
-            name = graph.text(tensors[operator.outputs[0]].name)
             raise ConversionError(
                 f"{name!r} cannot be computed in integers: it shuts the gates of its layer at padded steps by weights "
                 'of 1e4, beside which the others vanish in 8 bits; pass quantization="float16", or convert without '
                 "the mask"
             )
-        scales = weights.channel_scales(values, added, scale_in, scale_out)
+        key = (name, scale_in, scale_out, values.tobytes(), added.tobytes())
+        if key not in self._channel_scales:
+            moment = self._moments.get((name, values.shape[-1]))
+            self._channel_scales[key] = weights.channel_scales(values, added, scale_in, scale_out, moment)
+        scales = self._channel_scales[key]
         stored, stored_bias = weights.quantized(values, added, scale_in, scales)
         new = self._constant(kernel, np.ascontiguousarray(np.moveaxis(stored, 0, axis)), scales)
         tensors[new].quantization.quantizedDimension = axis
