@@ -8,7 +8,8 @@
     after   [GATHER: int8 rows] [QUANTIZE: to int16, by a whole number]
 
 What has no such kernel stays float between a DEQUANTIZE and a QUANTIZE. What an int8 op gives or takes is rescaled to
-or from int16 by one QUANTIZE. Every bit of the result is the same in LiteRT and in TensorFlow Lite Micro.
+or from int16 by one QUANTIZE. LiteRT and TensorFlow Lite Micro give the same numbers, but for a rare product near the
+middle of two results, which their MUL and QUANTIZE round differently.
 
 Another op is added by a `Rule` in `rules.RULES`; the ranges of its tensors come by their names.
 """
@@ -16,6 +17,7 @@ Another op is added by a `Rule` in `rules.RULES`; the ranges of its tensors come
 import copy
 import math
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,7 @@ INT8 = schema.TensorType.INT8
 def to_int16(
     model: Model,
     ranges: Mapping[str, Range],
-    moments: Moments,
+    moments: Moments = MappingProxyType({}),
     *,
     is_wanted: Callable[[Operator], bool] = lambda _: True,
 ) -> list[Operator]:
