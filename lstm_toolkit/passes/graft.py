@@ -113,22 +113,31 @@ def graft(model: Model, *, batch: int | None = None) -> Grafted:
     )
 
 
+def marked_weights(model: Model, subgraph: Subgraph, operator: Operator, layer: str) -> dict[str, npt.NDArray[Any]]:
+    """The weights of a composite op by the names that its mark gives them.
+
+    Raises:
+        ConversionError: if one of them is computed; names the layer.
+    """
+    kinds = attributes_of(operator)["weights"].split(",")
+    packed = {}
+    for kind, index in zip(kinds, operator.inputs[1 : 1 + len(kinds)], strict=True):
+        array = graph.constant(model, subgraph.tensors[index])
+        if array is None:
+            raise ConversionError(
+                f"layer {layer!r}: its {kind} is not a constant, so it cannot go into the file; make it of variables "
+                "and constants alone, not of what the model is given"
+            )
+        packed[kind] = array
+    return packed
+
+
 def _fusion(model: Model, subgraph: Subgraph, operator: Operator, batch: int | None, taken: set[str]) -> Fusion:
     composite = graph.operator_name(model, operator)
     attributes = attributes_of(operator)
     layer = numbered(attributes["layer"], taken)
     taken.add(layer)
-    kinds = attributes["weights"].split(",")
-    operands = tuple(operator.inputs[1 : 1 + len(kinds)])
-    packed = {}
-    for kind, index in zip(kinds, operands, strict=True):
-        array = graph.constant(model, subgraph.tensors[index])
-        if array is None:
-            raise ConversionError(
-                f"layer {layer!r}: its {kind} is not a constant, so it cannot go into the fused op; make it of "
-                "variables and constants alone, not of what the model is given"
-            )
-        packed[kind] = array
+    packed = marked_weights(model, subgraph, operator, layer)
     output_shape = graph.shape_of(subgraph.tensors[operator.outputs[0]])
     own_batch = output_shape[1 if attributes.get("time_major") else 0]
     if own_batch < 1 and batch is None:
@@ -149,8 +158,8 @@ def _fusion(model: Model, subgraph: Subgraph, operator: Operator, batch: int | N
         op=SINGLE_STEP_OP if is_step and composite == LSTM_COMPOSITE else FUSED_OPS[composite],
         options=options,
         weights=weights,
-        packed=operands,
-        given=tuple(operator.inputs[1 + len(kinds) :]),
+        packed=tuple(operator.inputs[1 : 1 + len(packed)]),
+        given=tuple(operator.inputs[1 + len(packed) :]),
         state_sizes=state_sizes,
         batch=own_batch if own_batch > 0 else batch or 0,
         carry=bool(attributes.get("carry")),

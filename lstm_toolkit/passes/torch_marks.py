@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from lstm_toolkit.errors import ConversionError
+from lstm_toolkit.passes.graft import marked_weights
 from lstm_toolkit.tflite import edit, graph
 from lstm_toolkit.tflite.recurrent import attributes_of
 from lstm_toolkit.tflite.types import Model
@@ -44,22 +44,13 @@ def name_layers(model: Model) -> dict[str, str]:
             if graph.operator_name(model, operator) != TORCH_COMPOSITE:
                 continue
             attributes = attributes_of(operator)
-            layer, kind, names = attributes["layer"], attributes["kind"], attributes["weights"].split(",")
-            operands = operator.inputs[1 : 1 + len(names)]
-            given: Arrays = {}
-            for name, index in zip(names, operands, strict=True):
-                array = graph.constant(model, subgraph.tensors[index])
-                if array is None:
-                    raise ConversionError(
-                        f"layer {layer!r}: its {name} is computed of what the module is given, so it cannot go into "
-                        "the file; compute it of parameters alone"
-                    )
-                given[name] = array
+            layer, kind = attributes["layer"], attributes["kind"]
+            given: Arrays = marked_weights(model, subgraph, operator, layer)
             composite, packed, options = _READERS[kind](given)
             options |= {"layer": flexbuffers.Loads(bytes(operator.customOptions))["layer"], "weights": ",".join(packed)}
             options |= {} if composite == CELL_COMPOSITE else {"carry": attributes["carry"]}
             made = [edit.add_constant(model, subgraph, f"{layer}/{name}", array) for name, array in packed.items()]
-            operator.inputs = [operator.inputs[0], *made, *operator.inputs[1 + len(names) :]]
+            operator.inputs = [operator.inputs[0], *made, *operator.inputs[1 + len(given) :]]
             operator.customOptions = np.frombuffer(flexbuffers.Dumps(options), np.uint8)
             operator.opcodeIndex = _custom_code(model, composite)
             classes[layer] = kind.partition("_")[0]

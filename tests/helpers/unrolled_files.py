@@ -327,3 +327,13 @@ def run(tflite: bytes, calls: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
             interpreter.invoke()
             results.append([interpreter.get_tensor(details["index"]) for details in outputs])
     return results
+
+
+def assert_both_compute(file, joined, calls, wanted, tolerance):
+    """Compares a file and what was made of it with the wanted outputs of each call, with XNNPACK and without."""
+    for number, (before, after, right) in enumerate(zip(run(file, calls), run(joined, calls), wanted * 2, strict=True)):
+        assert len(before) == len(after) == len(right)
+        for old, new, exact in zip(before, after, right, strict=True):
+            assert new.shape == old.shape == exact.shape
+            np.testing.assert_allclose(old, exact, atol=tolerance, rtol=tolerance, err_msg=f"the file, call {number}")
+            np.testing.assert_allclose(new, exact, atol=tolerance, rtol=tolerance, err_msg=f"joined, call {number}")

@@ -60,7 +60,6 @@ OTHER_TESTS = {
     "give its class a get_config with": "conversion/test_other_backends.py::test_what_is_refused",
     "; define it, with a name, in a module": "conversion/test_other_backends.py::test_what_is_refused",
     "calls no recurrent layer, so": "sources/test_torch_modules.py::test_what_",
-    "its {} is computed of what the module is given": "sources/test_torch_modules.py::test_weights_that_are_computed",
     "is called on a PackedSequence": "sources/test_torch_modules.py::test_what_",
     "has its dropout on, so": "sources/test_torch_modules.py::test_what_",
     "is converted by litert-torch, which is not": "sources/test_torch_modules.py::test_without_litert_torch",

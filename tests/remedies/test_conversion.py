@@ -276,7 +276,7 @@ PARITY = [
 
 PASSES = [
     refused(
-        ("layer {}: its {} is not a constant, so it cannot go into the fused op", "'run'", "kernel", "variables and"),
+        ("layer {}: its {} is not a constant, so it cannot go into the file", "'run'", "kernel", "variables and"),
         lambda: own(tf.reduce_mean),
         {},
         instead(lambda: own(lambda _: 0.5)),

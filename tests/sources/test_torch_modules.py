@@ -341,7 +341,7 @@ class Generated(nn.Module):
 
 
 def test_weights_that_are_computed():
-    with pytest.raises(ConversionError, match="layer 'lstm': its weight_ih is computed of what the module is given"):
+    with pytest.raises(ConversionError, match="layer 'lstm': its weight_ih is not a constant"):
         lstm_toolkit.convert(Generated(), input_signature=(floats(2, 7, 3), floats(1)))
     module = modules.randomized(modules.Wrapped())
     nn.utils.parametrizations.weight_norm(module.recurrent, "weight_hh_l0")

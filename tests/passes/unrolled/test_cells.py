@@ -22,7 +22,7 @@ from tests.helpers.unrolled_cells import (
     computed_cells,
     unrolled_cells,
 )
-from tests.helpers.unrolled_files import Sizes, run
+from tests.helpers.unrolled_files import Sizes, assert_both_compute
 
 OPS = {"after": "WHILE", "before": "WHILE", "rnn": "UNIDIRECTIONAL_SEQUENCE_RNN"}
 TOLERANCE = 1e-5
@@ -81,13 +81,8 @@ def test_every_spelling_becomes_one_op(spelling, sizes, seed):
     assert counts["FULLY_CONNECTED"] == (0 if spelling.cell == "rnn" else spelling.layers)
     joined = files.write_model(model)
     calls = calls_for(spelling, sizes)
-    wanted = [computed_cells(spelling, layers, call[0], call[1:]) for call in calls] * 2
-    for number, (before, after, right) in enumerate(zip(run(file, calls), run(joined, calls), wanted, strict=True)):
-        assert len(before) == len(after) == len(right)
-        for old, new, exact in zip(before, after, right, strict=True):
-            assert new.shape == old.shape == exact.shape
-            np.testing.assert_allclose(old, exact, atol=TOLERANCE, rtol=TOLERANCE, err_msg=f"the file, call {number}")
-            np.testing.assert_allclose(new, exact, atol=TOLERANCE, rtol=TOLERANCE, err_msg=f"joined, call {number}")
+    wanted = [computed_cells(spelling, layers, call[0], call[1:]) for call in calls]
+    assert_both_compute(file, joined, calls, wanted, TOLERANCE)
 
 
 def changed_weight(spelling, random):

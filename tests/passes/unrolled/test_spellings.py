@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from lstm_toolkit.passes.unrolled.fuse import fuse_unrolled, unrolled_outcomes
 from lstm_toolkit.tflite import files, graph
-from tests.helpers.unrolled_files import GATES, Sizes, Spelling, computed, layers_for, run, unrolled_file
+from tests.helpers.unrolled_files import (
+    GATES,
+    Sizes,
+    Spelling,
+    assert_both_compute,
+    computed,
+    layers_for,
+    run,
+    unrolled_file,
+)
 
 FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 TOLERANCE = 1e-5
@@ -64,13 +73,8 @@ def test_every_spelling_becomes_the_op(spelling, sizes, seed):
     assert not {"LOGISTIC", "MUL", "TANH", "RELU", "FULLY_CONNECTED", "BATCH_MATMUL"} & set(counts) - {"MUL"}
     fused = files.write_model(model)
     calls = calls_for(spelling, sizes, layers)
-    wanted = [computed(spelling, layers, call[0], call[1:]) for call in calls] * 2
-    for number, (before, after, right) in enumerate(zip(run(file, calls), run(fused, calls), wanted, strict=True)):
-        assert len(before) == len(after) == len(right)
-        for old, new, exact in zip(before, after, right, strict=True):
-            assert new.shape == old.shape == exact.shape
-            np.testing.assert_allclose(old, exact, atol=TOLERANCE, rtol=TOLERANCE, err_msg=f"the file, call {number}")
-            np.testing.assert_allclose(new, exact, atol=TOLERANCE, rtol=TOLERANCE, err_msg=f"fused, call {number}")
+    wanted = [computed(spelling, layers, call[0], call[1:]) for call in calls]
+    assert_both_compute(file, fused, calls, wanted, TOLERANCE)
 
 
 def changed_weight(spelling, random):
