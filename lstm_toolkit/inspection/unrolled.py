@@ -1,10 +1,12 @@
-"""Finds the LSTMs of a subgraph whose steps a converter laid out one by one.
+"""Finds the recurrent layers of a subgraph whose steps a converter laid out one by one.
 
     c = LOGISTIC(...) * c_before + LOGISTIC(...) * activation(...)        h = LOGISTIC(...) * activation(c)
 
 What is found is certain, and takes a fraction of the time that reading the file takes: every step takes the h and the c
 of the one before, and from the second step on all of them are the same ops with the same constants. Where one differs,
 nothing is found. Whether the fused op computes the same is for `passes.unrolled` to say.
+
+Other cells have h alone. The graph does not tell what they are: `passes.unrolled` does, by every number of the file.
 """
 
 import dataclasses
@@ -12,15 +14,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
+from lstm_toolkit.inspection.step_graph import Step, StepGraph
 from lstm_toolkit.inspection.values import UnrolledLayer
-from lstm_toolkit.passes.loops.evaluate import ACTIVATION_OPS
-from lstm_toolkit.passes.unrolled.glance import UNNAMED, layer_name
+from lstm_toolkit.passes.unrolled.fuse import unrolled_outcomes
+from lstm_toolkit.passes.unrolled.glance import Glance, glances
 from lstm_toolkit.tflite import graph
 from lstm_toolkit.tflite.recurrent import numbered
-from lstm_toolkit.tflite.types import Model, Operator, Subgraph
-from lstm_toolkit.weights.operands import ABSENT
+from lstm_toolkit.tflite.types import Model, Operator
 
 LEAST_STEPS = 3
 """Two steps have no third one to be compared with."""
@@ -29,36 +30,13 @@ _READERS = ("GATHER", "SLICE", "STRIDED_SLICE")
 """What takes a step out of a sequence at a constant place, which differs from step to step."""
 
 _SHARED = (-1, -1)
-_MOST_MOVES = 4
-
-
-_ACTIVATIONS = {code: name for name, code in vars(schema.ActivationFunctionType).items() if name in ACTIVATION_OPS}
-"""The activations that an operator can apply to what it computes, by code, as the operators are called."""
-
-_DATA_OF = {"RESHAPE": 0, "SLICE": 0, "SPLIT": 1, "SPLIT_V": 0, "STRIDED_SLICE": 0}
-"""Which operand is moved by what may stand between a sigmoid and where it is a gate."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Step:
-    """A step of an LSTM, or what may be one.
-
-    Attributes:
-        h, c: indices of the tensors that hold them. If no other step takes the c, it may be held activated alone.
-        before: tensors that may hold the c before; none for zeros.
-        is_last: whether c is held activated alone.
-    """
-
-    h: int
-    c: int
-    before: tuple[int, ...]
-    is_last: bool
 
 
 def unrolled_layers(model: Model, number: int) -> list[UnrolledLayer]:
-    """The unrolled LSTMs of a subgraph, in the order in which they begin."""
-    steps = _Steps(model, model.subgraphs[number])
-    chains = _chains(list(steps.found()))
+    """The unrolled layers of a subgraph, in the order in which they begin; only LSTMs of any but the main one."""
+    steps = StepGraph(model, model.subgraphs[number])
+    lstms = _chains(list(steps.found()))
+    chains = lstms + ([] if number else _other_chains(steps, glances(model, steps.subgraph), lstms))
     if not chains:
         return []
     owners = _Owners(steps, chains)
@@ -72,111 +50,26 @@ def unrolled_layers(model: Model, number: int) -> list[UnrolledLayer]:
             name = numbered(steps.name(ops[place]), taken)
             taken.add(name)
             units = graph.shape_of(steps.subgraph.tensors[chain[1].c])[-1]
-            layers.append(UnrolledLayer(name, "LSTM", len(chain), units, tuple(ops[place]), number))
-    return sorted(layers, key=lambda layer: layer.ops[0])
+            cell = "LSTM" if place < len(lstms) else ""
+            layers.append(UnrolledLayer(name, cell, len(chain), units, tuple(ops[place]), number))
+    return sorted(_told_apart(model, layers), key=lambda layer: layer.ops[0])
 
 
-class _Steps:
-    """What the operators of a subgraph compute, as far as steps of an LSTM ask."""
-
-    def __init__(self, model: Model, subgraph: Subgraph) -> None:
-        self._model, self.subgraph = model, subgraph
-        self.names = [graph.operator_name(model, op) for op in subgraph.operators]
-        self.producers = {int(index): place for place, op in enumerate(subgraph.operators) for index in op.outputs}
-        self.positions = {int(index): n for op in subgraph.operators for n, index in enumerate(op.outputs)}
-        self._contents: dict[bytes, int] = {}
-        self._ids: dict[int, int] = {}
-        self._computed = set[int]()
-        for op in subgraph.operators:
-            if len(op.inputs) and all(map(self.is_fixed, map(int, op.inputs))):
-                self._computed |= set(map(int, op.outputs))
-
-    def operator(self, place: int) -> Operator:
-        """An operator by its place."""
-        return self.subgraph.operators[place]
-
-    def found(self) -> Iterator[_Step]:
-        """Yields what may be a step of an LSTM."""
-        for place, name in enumerate(self.names):
-            outputs = self.operator(place).outputs
-            c = self._gated(int(outputs[0])) if name == "MUL" and len(outputs) == 1 else None
-            if c is not None:
-                is_last = self.activation(self.producers.get(c)) is not None
-                before = self._before(c, is_last=is_last)
-                if before is not None:
-                    yield _Step(int(outputs[0]), c, before, is_last)
-
-    def activation(self, place: int | None) -> str | None:
-        """The activation that an operator applies to what it computes, as the operator is called that does it alone."""
-        options = None if place is None else self.operator(place).builtinOptions
-        return _ACTIVATIONS.get(getattr(options, "fusedActivationFunction", 0))
-
-    def _operands(self, index: int, name: str, *, activated: bool = False) -> list[int]:
-        """The two operands of the ADD or MUL that computes a tensor; none if another operator does."""
-        place = self.producers.get(index)
-        if place is None or self.names[place] != name or (self.activation(place) is not None) != activated:
-            return []
-        inputs = [int(index) for index in self.operator(place).inputs]
-        return inputs if len(inputs) == 2 else []
-
-    def _gated(self, index: int) -> int | None:
-        """What is activated in gate * activation(...), or holds that activated; None if a tensor is something else."""
-        factors = self._operands(index, "MUL")
-        for gate, other in (factors, factors[::-1]) if factors else ():
-            made = self.producers.get(other)
-            if made is not None and self._is_gate(gate):
-                if self.names[made] in ACTIVATION_OPS and len(self.operator(made).inputs) == 1:
-                    return int(self.operator(made).inputs[0])
-                if self.activation(made) is not None:
-                    return other
-        return None
-
-    def _is_gate(self, index: int) -> bool:
-        """Whether a tensor is a sigmoid of something, or a part of one."""
-        for _ in range(_MOST_MOVES):
-            place = self.producers.get(index)
-            data = None if place is None else _DATA_OF.get(self.names[place])
-            if place is None or data is None or data >= len(self.operator(place).inputs):
-                break
-            index = int(self.operator(place).inputs[data])
-        return place is not None and self.names[place] == "LOGISTIC"
-
-    def _before(self, c: int, *, is_last: bool) -> tuple[int, ...] | None:
-        """What may hold the c before; nothing where it is zero, None where it is no c of an LSTM."""
-        if self._gated(c) is not None:
-            return ()
-        found = []
-        parts = self._operands(c, "ADD", activated=is_last)
-        for kept, new in (parts, parts[::-1]) if parts else ():
-            factors = self._operands(kept, "MUL") if self._gated(new) is not None else []
-            found += [state for gate, state in (factors, factors[::-1]) if self._is_gate(gate)] if factors else []
-        return tuple(found) or None
-
-    def content(self, index: int) -> int | None:
-        """A number that tells what a constant tensor holds from what others hold; None if it is not constant."""
-        tensor = self.subgraph.tensors[index]
-        data = self._model.buffers[tensor.buffer].data
-        if data is None or tensor.isVariable:
-            return None
-        if tensor.buffer not in self._ids:
-            self._ids[tensor.buffer] = self._contents.setdefault(bytes(data), len(self._contents))
-        return self._ids[tensor.buffer]
-
-    def is_fixed(self, index: int) -> bool:
-        """Whether a tensor holds the same at every call."""
-        return index == ABSENT or index in self._computed or self.content(index) is not None
-
-    def name(self, places: list[int]) -> str:
-        """The name of a layer as the tensors tell that some of its operators compute."""
-        indices = (index for place in places for index in self.operator(place).outputs)
-        told = (layer_name(graph.text(self.subgraph.tensors[index].name)) for index in indices)
-        return next((name for name in told if name != UNNAMED), UNNAMED)
+def _told_apart(model: Model, layers: list[UnrolledLayer]) -> Iterator[UnrolledLayer]:
+    """The layers, each with its cell; without those whose cell the numbers of the file do not tell."""
+    cells = {}
+    if not all(layer.cell for layer in layers):
+        cells = {(each.name, each.steps): each.kind.split()[-1] for each in unrolled_outcomes(model) if each.op}
+    for layer in layers:
+        cell = layer.cell or cells.get((layer.name, layer.steps))
+        if cell:
+            yield dataclasses.replace(layer, cell=cell)
 
 
-def _chains(found: list[_Step]) -> list[list[_Step]]:
+def _chains(found: list[Step]) -> list[list[Step]]:
     """Steps of which each starts from the c of the one before."""
     by_c = {step.c: step for step in found}
-    follower: dict[int, _Step] = {}
+    follower: dict[int, Step] = {}
     followers = set[int]()
     for step in by_c.values():
         before = next((c for c in step.before if c in by_c and c not in follower and not by_c[c].is_last), None)
@@ -193,10 +86,30 @@ def _chains(found: list[_Step]) -> list[list[_Step]]:
     return [chain for chain in chains if len(chain) >= LEAST_STEPS]
 
 
+def _other_chains(steps: StepGraph, seen: list[Glance], lstms: list[list[Step]]) -> list[list[Step]]:
+    """Steps of other cells, whose one state is h: each product takes the h of the step before."""
+    taken = {steps.producers.get(step.h) for chain in lstms for step in chain}
+    chains = []
+    for glance in seen:
+        states = [steps.unmoved(index) for index in glance.inputs]
+        # The first product may take a state that is given.
+        states = states if steps.is_computed(states[0]) else states[1:]
+        if len(states) < LEAST_STEPS - 1:
+            continue
+        before, after = states[-2:]
+        inside = steps.between(before, after)
+        last = steps.alike(before, after, inside) if inside and not inside & taken else None
+        # A cell that multiplies twice in a step is seen twice.
+        if last is not None and steps.is_alone([*states, last]):
+            taken |= inside
+            chains.append([Step(state, state, (), False) for state in (*states, last)])
+    return chains
+
+
 class _Owners:
     """For each operator the one step that needs it, as a pair of layer and step, or that several do."""
 
-    def __init__(self, steps: _Steps, chains: list[list[_Step]]) -> None:
+    def __init__(self, steps: StepGraph, chains: list[list[Step]]) -> None:
         self._steps = steps
         self._states = {
             index: layer for layer, chain in enumerate(chains) for step in chain for index in (step.h, step.c)
@@ -207,7 +120,7 @@ class _Owners:
             for number, step in enumerate(chain):
                 self._visit((layer, number), step)
 
-    def _visit(self, owner: tuple[int, int], step: _Step) -> None:
+    def _visit(self, owner: tuple[int, int], step: Step) -> None:
         waiting = [(index, owner) for index in (step.h, step.c)]
         while waiting:
             index, claim = waiting.pop()
@@ -244,10 +157,10 @@ class _Owners:
 class _Signatures:
     """Writes down what a step of a layer computes, so that steps that compute the same are written alike."""
 
-    def __init__(self, steps: _Steps, owners: _Owners, layer: int) -> None:
+    def __init__(self, steps: StepGraph, owners: _Owners, layer: int) -> None:
         self._steps, self._owners, self._layer = steps, owners, layer
 
-    def of(self, number: int, before: _Step, step: _Step) -> list[Any]:
+    def of(self, number: int, before: Step, step: Step) -> list[Any]:
         """What is met on the way back from the h of a step, to the h and c of the one before and to what is given."""
         said: list[Any] = []
         waiting, met = [(step.h, True)], dict[tuple[int, bool], int]()

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 from tests.helpers.unrolled_files import ACTIVATIONS, Sizes, Spelling, Writer, unrolled_file
 
@@ -30,6 +31,34 @@ class CellSpelling(Spelling):
     output: str = "weighted"
     order: tuple[str, ...] = GATES_OF["after"]
     has_recurrent_bias: bool = True
+
+
+@st.composite
+def cell_spellings(draw):
+    cell = draw(st.sampled_from(sorted(GATES_OF)))
+    return CellSpelling(
+        cell=cell,
+        order=tuple(draw(st.permutations(GATES_OF[cell]))),
+        product=draw(st.sampled_from(["two", "hoisted"] if cell == "after" else ["two", "joined", "hoisted"])),
+        matrix=draw(st.sampled_from(["FULLY_CONNECTED", "BATCH_MATMUL"])),
+        bias=draw(st.sampled_from(["x", "after"])),
+        split=draw(st.sampled_from(["SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "none"])),
+        start=draw(st.sampled_from(["folded", "zeros", "given"])),
+        read=draw(st.sampled_from(["unpack", "transpose", "strided", "slice", "gather"])),
+        write=draw(st.sampled_from(["pack", "swap", "join", "last", "states"])),
+        backwards=draw(st.booleans()),
+        activation=draw(st.sampled_from(["TANH", "TANH", "RELU6", "RELU_N1_TO_1"])),
+        swapped=draw(st.booleans()),
+        copies=draw(st.booleans()),
+        layers=draw(st.sampled_from([1, 2])),
+        output=draw(st.sampled_from(["weighted", "moved"])),
+        has_recurrent_bias=draw(st.booleans()),
+    )
+
+
+CELL_SIZES = st.builds(
+    Sizes, batch=st.integers(1, 3), steps=st.integers(2, 7), inputs=st.integers(1, 4), units=st.integers(1, 5)
+)
 
 
 @dataclasses.dataclass

@@ -18,12 +18,14 @@ class Glance:
     Attributes:
         name: of the layer, as the names of the tensors tell it, or else `unrolled`.
         kind: what it looks like, with its article.
-        outputs: indices of the tensors that hold h, step by step; without those of the steps that no product takes.
+        inputs: indices of the tensors that the products take.
+        outputs: those of them that hold h, step by step; without those of the steps that no product takes.
         steps: how many there are.
     """
 
     name: str
     kind: str
+    inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     steps: int
 
@@ -46,7 +48,9 @@ def glances(model: Model, subgraph: Subgraph) -> list[Glance]:
             name = layer_name(graph.text(subgraph.tensors[users[0].outputs[0]].name))
             outputs = tuple(int(user.inputs[0]) for user in behind)
             is_lstm = all(_is_lstm_output(model, producers, index) for index in outputs)
-            found.append(Glance(name, "an LSTM" if is_lstm else "a recurrent layer", outputs, len(users) + first))
+            inputs = tuple(int(user.inputs[0]) for user in users)
+            kind = "an LSTM" if is_lstm else "a recurrent layer"
+            found.append(Glance(name, kind, inputs, outputs, len(users) + first))
     return found
 
 

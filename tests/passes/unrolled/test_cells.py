@@ -16,9 +16,10 @@ from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.tflite.builder import OpBuilder
 from tests.helpers.schema_models import empty_model
 from tests.helpers.unrolled_cells import (
+    CELL_SIZES,
     GATES_OF,
-    CellSpelling,
     cell_layers_for,
+    cell_spellings,
     computed_cells,
     unrolled_cells,
 )
@@ -27,34 +28,6 @@ from tests.helpers.unrolled_files import Sizes, assert_both_compute
 OPS = {"after": "WHILE", "before": "WHILE", "rnn": "UNIDIRECTIONAL_SEQUENCE_RNN"}
 TOLERANCE = 1e-5
 """The hidden state is at most 1 or, with relu, some tens; each is a sum of a dozen float32 products."""
-
-
-@st.composite
-def spellings(draw):
-    cell = draw(st.sampled_from(sorted(GATES_OF)))
-    return CellSpelling(
-        cell=cell,
-        order=tuple(draw(st.permutations(GATES_OF[cell]))),
-        product=draw(st.sampled_from(["two", "hoisted"] if cell == "after" else ["two", "joined", "hoisted"])),
-        matrix=draw(st.sampled_from(["FULLY_CONNECTED", "BATCH_MATMUL"])),
-        bias=draw(st.sampled_from(["x", "after"])),
-        split=draw(st.sampled_from(["SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "none"])),
-        start=draw(st.sampled_from(["folded", "zeros", "given"])),
-        read=draw(st.sampled_from(["unpack", "transpose", "strided", "slice", "gather"])),
-        write=draw(st.sampled_from(["pack", "swap", "join", "last", "states"])),
-        backwards=draw(st.booleans()),
-        activation=draw(st.sampled_from(["TANH", "TANH", "RELU6", "RELU_N1_TO_1"])),
-        swapped=draw(st.booleans()),
-        copies=draw(st.booleans()),
-        layers=draw(st.sampled_from([1, 2])),
-        output=draw(st.sampled_from(["weighted", "moved"])),
-        has_recurrent_bias=draw(st.booleans()),
-    )
-
-
-SIZES = st.builds(
-    Sizes, batch=st.integers(1, 3), steps=st.integers(2, 7), inputs=st.integers(1, 4), units=st.integers(1, 5)
-)
 
 
 def calls_for(spelling, sizes):
@@ -66,7 +39,7 @@ def calls_for(spelling, sizes):
 
 
 @settings(max_examples=int(os.environ.get("LSTM_TOOLKIT_EXAMPLES", 25)), deadline=None, derandomize=True)
-@given(spelling=spellings(), sizes=SIZES, seed=st.integers(0, 9))
+@given(spelling=cell_spellings(), sizes=CELL_SIZES, seed=st.integers(0, 9))
 def test_every_spelling_becomes_one_op(spelling, sizes, seed):
     layers = cell_layers_for(spelling, sizes, seed)
     file = unrolled_cells(spelling, sizes, layers)
@@ -114,7 +87,7 @@ def changed_weight(spelling, random):
 
 
 @settings(max_examples=int(os.environ.get("LSTM_TOOLKIT_EXAMPLES", 25)), deadline=None, derandomize=True)
-@given(spelling=spellings(), seed=st.integers(0, 10_000))
+@given(spelling=cell_spellings(), seed=st.integers(0, 10_000))
 def test_one_weight_that_differs_in_one_step_is_never_joined(spelling, seed):
     spelling = dataclasses.replace(spelling, copies=True)
     random, sizes = np.random.default_rng(seed), Sizes(steps=5)
