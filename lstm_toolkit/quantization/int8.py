@@ -21,6 +21,7 @@ from lstm_toolkit.passes import coarse_sums, coupled_gate, int8_biases, int8_sca
 from lstm_toolkit.quantization import ranges
 from lstm_toolkit.quantization.ranges import QUANTIZED
 from lstm_toolkit.quantization.samples import Samples
+from lstm_toolkit.runtime.runner import Runner
 from lstm_toolkit.stock import worker
 from lstm_toolkit.tflite import edit, files, graph, recurrent
 from lstm_toolkit.tflite.recurrent import RecurrentOp, recurrent_ops
@@ -61,8 +62,10 @@ def quantize(
     for op in found:
         _prepare(op)
     layers = [_Layer(op.layer, _input_weights(op), int8_biases.biases_of(op)) for op in found]
-    samples = [list(sample.values()) for sample in calibration]
-    calibrated = files.read_model(worker.calibrate_elsewhere(files.write_model(model), samples, progress=progress))
+    prepared = files.write_model(model)
+    # The calibrator takes them by place, which need not be that in the model: TensorFlow's converter may move inputs.
+    samples = [[sample[name] for name in Runner(prepared).input_shapes] for sample in calibration]
+    calibrated = files.read_model(worker.calibrate_elsewhere(prepared, samples, progress=progress))
     fitted = ranges.fit(calibrated, calibration)
     cut = ranges.beyond(fitted, ranges.extremes(model, held_out)) if held_out else 0
     quantized = worker.quantize_elsewhere(files.write_model(calibrated), kept_float=KEPT_FLOAT)

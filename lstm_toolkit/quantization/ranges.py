@@ -22,6 +22,7 @@ from lstm_toolkit.inspection.values import LstmNode
 from lstm_toolkit.passes import int8_scales
 from lstm_toolkit.quantization.samples import Samples
 from lstm_toolkit.runtime.runner import keeping_all_tensors
+from lstm_toolkit.runtime.signature import signature
 from lstm_toolkit.tflite import files, graph
 from lstm_toolkit.tflite.recurrent import RecurrentOp, recurrent_ops
 from lstm_toolkit.tflite.types import Model, Subgraph, Tensor
@@ -135,13 +136,13 @@ def extremes(
 
     Args:
         model: a float file.
-        samples: inputs by name, in the order of the file. If it carries its state, each goes on where the last ended.
+        samples: inputs by name. If it carries its state, each goes on where the last ended.
         progress: called with the number of samples that are done.
         also: called after each sample with what reads a tensor by its index.
     """
     data, subgraph = files.write_model(model), model.subgraphs[0]
     interpreter = keeping_all_tensors(data)
-    read = interpreter.get_tensor
+    read, (inputs, _) = interpreter.get_tensor, signature(interpreter)
     lstms = [_Cells(node) for node in inspect(data).lstm_nodes if node.op in QUANTIZED and not node.subgraph]
     computed = dict.fromkeys(int(index) for op in subgraph.operators for index in op.outputs)
     indices = [
@@ -151,8 +152,8 @@ def extremes(
     ]
     found: dict[int, list[Range]] = {index: [] for index in indices}
     for number, sample in enumerate(samples, start=1):
-        for index, value in zip(subgraph.inputs, sample.values(), strict=True):
-            interpreter.set_tensor(int(index), value)
+        for name, value in sample.items():
+            interpreter.set_tensor(inputs[name]["index"], value)
         for lstm in lstms:
             lstm.before(read)
         interpreter.invoke()

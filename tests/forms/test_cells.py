@@ -13,7 +13,6 @@ import tf_keras
 from keras import layers
 
 import lstm_toolkit
-from lstm_toolkit.errors import ConversionError
 from lstm_toolkit.weights.operands import LSTM_COMPOSITE
 from tests.helpers.calls import Arrays, assert_agrees, by_output
 from tests.helpers.files import op_counts
@@ -41,11 +40,12 @@ def assert_right(model: Any, tflite: bytes, *, structure: Any = None) -> None:
     assert_agrees(tflite, calls, expected)
 
 
-def frame_model(library: Any) -> Any:
+def frame_model(library: Any, units: tuple[int, int, int] = (6, 4, 2)) -> Any:
     """Three cells on one frame, each on what the one before gives; every state comes in and goes out."""
     frame = library.Input((INPUTS,), name="frame")
     inputs, outputs, x = [frame], [], frame
-    cells = (library.layers.LSTMCell(6), library.layers.GRUCell(4), library.layers.SimpleRNNCell(2))
+    kinds = (library.layers.LSTMCell, library.layers.GRUCell, library.layers.SimpleRNNCell)
+    cells = [kind(size) for kind, size in zip(kinds, units, strict=True)]
     for cell, names in zip(cells, (("h", "c"), ("gru",), ("simple",)), strict=True):
         states = [library.Input((cell.units,), name=name) for name in names]
         x, new = cell(x, states)
@@ -80,10 +80,28 @@ def test_cells_on_one_frame_on_a_target(target):
     assert conversion.report.max_abs_error < 1e-5
 
 
-def test_an_lstm_cell_cannot_be_int8():
-    model = frame_model(keras)
-    with pytest.raises(ConversionError, match=r"'lstm_cell.*' cannot be int8: its states are given from outside"):
-        lstm_toolkit.convert(model, quantization="int8", representative_dataset=drawn(model, batch=1, count=16))
+@pytest.mark.parametrize("kind", ["int8", "int16x8"])
+def test_cells_in_integers_whose_inputs_the_converter_moves(kind):
+    """All inputs have one shape, and ranges that are far apart: those of another one would cut or coarsen it."""
+    widths = {"frame": 1.0, "h": 0.3, "c": 2.0, "gru": 0.05, "simple": 0.6}
+    model, random = frame_model(keras, units=(INPUTS,) * 3), np.random.default_rng(4)
+    assert [tensor.name for tensor in model.inputs] == list(widths)
+
+    def samples(count):
+        shapes = dict.fromkeys(widths, (count, 1, INPUTS))
+        drawn = {name: widths[name] * random.uniform(-1, 1, shapes[name]).astype(np.float32) for name in widths}
+        return [{name: array[number] for name, array in drawn.items()} for number in range(count)]
+
+    plain = lstm_toolkit.convert(model, batch_size=1, lowering="unrolled", verify=False)
+    assert list(plain.runner().input_shapes) != list(widths)
+    conversion = lstm_toolkit.convert(model, quantization=kind, representative_dataset=samples(100))
+    assert [each.op for each in conversion.report.layers] == ["unrolled"] * 3
+    runner, fresh = conversion.runner(), samples(20)
+    wanted = [by_output(model([tf.convert_to_tensor(each) for each in sample.values()])) for sample in fresh]
+    given = [runner.outputs(**sample) for sample in fresh]
+    for name in wanted[0]:
+        expected, actual = (np.stack([each[name] for each in found]) for found in (wanted, given))
+        assert np.abs(actual - expected).max() < 0.01 * np.abs(expected).max(), name
 
 
 def test_stacked_cells_on_one_frame():
