@@ -88,9 +88,7 @@ def test_every_spelling_of_other_cells_is_a_row_of_its_steps_or_none(spelling, s
     assert {each.cell for each in rows} <= {"RNN" if spelling.cell == "rnn" else "GRU"}
 
 
-@pytest.mark.parametrize(
-    "path", set(OTHERS) - {FOLDER / f"{name}.tflite" for name in WITHOUT_ROWS}, ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", [each for each in OTHERS if each.stem not in WITHOUT_ROWS], ids=lambda path: path.stem)
 def test_other_cells_with_an_op_that_differs_in_one_step_have_no_row(path):
     model = files.read_model(path.read_bytes())
     first, *_ = found(model)
