@@ -169,9 +169,10 @@ def test_a_picture_follows_at_once(page, name, label):
     panel, seconds = panel_of(page, name), []
     picture, field = panel.locator("img").first, panel.get_by_label(label, exact=True)
     changes(panel, lambda: (field.fill("6"), field.press("Enter")))
-    for key in ("ArrowDown", "ArrowUp") * 4:
+    # One way alone: back and forth, a busy browser may leave out a value, and the picture is what it was.
+    for _ in range(5):
         before, start = picture.get_attribute("src"), time.perf_counter()
-        field.press(key)
+        field.press("ArrowDown")
         while picture.get_attribute("src") == before:
             assert time.perf_counter() - start < WAIT / 1000
             time.sleep(0.005)
