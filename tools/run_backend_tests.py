@@ -14,6 +14,7 @@ import sysconfig
 from pathlib import Path
 
 import click
+from run_notebooks import NEEDS
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venvs" / "backends"
@@ -21,7 +22,6 @@ PYTHON = ENVIRONMENT / "bin" / "python"
 NOT_RUN = ROOT / "build" / "not_run"
 WANTED = {"torch": "torch==2.13.0+cpu", "litert_torch": "litert-torch>=0.10,<0.11", "jax": "jax>=0.8,<1"}
 
-CODELAB, CODELAB_NEEDS = "11_from_pytorch.ipynb", ("torch", "litert_torch")
 NBVAL = ("-n", "2", "--dist", "loadfile", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=300")
 
 
@@ -41,8 +41,9 @@ def main(pytest_arguments: tuple[str, ...]) -> None:
     options = ["-m", "backends", "-n", "2", "--dist", "loadgroup", *pytest_arguments]
     tests = ["conversion/test_other_backends.py", "sources/test_torch_modules.py", "weights/test_torch.py"]
     failed = run_pytest(*options, *(f"tests/{each}" for each in tests))
-    if all(map(is_there, CODELAB_NEEDS)):
-        failed = run_pytest("-v", *NBVAL, *sorted((ROOT / "notebooks").rglob(CODELAB))) or failed
+    for codelab, needs in NEEDS.items():
+        if all(map(is_there, needs)):
+            failed = run_pytest("-v", *NBVAL, *sorted((ROOT / "notebooks").rglob(f"{codelab}.ipynb"))) or failed
     sys.exit(failed)
 
 

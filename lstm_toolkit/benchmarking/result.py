@@ -181,18 +181,8 @@ def _model_timing(values: Mapping[str, Any]) -> ModelTiming:
 
 
 _HEADER = (
-    *(
-        "model",
-        "invoke µs",
-        "with copies µs",
-        "cold µs",
-        "quartiles µs",
-        "90 % µs",
-        "calls/s",
-        "load ms",
-        "first call ms",
-    ),
-    *("peak MB", "bytes", "threads"),
+    *("model", "invoke µs", "with copies µs", "cold µs", "quartiles µs", "90 % µs", "calls/s"),
+    *("load ms", "first call ms", "peak MB", "bytes", "threads"),
 )
 
 

@@ -38,7 +38,7 @@ class ModelSummary(Tabular):
         inputs, outputs: of the first signature, or of the main subgraph where there is none.
         size: bytes of the file.
         memory: bytes of weights and states, and how many the arena needs at least.
-        unrolled_layers: LSTMs whose steps are laid out as ops, in the order in which they begin.
+        unrolled_layers: recurrent layers whose steps are laid out as ops, in the order in which they begin.
     """
 
     subgraphs: tuple[SubgraphSummary, ...]

@@ -143,7 +143,9 @@ def extremes(
     data, subgraph = files.write_model(model), model.subgraphs[0]
     interpreter = keeping_all_tensors(data)
     read, (inputs, _) = interpreter.get_tensor, signature(interpreter)
-    lstms = [_Cells(node) for node in inspect(data).lstm_nodes if node.op in QUANTIZED and not node.subgraph]
+    # A file of plain ops has none, and to read all that it holds takes as long as some samples.
+    nodes = inspect(data).lstm_nodes if any(op.name in QUANTIZED for op in recurrent_ops(model)) else ()
+    lstms = [_Cells(node) for node in nodes if node.op in QUANTIZED and not node.subgraph]
     computed = dict.fromkeys(int(index) for op in subgraph.operators for index in op.outputs)
     indices = [
         index

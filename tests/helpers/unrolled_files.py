@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
+from hypothesis import strategies as st
 
 from lstm_toolkit.tflite import files
 from lstm_toolkit.tflite.builder import OpBuilder
@@ -55,6 +56,25 @@ class Spelling:
     copies: bool = False
     projection: int = 0
     layers: int = 1
+
+
+SPELLINGS = st.builds(
+    Spelling,
+    product=st.sampled_from(["two", "joined", "hoisted"]),
+    matrix=st.sampled_from(["FULLY_CONNECTED", "BATCH_MATMUL"]),
+    bias=st.sampled_from(["x", "h", "both", "after"]),
+    split=st.sampled_from(["SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "none"]),
+    order=st.permutations(GATES).map(tuple),
+    start=st.sampled_from(["folded", "zeros", "given"]),
+    read=st.sampled_from(["unpack", "transpose", "strided", "slice", "gather"]),
+    write=st.sampled_from(["pack", "swap", "join", "last", "states"]),
+    backwards=st.booleans(),
+    activation=st.sampled_from(["TANH", "RELU", "RELU6", "RELU_N1_TO_1"]),
+    swapped=st.booleans(),
+    copies=st.booleans(),
+    projection=st.sampled_from([0, 0, 2]),
+    layers=st.sampled_from([1, 2]),
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,27 +19,11 @@ from lstm_toolkit.inspection.unrolled import unrolled_layers
 from lstm_toolkit.passes.unrolled.fuse import unrolled_outcomes
 from lstm_toolkit.tflite import edit, files, graph
 from tests.helpers.unrolled_cells import CELL_SIZES, cell_layers_for, cell_spellings, unrolled_cells
-from tests.helpers.unrolled_files import GATES, Sizes, Spelling, layers_for, unrolled_file
+from tests.helpers.unrolled_files import GATES, SPELLINGS, Sizes, Spelling, layers_for, unrolled_file
 
 FOLDER = Path(__file__).parents[1] / "data" / "unrolled"
 OTHERS = sorted(path for path in FOLDER.glob("*.tflite") if {"gru", "rnn"} & set(path.stem.split("_")))
 REAL = sorted(set(FOLDER.glob("*.tflite")) - set(OTHERS))
-SPELLINGS = st.builds(
-    Spelling,
-    product=st.sampled_from(["two", "joined", "hoisted"]),
-    matrix=st.sampled_from(["FULLY_CONNECTED", "BATCH_MATMUL"]),
-    bias=st.sampled_from(["x", "h", "both", "after"]),
-    split=st.sampled_from(["SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "none"]),
-    start=st.sampled_from(["folded", "zeros", "given"]),
-    read=st.sampled_from(["unpack", "transpose", "strided", "slice", "gather"]),
-    write=st.sampled_from(["pack", "swap", "join", "last", "states"]),
-    backwards=st.booleans(),
-    activation=st.sampled_from(["TANH", "RELU"]),
-    swapped=st.booleans(),
-    copies=st.booleans(),
-    projection=st.sampled_from([0, 0, 2]),
-    layers=st.sampled_from([1, 2]),
-)
 EXAMPLES = settings(max_examples=int(os.environ.get("LSTM_TOOLKIT_EXAMPLES", 25)), deadline=None, derandomize=True)
 
 

@@ -14,6 +14,7 @@ from lstm_toolkit.passes.unrolled.fuse import fuse_unrolled, unrolled_outcomes
 from lstm_toolkit.tflite import files, graph
 from tests.helpers.unrolled_files import (
     GATES,
+    SPELLINGS,
     Sizes,
     Spelling,
     assert_both_compute,
@@ -27,23 +28,6 @@ FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 TOLERANCE = 1e-5
 """The hidden state is at most 1 or, with relu, 6 or so; each is a sum of a dozen float32 products."""
 
-SPELLINGS = st.builds(
-    Spelling,
-    product=st.sampled_from(["two", "joined", "hoisted"]),
-    matrix=st.sampled_from(["FULLY_CONNECTED", "BATCH_MATMUL"]),
-    bias=st.sampled_from(["x", "h", "both", "after"]),
-    split=st.sampled_from(["SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "none"]),
-    order=st.permutations(GATES).map(tuple),
-    start=st.sampled_from(["folded", "zeros", "given"]),
-    read=st.sampled_from(["unpack", "transpose", "strided", "slice", "gather"]),
-    write=st.sampled_from(["pack", "swap", "join", "last", "states"]),
-    backwards=st.booleans(),
-    activation=st.sampled_from(["TANH", "RELU", "RELU6", "RELU_N1_TO_1"]),
-    swapped=st.booleans(),
-    copies=st.booleans(),
-    projection=st.sampled_from([0, 0, 2]),
-    layers=st.sampled_from([1, 2]),
-)
 SIZES = st.builds(
     Sizes, batch=st.integers(1, 3), steps=st.integers(2, 6), inputs=st.integers(1, 4), units=st.integers(1, 5)
 )
