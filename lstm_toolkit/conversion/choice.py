@@ -7,6 +7,7 @@ loop. The files are timed in turn, so that a change of the machine's speed hits 
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -213,32 +214,37 @@ def choose(
     calls: dict[Candidate, Callable[[], Any]] = {}
     trials: dict[Candidate, Trial] = {}
 
-    def tried(way: Candidate) -> None:
+    def measured(way: Candidate) -> float:
+        """Makes, checks and shortly times a way; returns its time, which is infinite where it is out."""
         try:
             runner = runner_of(way)
             actual = _outputs(runner, samples)
         except (LstmToolkitError, RuntimeError) as refusal:  # a runtime raises RuntimeError
             trials[way] = Trial(way, reason=str(refusal))
-            return
+            return math.inf
         trials[way] = _checked(way, expected, actual, limits.max_error)
-        if not trials[way].reason:
-            calls[way] = runner.bound(**samples[0])[1]
+        if trials[way].reason:
+            return math.inf
+        calls[way] = runner.bound(**samples[0])[1]
+        time_these([way], FIRST_SECONDS)
+        return time_of(trials[way], limits.caches) or 0.0
 
+    def time_these(ways: Sequence[Candidate], seconds: float) -> None:
+        _time({way: calls[way] for way in ways}, trials, other_work, seconds, limits.caches)
+
+    times = {}
     for way in ways:
         if calls and time.perf_counter() - start > SHARE_OF_FIRST * limits.time_budget:
             trials[way] = Trial(way, reason=f"not tried: the time budget of {limits.time_budget:g} s was spent")
-            continue
-        tried(way)
-        if way in calls:
-            _time({way: calls[way]}, trials, other_work, FIRST_SECONDS)
-    times = {way: time_of(trials[way], limits.caches) or 0.0 for way in calls}
-    finalists = [way for way, each in times.items() if each <= FINALISTS * min(times.values())]
-    for way in [dataclasses.replace(way, num_threads=number) for way in finalists for number in limits.threads]:
-        tried(way)
-        finalists += [way] * (way in calls)
+        else:
+            times[way] = measured(way)
+    best = min(times.values(), default=math.inf)
+    finalists = [way for way, each in times.items() if each <= FINALISTS * best and way in calls]
+    on_more = [dataclasses.replace(way, num_threads=number) for way in finalists for number in limits.threads]
+    finalists += [way for way in on_more if measured(way) <= best and way in calls]
     left = max(0.0, limits.time_budget - (time.perf_counter() - start))
     if len(finalists) > 1:
-        _time({way: calls[way] for way in finalists}, trials, other_work, min(FINAL_SECONDS, left))
+        time_these(finalists, min(FINAL_SECONDS, left))
 
     def place(trial: Trial) -> tuple[bool, float]:
         microseconds = time_of(trial, limits.caches)
@@ -262,10 +268,12 @@ def _time(
     trials: dict[Candidate, Trial],
     other_work: OtherWork,
     seconds: float,
+    caches: str,
 ) -> None:
-    """Times candidates together, a third of the time in a row and the rest between other work, into their trials."""
-    hot = stopwatch.stopwatch(calls, seconds / 3)
-    cold = stopwatch.cold_stopwatch(calls, other_work, 2 * seconds / 3)
+    """Times candidates together, in a row and between other work, into their trials; two thirds go to what counts."""
+    share = {"hot": 2 / 3, "cold": 1 / 3}[caches]
+    hot = stopwatch.stopwatch(calls, share * seconds)
+    cold = stopwatch.cold_stopwatch(calls, other_work, (1 - share) * seconds)
     for way in calls:
         trials[way] = dataclasses.replace(trials[way], median=hot[way], cold=cold[way])
 

@@ -44,7 +44,8 @@ def chosen(monkeypatch):
     def chosen(times, *, errors=None, refusals=None, second=None, cold=None, confirm=lambda _: None, **limits):
         """The choice with set times; a second measurement, of the finalists together, may give others.
 
-        Cold times are twice the hot ones where they are not set.
+        Cold times are twice the hot ones where they are not set. What is returned beside the choice are the
+        measurements in a row: the ways of each, and its seconds.
         """
         errors, refusals, measured = errors or {}, refusals or {}, []
 
@@ -129,13 +130,13 @@ def test_it_is_chosen_by_the_caches_that_the_caller_says(chosen, caches, wanted,
 
 
 def test_finalists_are_timed_with_more_threads_too(chosen):
-    """The fused op is slower with four threads, the unrolled form faster, and the loop is no finalist."""
+    """With four threads the fused op is slower, and no finalist, the unrolled form faster; the loop is none on one."""
     times = {FUSED: 10.0, UNROLLED: 12.0, LOOP: 20.0}
     on_four = {dataclasses.replace(way, num_threads=4): time for way, time in ((FUSED, 13.0), (UNROLLED, 8.0))}
     made, measured = chosen(times | on_four, threads=(4,))
     assert made.chosen == dataclasses.replace(UNROLLED, num_threads=4)
     assert str(made.chosen) == "unrolled, float32, compiled, 4 threads"
-    assert measured[-1][0] == {FUSED, UNROLLED, *on_four}
+    assert measured[-1][0] == {FUSED, UNROLLED, made.chosen}
     assert {trial.candidate for trial in made.trials} == {*times, *on_four}
 
 
@@ -160,6 +161,12 @@ def test_what_is_close_is_measured_again_together(chosen):
     assert [calls for calls, _ in measured] == [{FUSED}, {UNROLLED}, {LOOP}, {FUSED, UNROLLED}]
     assert made.chosen == FUSED
     assert [trial.median for trial in made.trials] == [11.0, 12.0, 15.1]
+
+
+@pytest.mark.parametrize(("caches", "share"), [("hot", 2 / 3), ("cold", 1 / 3)])
+def test_most_of_the_time_goes_to_what_counts(chosen, caches, share):
+    _, measured = chosen({FUSED: 10.0, UNROLLED: 12.0}, caches=caches)
+    assert [seconds for _, seconds in measured] == pytest.approx([share * 0.05, share * 0.05, share * 3.0], rel=0.01)
 
 
 def test_a_slow_way_is_not_chosen_when_the_finalists_slow_down(chosen):

@@ -5,13 +5,12 @@
     body    [SLICE: rows of the turn] [SPLIT] [step] [step] ... [CONCATENATION] [DYNAMIC_UPDATE_SLICE: outputs]
 
 A WHILE copies what its body changes at each turn, so the outputs of long sequences are gathered by a few loops after
-one another. What goes through the body unchanged, such as the rows, is not copied.
+one another, which share one body. What goes through the body unchanged, such as the rows, is not copied.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,11 +72,14 @@ def loop(builder: OpBuilder, recurrence: Recurrence, rows: int, turn: int) -> tu
             outputs = builder.op("STRIDED_SLICE", outputs, *bounds, shape=shape, beginMask=0b11, endMask=0b10)
     else:
         parts = []
-        for steps, start, stop in _spans(recurrence, turn):
-            part = loops.unwritten(stop - start) if has_outputs else None
-            at = _Place(builder.constant([start * batch]), builder.constant([0, 0]))
-            _, part, states = loops.run(steps, at, builder.constant([(stop - steps) * batch]), part, states)
-            parts += [] if part is None else [part]
+        for span in _spans(recurrence, turn):
+            part = loops.unwritten(span.room) if has_outputs else None
+            at = _Place(builder.constant([span.start * batch]), builder.constant([0, 0]))
+            last = builder.constant([(span.stop - span.steps) * batch])
+            _, part, states = loops.run(span.steps, at, last, part, states)
+            if part is not None:
+                rows_written, size = (span.stop - span.start) * batch, builder.shape(part)[1]
+                parts.append(builder.slice(part, [0, 0], [rows_written, size]) if span.is_short else part)
         outputs = parts[0] if len(parts) == 1 else None
         if len(parts) > 1:
             shape = (recurrence.steps * batch, builder.shape(parts[0])[1])
@@ -95,16 +97,38 @@ def starts(builder: OpBuilder, recurrence: Recurrence) -> tuple[int, ...]:
     )
 
 
-def _spans(recurrence: Recurrence, turn: int) -> list[tuple[int, int, int]]:
-    """For each loop over a known number of steps: steps a turn, first step, and the step behind the last one."""
+@dataclasses.dataclass(frozen=True)
+class _Span:
+    """What one loop over a known number of steps takes.
+
+    Attributes:
+        steps: of a turn.
+        start, stop: its first step, and the one behind its last.
+        room: steps for whose outputs there is room: as many as in the other loops, so that all have the same shapes.
+    """
+
+    steps: int
+    start: int
+    stop: int
+    room: int
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there is room for more steps than it takes."""
+        return self.stop - self.start < self.room
+
+
+def _spans(recurrence: Recurrence, turn: int) -> list[_Span]:
+    """One loop or a few equal ones, of which the last may be shorter, and one for the steps that fill no turn."""
     assert recurrence.steps is not None
-    whole = recurrence.steps - recurrence.steps % turn
-    row = recurrence.batch * recurrence.cell.state_sizes[0]
-    turns = max(LEAST_TURNS_A_LOOP, OUTPUTS_A_LOOP // (row * turn)) if recurrence.outputs is not None else whole
-    bounds = [*range(0, whole, turns * turn), whole]
-    spans = [(turn, start, stop) for start, stop in itertools.pairwise(bounds)]
-    rest = recurrence.steps - whole
-    return [*spans, (rest, whole, recurrence.steps)] if rest else spans
+    turns, rest = divmod(recurrence.steps, turn)
+    loops = 1
+    if recurrence.outputs is not None:
+        outputs = turns * turn * recurrence.batch * recurrence.cell.state_sizes[0]
+        loops = max(1, min(round(outputs / OUTPUTS_A_LOOP), turns // LEAST_TURNS_A_LOOP))
+    room, whole = -(-turns // loops) * turn, turns * turn
+    spans = [_Span(turn, start, min(start + room, whole), room) for start in range(0, whole, room)]
+    return [*spans, _Span(rest, whole, recurrence.steps, rest)] if rest else spans
 
 
 def _last_start(builder: OpBuilder, rows: int, rows_per_turn: int) -> int:

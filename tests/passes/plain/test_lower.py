@@ -20,6 +20,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 import lstm_toolkit
 from lstm_toolkit import GateWeights, lingvo
+from lstm_toolkit.passes.plain import loop
 from lstm_toolkit.passes.plain.lower import lower
 from lstm_toolkit.weights import reference
 from tests.helpers import weights as random_weights
@@ -341,6 +342,31 @@ def test_any_number_of_steps_a_turn(random, steps):
     names = ("output_0", h, c)
     expected = dict(zip(names, reference.lstm(weights, x), strict=True))
     assert_equal_everywhere(plain, [{"inputs": x, h: zeros, c: zeros}], [expected])
+
+
+@pytest.mark.parametrize(
+    ("steps", "turn", "most", "loops", "bodies"),
+    [
+        (30, 1, 1 << 14, 1, 1),  # all outputs in one loop
+        (30, 1, 10 * BATCH * UNITS, 3, 1),  # three equal ones
+        (28, 2, 8 * BATCH * UNITS, 2, 1),  # as few as leave five turns for each: 7 turns each
+        (33, 3, 16 * BATCH * UNITS, 2, 1),  # 11 turns: the last loop is shorter
+        (34, 3, 16 * BATCH * UNITS, 3, 2),  # and a step is left, which fills no turn
+    ],
+)
+def test_outputs_are_gathered_by_equal_loops_with_one_body(random, monkeypatch, steps, turn, most, loops, bodies):
+    monkeypatch.setattr(loop, "OUTPUTS_A_LOOP", most)
+    model = randomized(sequences(L.LSTM(UNITS, return_sequences=True), time=steps))
+    plain = lower(lstm_toolkit.convert(model, batch_size=BATCH, verify=False).tflite, form="loop", steps_per_turn=turn)
+    file = flatbuffer_utils.read_model_from_bytearray(bytearray(plain))
+    found = [
+        op.builtinOptions.bodySubgraphIndex
+        for op in file.subgraphs[0].operators
+        if isinstance(op.builtinOptions, schema.WhileOptionsT)
+    ]
+    assert (len(found), len(set(found))) == (loops, bodies)
+    x = random.normal(size=(BATCH, steps, INPUTS)).astype(np.float32)
+    assert_equal_everywhere(plain, [{model.inputs[0].name: x}], [{"output_0": np.asarray(model(x))}])
 
 
 def test_the_weight_cache_of_compiled_model_changes_nothing(random, tmp_path):
