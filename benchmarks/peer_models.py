@@ -85,25 +85,20 @@ def keras_itself(case: Case) -> Call:
     return lambda: function(x).numpy()
 
 
-def _automatic(case: Case, max_error: float | None) -> Call:
+def automatic(case: Case, caches: str, max_error: float | None = None) -> Call:
+    """`convert(lowering="auto")` for calls in a row ("hot") or between other work ("cold"), on the threads it chose.
+
+    It chooses among one thread and all that the process has, which are those of the case. With `max_error`, it may
+    choose int8 weights.
+    """
     from lstm_toolkit import convert
 
-    conversion = convert(keras_model(case), lowering="auto", caches="hot", max_error=max_error)
-    runner, x = conversion.runner(num_threads=case.threads), case.inputs
+    conversion = convert(keras_model(case), lowering="auto", caches=caches, max_error=max_error)
+    runner, x = conversion.runner(), case.inputs
     call = lambda: runner(x)  # noqa: E731
     assert conversion.report.automatic is not None
     call.note = str(conversion.report.automatic.chosen)  # type: ignore[attr-defined]
     return call
-
-
-def automatic(case: Case) -> Call:
-    """`convert(lowering="auto", caches="hot")`, since all are called in a row."""
-    return _automatic(case, None)
-
-
-def automatic_int8(case: Case) -> Call:
-    """`convert(lowering="auto", caches="hot", max_error=0.02)`, which may choose int8 weights."""
-    return _automatic(case, 0.02)
 
 
 def fused(case: Case) -> Call:
@@ -252,14 +247,18 @@ def torch_lstm(case: Case) -> Call:
     return call
 
 
-OURS, OURS_INT8, FUSED = "auto", "auto, int8 weights", "fused op"
-ONNX, ONNX_INT8 = "ONNX Runtime", "ONNX Runtime, int8"
+COLUMNS = ("hot", "cold")
+"""Calls in a row, and calls between other work."""
+
+OURS = {caches: f"auto, {caches}" for caches in COLUMNS}
+OURS_INT8 = {caches: f"auto, {caches}, int8 weights" for caches in COLUMNS}
+FUSED, ONNX, ONNX_INT8 = "fused op", "ONNX Runtime", "ONNX Runtime, int8"
 WHILE, UNROLLED = "stock WHILE", "stock unroll=True"
 
 PEERS: Mapping[str, Callable[[Case], Call]] = MappingProxyType(
     {
-        OURS: automatic,
-        OURS_INT8: automatic_int8,
+        **{name: functools.partial(automatic, caches=caches) for caches, name in OURS.items()},
+        **{name: functools.partial(automatic, caches=caches, max_error=0.02) for caches, name in OURS_INT8.items()},
         FUSED: fused,
         WHILE: stock_while,
         UNROLLED: stock_unrolled,
