@@ -46,8 +46,8 @@ def stopwatch(calls: Mapping[Key, Callable[[], Any]], seconds: float) -> dict[Ke
         calls: functions without arguments.
         seconds: when to stop, after three rounds at least.
     """
-    # The first call of a round is not timed: it brings the weights back into the caches.
-    return _in_turn(calls, _rounds_for(seconds), untimed=1, timed=3)
+    # The first calls of a round are not timed: they bring the weights and the ops back into the caches.
+    return _in_turn(calls, _rounds_for(seconds), untimed=3, timed=3)
 
 
 def cold_stopwatch(
