@@ -6,23 +6,18 @@ Writes `peers.md` (tables), `peers.json` (all figures) and pictures. See README.
 import dataclasses
 import gc
 import json
-import math
 import os
 import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
-from peer_models import COLUMNS, FUSED, ONNX, ONNX_INT8, OURS, OURS_INT8, PEERS, UNROLLED, WHILE, Case, SkippedError
+from peer_models import PEERS, Case, SkippedError
+from peers_report import GROWTH_PEERS, report
 
 SHAPES = ((28, 28, 20), (100, 32, 128), (50, 64, 256), (20, 128, 512), (1000, 40, 64))
 """Time steps, input size, units."""
@@ -33,10 +28,6 @@ GROWTH = {
     "batch": [Case(40, 32, 128, batch) for batch in (1, 2, 4, 8, 16)],
 }
 """Cases that differ in one size."""
-
-GROWTH_PEERS = (*OURS.values(), FUSED, WHILE, ONNX)
-
-TITLES = {"hot": "calls in a row", "cold": "calls between other work"}
 
 THREADS = [field.name for field in dataclasses.fields(Case)].index("threads")
 
@@ -109,125 +100,6 @@ def _work(task: Path, output: Path, runs: int) -> None:
         gc.collect()
 
 
-HEADER = "| | µs in a row | x auto | quartiles | µs cold | x auto | quartiles | error | |"
-
-
-def table(result: dict[str, Any]) -> str:
-    """One case in Markdown: a row a peer, and the limits of the machine."""
-    case, rows, limit = Case(**result["case"]), result["rows"], result["limit"]
-    lines = [f"### {case}", "", HEADER, "|---" * 9 + "|"]
-    for name, row in rows.items():
-        figures = [""] * 7
-        if "hot" in row:
-            figures = []
-            for column, quartiles in zip(COLUMNS, ("quartiles", "cold quartiles"), strict=True):
-                first, third = row[quartiles]
-                times = row[column] / rows[OURS[column]][column]
-                figures += [f"{row[column]:.1f}", f"{times:.2f}", f"{first:.1f} to {third:.1f}"]
-            figures.append(f"{row['error']:.0e}")
-        lines.append(f"| {name} | {' | '.join(figures)} | {row['note']} |")
-    limits = {
-        f"limit: weights read at {limit['bandwidth']:.0f} GB/s": limit["reading"],
-        f"limit: arithmetic at {limit['peak']:.0f} GFLOP/s": limit["arithmetic"],
-        "limit: int8 weights read": limit["reading_int8"],
-    }
-    ours = rows[OURS["hot"]]["hot"]
-    lines += [f"| {name} | {value:.1f} | {value / ours:.2f} | | | | | | |" for name, value in limits.items()]
-    return "\n".join(lines) + "\n"
-
-
-def verdicts(results: list[dict[str, Any]], column: str) -> str:
-    """What the project aims at, case by case: times of others in those of `auto`.
-
-    In a row these are fastest rounds, and cold they are medians.
-    """
-    header = ["case", "fused op", "best stock form", "ONNX Runtime", "int8: ONNX Runtime / auto"]
-    header += ["limit"] * (column == "hot")
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    for result in results:
-        rows, limit = result["rows"], result["limit"]
-        figures = [_ratio(rows, column, *names) for names in ((FUSED,), (WHILE, UNROLLED), (ONNX,))]
-        figures.append(_ratio(rows, column, ONNX_INT8, by=OURS_INT8))
-        if column == "hot":
-            figures.append(f"{max(limit['reading'], limit['arithmetic']) / rows[OURS[column]][column]:.2f}")
-        lines.append(f"| {Case(**result['case'])} | {' | '.join(figures)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _ratio(rows: dict[str, Any], column: str, *names: str, by: Mapping[str, str] = OURS) -> str:
-    """The least of some peers' times in those of `auto` for this column; empty where none was measured."""
-    found = [rows[name][column] for name in names if column in rows.get(name, {})]
-    return f"{min(found) / rows[by[column]][column]:.2f}" if found else ""
-
-
-def slope(sizes: list[int], times: list[float]) -> tuple[float, float]:
-    """Exponent and factor of the power law that fits times best, by least squares of the logarithms."""
-    exponent, offset = np.polyfit(np.log(sizes), np.log(times), 1)
-    return float(exponent), math.exp(offset)
-
-
-def picture_of_growth(size: str, results: list[dict[str, Any]], path: Path) -> dict[str, dict[str, float]]:
-    """Draws how times grow with one size, in a row and cold; returns the exponent of each peer in each column."""
-    sizes = [result["case"][size] for result in results]
-    figure, both = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained", sharey=True)
-    exponents: dict[str, dict[str, float]] = {}
-    for axes, column in zip(both, COLUMNS, strict=True):
-        exponents[column] = {}
-        for name, marker in zip(_shown(GROWTH_PEERS, column), "os^D", strict=True):
-            rows = zip(sizes, (result["rows"].get(name, {}) for result in results), strict=True)
-            found = {own: row[column] for own, row in rows if column in row}
-            if len(found) > 1:
-                exponent, factor = slope(list(found), list(found.values()))
-                exponents[column][name] = exponent
-                label = f"{name}: ~ {size}^{exponent:.2f}"
-                (line,) = axes.loglog(list(found), list(found.values()), marker, label=label)
-                fitted = factor * np.array(list(found), float) ** exponent
-                axes.loglog(list(found), fitted, "-", color=line.get_color(), linewidth=1)
-        axes.set(xlabel=size, title=TITLES[column])
-        axes.set_xticks(sizes, [str(each) for each in sizes])
-        axes.minorticks_off()
-    least = [max(result["limit"]["reading"], result["limit"]["arithmetic"]) for result in results]
-    both[0].loglog(sizes, least, "k--", linewidth=1, label="limit of the machine")
-    first = Case(**results[0]["case"])
-    fixed = {"time": first.time, "input": first.input, "units": first.units, "batch": first.batch}
-    others = ", ".join(f"{name} {value}" for name, value in fixed.items() if name != size)
-    both[0].set_ylabel("µs")
-    figure.suptitle(f"{others}, one thread")
-    for axes in both:
-        axes.legend(fontsize="small")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    plt.close(figure)
-    return exponents
-
-
-def _shown(names: Iterable[str], column: str) -> list[str]:
-    """Without what `auto` chose for the other column."""
-    return [name for name in names if column in name or not name.startswith("auto")]
-
-
-def picture_of_shapes(results: list[dict[str, Any]], path: Path) -> None:
-    """Draws all peers of the plain cases (batch 1, one thread, one direction) as bars of times in those of `auto`."""
-    plain = [each for each in results if Case(**each["case"]) in cases(quick=True)]
-    measured_names = [name for name in PEERS if any("hot" in result["rows"].get(name, {}) for result in plain)]
-    figure, both = plt.subplots(2, 1, figsize=(9, 8), layout="constrained", sharex=True)
-    for axes, column in zip(both, COLUMNS, strict=True):
-        names = _shown(measured_names, column)
-        width = 0.8 / len(names)
-        for number, name in enumerate(names):
-            rows = [result["rows"] for result in plain]
-            ratios = [each.get(name, {}).get(column, 0) / each[OURS[column]][column] for each in rows]
-            places = np.arange(len(plain)) + (number - len(names) / 2 + 0.5) * width
-            hatch = ("", "//", "..", "xx")[number % 4]
-            axes.bar(places, ratios, width, label=name, hatch=hatch, edgecolor="black", linewidth=0.4)
-        axes.axhline(1, color="black", linewidth=0.8)
-        axes.set(yscale="log", ylabel="time, in those of auto", title=f"{TITLES[column]}: batch 1, one thread")
-        axes.legend(ncols=3, fontsize="small")
-    labels = ["{time} x {input}, {units} units".format(**result["case"]) for result in plain]
-    both[1].set_xticks(np.arange(len(plain)), labels)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    plt.close(figure)
-
-
 def _machine() -> str:
     name = platform.processor() or platform.machine()
     try:
@@ -236,22 +108,6 @@ def _machine() -> str:
     except (OSError, StopIteration):
         pass
     return f"{name}, {os.cpu_count()} processors, {platform.system()}, Python {platform.python_version()}"
-
-
-def report(figures: dict[str, Any], output: Path) -> None:
-    """Writes the tables and the pictures of what `peers.json` holds."""
-    results = figures["cases"]
-    picture_of_shapes(results, output / "shapes.png")
-    slopes = ["| grows with | " + " | ".join(GROWTH_PEERS) + " |", "|---" * (len(GROWTH_PEERS) + 1) + "|"]
-    for size, grown in figures["growth"].items():
-        for column, found in picture_of_growth(size, grown, output / f"growth_{size}.png").items():
-            values = [f"{found[name]:.2f}" if name in found else "" for name in GROWTH_PEERS]
-            slopes.append(f"| {size}, {TITLES[column]} | {' | '.join(values)} |")
-    parts = [f"Measured on {figures['machine']}; {figures['runs']} rounds.\n"]
-    for column in COLUMNS:
-        parts += [f"## Times of others in those of `auto`: {TITLES[column]}\n", verdicts(results, column)]
-    parts += ["## Exponents of growth\n", "\n".join(slopes) + "\n", "## All figures\n", *map(table, results)]
-    (output / "peers.md").write_text("\n".join(parts))
 
 
 @click.command()
