@@ -127,8 +127,6 @@ def picture_of_growth(size: str, results: list[dict[str, Any]], path: Path) -> d
                 fitted = factor * np.array(list(found), float) ** exponent
                 axes.loglog(list(found), fitted, "-", color=line.get_color(), linewidth=1)
         axes.set(xlabel=size, title=TITLES[column])
-        axes.set_xticks(sizes, [str(each) for each in sizes])
-        axes.minorticks_off()
     least = [max(result["limit"]["reading"], result["limit"]["arithmetic"]) for result in results]
     both[0].loglog(sizes, least, "k--", linewidth=1, label="limit of the machine")
     first = Case(**results[0]["case"])
@@ -137,6 +135,8 @@ def picture_of_growth(size: str, results: list[dict[str, Any]], path: Path) -> d
     both[0].set_ylabel("µs")
     figure.suptitle(f"{others}, one thread")
     for axes in both:
+        axes.set_xticks(sizes, [str(each) for each in sizes])
+        axes.minorticks_off()
         axes.legend(fontsize="small")
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
@@ -152,7 +152,7 @@ def picture_of_shapes(results: list[dict[str, Any]], path: Path) -> None:
     """Draws all peers of the plain cases (batch 1, one thread, one direction) as bars of times in those of `auto`."""
     plain = [each for each in results if is_plain(Case(**each["case"]))]
     measured_names = [name for name in PEERS if any("hot" in result["rows"].get(name, {}) for result in plain)]
-    figure, both = plt.subplots(2, 1, figsize=(9, 8), layout="constrained", sharex=True)
+    figure, both = plt.subplots(2, 1, figsize=(11, 7), layout="constrained", sharex=True)
     for axes, column in zip(both, COLUMNS, strict=True):
         names = _shown(measured_names, column)
         width = 0.8 / len(names)
@@ -164,7 +164,7 @@ def picture_of_shapes(results: list[dict[str, Any]], path: Path) -> None:
             axes.bar(places, ratios, width, label=name, hatch=hatch, edgecolor="black", linewidth=0.4)
         axes.axhline(1, color="black", linewidth=0.8)
         axes.set(yscale="log", ylabel="time, in those of auto", title=f"{TITLES[column]}: batch 1, one thread")
-        axes.legend(ncols=3, fontsize="small")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     labels = ["{time} x {input}, {units} units".format(**result["case"]) for result in plain]
     both[1].set_xticks(np.arange(len(plain)), labels)
     figure.savefig(path, dpi=110, metadata={"Software": None})
