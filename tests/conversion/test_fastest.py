@@ -260,7 +260,7 @@ def test_the_table_shows_every_way_and_escapes(chosen):
 def test_the_stopwatch_times_in_turn():
     order = []
     medians = stopwatch.stopwatch({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 0.0)
-    assert order == (["a"] * 4 + ["b"] * 4) * 3
+    assert order == (["a"] * 6 + ["b"] * 6) * 3
     assert set(medians) == {"a", "b"}
     assert all(median > 0 for median in medians.values())
 

@@ -41,12 +41,12 @@ def test_rounds_are_in_turn_and_warm_up_is_not_timed(machine):
 
 
 def test_the_stopwatch_takes_three_rounds_or_its_seconds(machine):
-    calls = {"a": machine.call("a", 99.0, 3.0, 3.0, 3.0), "b": machine.call("b", 5.0)}
+    calls = {"a": machine.call("a", 99.0, 98.0, 97.0, 3.0, 3.0, 3.0), "b": machine.call("b", 5.0)}
     assert stopwatch(calls, 0.0) == pytest.approx({"a": 3.0, "b": 5.0})
-    assert machine.log == "aaaabbbb" * 3
-    stopwatch({"c": machine.call("c", 1000.0)}, 0.01)
-    # Each round takes 4 ms; the third ends after the 10 ms.
-    assert machine.log.count("c") == 12
+    assert machine.log == "aaaaaabbbbbb" * 3
+    stopwatch({"c": machine.call("c", 1000.0)}, 0.02)
+    # Each round takes 6 ms; the fourth ends after the 20 ms.
+    assert machine.log.count("c") == 24
 
 
 def test_what_is_done_between_calls_is_not_timed(machine):
