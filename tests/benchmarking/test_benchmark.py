@@ -7,6 +7,8 @@ import io
 import itertools
 import json
 import math
+import subprocess
+import sys
 import time
 
 import keras
@@ -504,6 +506,21 @@ def test_peak_memory_is_what_a_file_adds(tmp_path):
     peak = benchmark({"big": file, "callable": lambda: None}, memory=True, runs=1, warmup=0)
     assert len(file) < peak["big"].peak_memory < 10 * len(file) < ballast.nbytes
     assert peak["callable"].peak_memory is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process cannot forget its peak")
+def test_what_was_taken_and_freed_before_does_not_hide_what_a_file_adds(tmp_path):
+    big = randomized(keras.Sequential([keras.Input((TIME, 256), name="x"), keras.layers.LSTM(1024)]))
+    file = lstm_toolkit.convert(big, verify=False).tflite
+    (tmp_path / "model.tflite").write_bytes(file)
+    np.savez(tmp_path / "inputs.npz", np.zeros((1, TIME, 256), np.float32))
+    code = (
+        "import sys, numpy as np; from lstm_toolkit.benchmarking.peak_memory import _answer\n"
+        "np.ones(400_000_000 // 8)\n"
+        "print(_answer({'folder': sys.argv[1], 'options': {}}, print)['bytes'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert len(file) < int(done.stdout.split()[-1]) < 10 * len(file)
 
 
 def test_timing_does_not_import_tensorflow(conversion, tmp_path):
