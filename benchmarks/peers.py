@@ -29,8 +29,6 @@ GROWTH = {
 }
 """Cases that differ in one size."""
 
-THREADS = [field.name for field in dataclasses.fields(Case)].index("threads")
-
 ENVIRONMENT = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 """Variables that say how many threads a library may use; they count when it is loaded."""
 
@@ -88,12 +86,12 @@ def in_processes(todo: list[Case], runs: int, names: tuple[str, ...]) -> list[di
 
 def _work(task: Path, output: Path, runs: int) -> None:
     content = json.loads(task.read_text())
+    todo = [Case(*values) for values in content["cases"]]
     if hasattr(os, "sched_setaffinity"):
         # A case on one thread has one processor, which `lowering="auto"` sees too.
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: content["cases"][0][THREADS]])
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: todo[0].threads])
     results = []
-    for values in content["cases"]:
-        case = Case(*values)
+    for case in todo:
         click.echo(f"  {case}", err=True)
         results.append(measured(case, runs, tuple(content["names"])))
         output.write_text(json.dumps(results))
