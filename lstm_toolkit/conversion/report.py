@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from lstm_toolkit.display.tables import Table, Tabular
+from lstm_toolkit.runtime.compare import TOLERANCE
 from lstm_toolkit.sources.traced import LayerReport
 from lstm_toolkit.tflite.files import write_whole
 
@@ -142,6 +143,5 @@ class Conversion:
 
 
 def _magnitude(error: float) -> str:
-    """An error as a bound that rounding on another processor does not move."""
-    bound = next((bound for bound in (1e-6, 1e-5) if error < bound), None)
-    return f"below {bound:.0e}" if bound else f"{error:.1e}"
+    """An error within the tolerance as that bound alone: how far below it rounding goes differs between processors."""
+    return f"below {TOLERANCE:.0e}" if error < TOLERANCE else f"{error:.1e}"

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import re
+from collections import Counter
 
 import keras
 import numpy as np
 import pytest
 
 import lstm_toolkit
+from lstm_toolkit.conversion.report import Checked, ConversionReport
 from lstm_toolkit.errors import ConversionError, ParityError
 from lstm_toolkit.runtime.random_inputs import EXTREMES
 from lstm_toolkit.weights import packing
@@ -242,6 +244,15 @@ def test_the_report_says_what_was_compared():
     values = json.loads(json.dumps(report.to_dict()))
     assert values["checked"]["calls"] == 6
     assert values["max_abs_error"] == values["checked"]["max_abs_error"] == report.max_abs_error
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"), [(0.0, "below 1e-05"), (9.9e-7, "below 1e-05"), (1.1e-6, "below 1e-05"), (2.5e-5, "2.5e-05")]
+)
+def test_an_error_that_is_only_rounding_shows_as_the_tolerance(error, shown):
+    """How large it is differs between processors, and a notebook's committed output must not."""
+    report = ConversionReport((), Counter(), Checked(3, ("normal",), (), 1.0, (), error))
+    assert f"Recurrent layers (largest error {shown})" in str(report)
 
 
 def test_without_verify_the_report_has_nothing_of_it():
