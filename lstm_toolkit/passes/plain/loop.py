@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 MOST_STEPS_A_TURN = 10
 """More would crowd the caches with the ops of the steps, fewer would spend the time on the turns."""
 
-WEIGHTS_A_TURN = 5 << 18
-"""Number of recurrent weights over all steps of a turn: the interpreter keeps a packed copy of them for each step."""
+WEIGHTS_A_TURN = 5 << 16
+"""Number of recurrent weights over all steps of a turn. The interpreter keeps a packed copy of them for each step, and
+all copies together should fit into a second-level cache, for each turn reads them all."""
 
 OUTPUTS_A_LOOP = 1 << 14
 """Number of outputs that one WHILE gathers, about."""
