@@ -25,11 +25,12 @@ from lstm_toolkit.runtime.runner import RUNTIMES, Runner
 Outputs = list[dict[str, npt.NDArray[Any]]]
 """The outputs of each sample by name."""
 
-FINALISTS = 1.5
-"""Candidates within this factor of the fastest, in a first short measurement, are timed again for longer."""
+HEATS = (1.5, 1.2, 1.1)
+"""Candidates within the first factor of the fastest, in a first short measurement, are timed again together, and those
+within the next one of the fastest of them once more, and so on: the fewer are left, the more often each is called."""
 
-FIRST_SECONDS, FINAL_SECONDS = 0.05, 3.0
-"""Seconds that the first measurement of each file takes, and the last one of all finalists together."""
+FIRST_SECONDS, HEAT_SECONDS = 0.05, 2.0
+"""Seconds that the first measurement of each file takes, and each later one of all together that are left."""
 
 THREADS_GAIN = 1.1
 """How many times as fast more threads have to be: they take processors from the rest of the app."""
@@ -239,19 +240,26 @@ def choose(
         else:
             times[way] = measured(way)
     best = min(times.values(), default=math.inf)
-    finalists = [way for way, each in times.items() if each <= FINALISTS * best and way in calls]
+    finalists = [way for way, each in times.items() if each <= HEATS[0] * best and way in calls]
     on_more = [dataclasses.replace(way, num_threads=number) for way in finalists for number in limits.threads]
     finalists += [way for way in on_more if measured(way) <= best and way in calls]
-    left = max(0.0, limits.time_budget - (time.perf_counter() - start))
-    if len(finalists) > 1:
-        time_these(finalists, min(FINAL_SECONDS, left))
 
     def place(trial: Trial) -> tuple[bool, float]:
         microseconds = time_of(trial, limits.caches)
         return microseconds is None, (microseconds or 0.0) * (THREADS_GAIN if trial.candidate.num_threads > 1 else 1.0)
 
-    # A finalist's second, longer measurement is not compared with the first, short one of the others.
-    for way in sorted(calls, key=lambda each: (each not in finalists, place(trials[each]))):
+    heats = dict.fromkeys(calls, 0)
+    for heat, factor in enumerate(HEATS, start=1):
+        _, best = min((place(trials[way]) for way in finalists), default=(True, 0.0))
+        finalists = [way for way in finalists if place(trials[way]) <= (False, factor * best)]
+        left = limits.time_budget - (time.perf_counter() - start)
+        if len(finalists) < 2 or left <= 0:
+            break
+        time_these(finalists, min(HEAT_SECONDS, left))
+        heats |= dict.fromkeys(finalists, heat)
+
+    # A later, longer measurement is not compared with an earlier one of those that were left behind.
+    for way in sorted(calls, key=lambda each: (-heats[each], place(trials[each]))):
         try:
             confirm(way)
         except ParityError as refusal:
