@@ -242,7 +242,7 @@ def choose(
     best = min(times.values(), default=math.inf)
     finalists = [way for way, each in times.items() if each <= HEATS[0] * best and way in calls]
     on_more = [dataclasses.replace(way, num_threads=number) for way in finalists for number in limits.threads]
-    finalists += [way for way in on_more if measured(way) <= best and way in calls]
+    finalists += [way for way in on_more if measured(way) < math.inf]
 
     def place(trial: Trial) -> tuple[bool, float]:
         microseconds = time_of(trial, limits.caches)
