@@ -48,18 +48,17 @@ def calls(units: int) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"one op, {runtime}", called(plain(keras.layers.ReLU(), units), (1, units), runtime)
     weights = plain(keras.layers.Dense(4 * units, use_bias=False), units)
     yield f"{16 * units**2 / 1000:.0f} kB of weights", called(weights, (1, units), "compiled")
+    fused = {
+        steps: convert(keras_model(Case(steps, INPUT, units)), verify=False).tflite for steps in (SHORT, 2 * TURN, LONG)
+    }
     for steps in (SHORT, LONG):
-        fused = convert(keras_model(Case(steps, INPUT, units)), verify=False).tflite
         shape = (1, steps, INPUT)
-        yield f"fused, {steps} steps", called(fused, shape, "interpreter")
-        yield f"unrolled, {steps} steps", called(lower(fused), shape, "compiled")
+        yield f"fused, {steps} steps", called(fused[steps], shape, "interpreter")
+        yield f"unrolled, {steps} steps", called(lower(fused[steps]), shape, "compiled")
         yield f"ONNX Runtime, {steps} steps", onnx_runtime(Case(steps, INPUT, units))
     for steps in (2 * TURN, LONG):
-        fused = convert(keras_model(Case(steps, INPUT, units)), verify=False).tflite
-        yield (
-            f"loop, {steps} steps",
-            called(lower(fused, form="loop", steps_per_turn=TURN), (1, steps, INPUT), "compiled"),
-        )
+        loop = lower(fused[steps], form="loop", steps_per_turn=TURN)
+        yield f"loop, {steps} steps", called(loop, (1, steps, INPUT), "compiled")
 
 
 def plain(layer: keras.layers.Layer, size: int) -> bytes:
