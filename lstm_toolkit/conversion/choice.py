@@ -10,7 +10,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +22,18 @@ from lstm_toolkit.runtime import compare, stopwatch
 from lstm_toolkit.runtime.other_work import OtherWork
 from lstm_toolkit.runtime.runner import RUNTIMES, Runner
 
+Key = TypeVar("Key")
+
 Outputs = list[dict[str, npt.NDArray[Any]]]
 """The outputs of each sample by name."""
 
-HEATS = (1.5, 1.2, 1.1)
-"""Candidates within the first factor of the fastest, in a first short measurement, are timed again together, and those
-within the next one of the fastest of them once more, and so on: the fewer are left, the more often each is called."""
+FINALISTS = 1.5
+"""Candidates within this factor of the second fastest, in a first short measurement of each, are timed again together:
+the fastest may only look so, and would leave nothing to compare it with."""
+
+HEATS = (1.2, 1.1, 1.0)
+"""Those within the first factor of the fastest finalist are timed once more, and so on: the fewer are left, the more
+often each is called."""
 
 FIRST_SECONDS, HEAT_SECONDS = 0.05, 2.0
 """Seconds that the first measurement of each file takes, and each later one of all together that are left."""
@@ -211,12 +217,15 @@ def choose(
         ConversionError: if no candidate is left.
     """
     start, expected = time.perf_counter(), _outputs(reference, samples)
-    other_work = OtherWork()
+    reference_call, other_work = reference.bound(**samples[0])[1], OtherWork()
     calls: dict[Candidate, Callable[[], Any]] = {}
     trials: dict[Candidate, Trial] = {}
 
     def measured(way: Candidate) -> float:
-        """Makes, checks and shortly times a way; returns its time, which is infinite where it is out."""
+        """Makes, checks and shortly times a way; returns how many times as long it takes as the reference.
+
+        The two are timed in turn, since the machine may be slower for one way than for the next. Infinite is out.
+        """
         try:
             runner = runner_of(way)
             actual = _outputs(runner, samples)
@@ -227,11 +236,10 @@ def choose(
         if trials[way].reason:
             return math.inf
         calls[way] = runner.bound(**samples[0])[1]
-        time_these([way], FIRST_SECONDS)
-        return time_of(trials[way], limits.caches) or 0.0
-
-    def time_these(ways: Sequence[Candidate], seconds: float) -> None:
-        _time({way: calls[way] for way in ways}, trials, other_work, seconds, limits.caches)
+        found = _times({way: calls[way], None: reference_call}, other_work, FIRST_SECONDS, limits.caches)
+        trials[way] = _timed(trials[way], found[way])
+        column = ("hot", "cold").index(limits.caches)
+        return found[way][column] / found[None][column]
 
     times = {}
     for way in ways:
@@ -239,10 +247,10 @@ def choose(
             trials[way] = Trial(way, reason=f"not tried: the time budget of {limits.time_budget:g} s was spent")
         else:
             times[way] = measured(way)
-    best = min(times.values(), default=math.inf)
-    finalists = [way for way, each in times.items() if each <= HEATS[0] * best and way in calls]
-    on_more = [dataclasses.replace(way, num_threads=number) for way in finalists for number in limits.threads]
-    finalists += [way for way in on_more if measured(way) < math.inf]
+    most = FINALISTS * (sorted(times.values())[1:2] or [math.inf])[0]
+    left = [way for way in calls if times[way] <= most]
+    on_more = [dataclasses.replace(way, num_threads=number) for way in left for number in limits.threads]
+    left += [way for way in on_more if measured(way) <= most and way in calls]
 
     def place(trial: Trial) -> tuple[bool, float]:
         microseconds = time_of(trial, limits.caches)
@@ -250,13 +258,14 @@ def choose(
 
     heats = dict.fromkeys(calls, 0)
     for heat, factor in enumerate(HEATS, start=1):
-        _, best = min((place(trials[way]) for way in finalists), default=(True, 0.0))
-        finalists = [way for way in finalists if place(trials[way]) <= (False, factor * best)]
-        left = limits.time_budget - (time.perf_counter() - start)
-        if len(finalists) < 2 or left <= 0:
+        seconds = limits.time_budget - (time.perf_counter() - start)
+        if len(left) < 2 or seconds <= 0:
             break
-        time_these(finalists, min(HEAT_SECONDS, left))
-        heats |= dict.fromkeys(finalists, heat)
+        found = _times({way: calls[way] for way in left}, other_work, min(HEAT_SECONDS, seconds), limits.caches)
+        trials |= {way: _timed(trials[way], found[way]) for way in left}
+        heats |= dict.fromkeys(left, heat)
+        _, best = min(place(trials[way]) for way in left)
+        left = [way for way in left if place(trials[way]) <= (False, factor * best)]
 
     # A later, longer measurement is not compared with an earlier one of those that were left behind.
     for way in sorted(calls, key=lambda each: (-heats[each], place(trials[each]))):
@@ -271,19 +280,18 @@ def choose(
     raise ConversionError(f"no lowering is left to choose from: {reasons}")
 
 
-def _time(
-    calls: Mapping[Candidate, Callable[[], Any]],
-    trials: dict[Candidate, Trial],
-    other_work: OtherWork,
-    seconds: float,
-    caches: str,
-) -> None:
-    """Times candidates together, in a row and between other work, into their trials; two thirds go to what counts."""
+def _times(
+    calls: Mapping[Key, Callable[[], Any]], other_work: OtherWork, seconds: float, caches: str
+) -> dict[Key, tuple[float, float]]:
+    """Microseconds of calls in turn, in a row and between other work; two thirds of the time go to what counts."""
     share = {"hot": 2 / 3, "cold": 1 / 3}[caches]
     hot = stopwatch.stopwatch(calls, share * seconds)
     cold = stopwatch.cold_stopwatch(calls, other_work, (1 - share) * seconds)
-    for way in calls:
-        trials[way] = dataclasses.replace(trials[way], median=hot[way], cold=cold[way])
+    return {key: (hot[key], cold[key]) for key in calls}
+
+
+def _timed(trial: Trial, times: tuple[float, float]) -> Trial:
+    return dataclasses.replace(trial, median=times[0], cold=times[1])
 
 
 def _checked(way: Candidate, expected: Outputs, actual: Outputs, max_error: float | None) -> Trial:

@@ -41,27 +41,32 @@ class Doubler:
 
 @pytest.fixture
 def chosen(monkeypatch):
-    def chosen(times, *, errors=None, refusals=None, second=None, cold=None, confirm=lambda _: None, **limits):
+    def chosen(
+        times, *, errors=None, refusals=None, second=None, cold=None, speed=(), confirm=lambda _: None, **limits
+    ):
         """The choice with set times; a second measurement, of the finalists together, may give others.
 
-        Cold times are twice the hot ones where they are not set. What is returned beside the choice are the
+        Cold times are twice the hot ones where they are not set. The reference takes 10, or `speed` times as long
+        beside some way. What is returned beside the choice are the
         measurements in a row: the ways of each, and its seconds.
         """
-        errors, refusals, measured = errors or {}, refusals or {}, []
+        errors, refusals, speed, measured = errors or {}, refusals or {}, dict(speed), []
 
         def runner_of(way):
             if way in refusals:
                 raise refusals[way]
             return Doubler(errors.get(way, 0.0))
 
+        def own(calls):
+            """The times of one measurement: the first ones are beside the reference."""
+            return times | {None: 10.0 * speed.get(next(iter(calls)), 1.0)} if None in calls else second or times
+
         def timed(calls, seconds):
-            measured.append((set(calls), seconds))
-            own = second if second and len(calls) > 1 else times
-            return {way: own[way] for way in calls}
+            measured.append(({way for way in calls if way is not None}, seconds))
+            return {way: own(calls)[way] for way in calls}
 
         def timed_cold(calls, other_work, seconds):
-            own = second if second and len(calls) > 1 else times
-            return {way: (cold or {}).get(way, 2 * own[way]) for way in calls}
+            return {way: (cold or {}).get(way, 2 * own(calls)[way]) for way in calls}
 
         monkeypatch.setattr(stopwatch, "stopwatch", timed)
         monkeypatch.setattr(stopwatch, "cold_stopwatch", timed_cold)
@@ -132,7 +137,7 @@ def test_it_is_chosen_by_the_caches_that_the_caller_says(chosen, caches, wanted,
 def test_finalists_are_timed_with_more_threads_too(chosen):
     """With four threads the fused op is slower, and no finalist, the unrolled form faster; the loop is none on one."""
     times = {FUSED: 10.0, UNROLLED: 12.0, LOOP: 20.0}
-    on_four = {dataclasses.replace(way, num_threads=4): time for way, time in ((FUSED, 13.0), (UNROLLED, 8.0))}
+    on_four = {dataclasses.replace(way, num_threads=4): time for way, time in ((FUSED, 19.0), (UNROLLED, 8.0))}
     made, measured = chosen(times | on_four, threads=(4,))
     assert made.chosen == dataclasses.replace(UNROLLED, num_threads=4)
     assert str(made.chosen) == "unrolled, float32, compiled, 4 threads"
@@ -156,11 +161,24 @@ def test_the_runner_takes_the_threads_of_the_choice(fake_times, monkeypatch):
 
 
 def test_what_is_close_is_measured_again_together(chosen):
-    first = {FUSED: 14.0, UNROLLED: 10.0, LOOP: 15.1}
+    first = {FUSED: 14.0, UNROLLED: 10.0, LOOP: 21.1}
     made, measured = chosen(first, second={FUSED: 11.0, UNROLLED: 12.0})
     assert [calls for calls, _ in measured] == [{FUSED}, {UNROLLED}, {LOOP}, *[{FUSED, UNROLLED}] * 3]
     assert made.chosen == FUSED
-    assert [trial.median for trial in made.trials] == [11.0, 12.0, 15.1]
+    assert [trial.median for trial in made.trials] == [11.0, 12.0, 21.1]
+
+
+@pytest.mark.parametrize(("speed", "wanted"), [({}, UNROLLED), ({LOOP: 2.0}, LOOP)])
+def test_a_way_that_met_a_slow_machine_is_still_a_finalist(chosen, speed, wanted):
+    """The machine was half as fast when the loop was timed for the first time, as the reference beside it shows."""
+    times = {UNROLLED: 10.0, FUSED: 10.5}
+    made, _ = chosen(times | {LOOP: 18.0}, second=times | {LOOP: 9.0}, speed=speed)
+    assert made.chosen == wanted
+
+
+def test_one_that_looks_fast_at_first_leaves_others_to_compare_with(chosen):
+    made, _ = chosen({UNROLLED: 4.0, LOOP: 9.0, FUSED: 10.0}, second={UNROLLED: 12.0, LOOP: 9.0, FUSED: 10.0})
+    assert made.chosen == LOOP
 
 
 def test_the_closer_the_more_often_it_is_measured(chosen):
@@ -186,7 +204,7 @@ def test_most_of_the_time_goes_to_what_counts(chosen, caches, share):
 
 def test_a_slow_way_is_not_chosen_when_the_finalists_slow_down(chosen):
     """The machine became slower between the two measurements: the loser of the first one has not become faster."""
-    first = {FUSED: 14.0, UNROLLED: 10.0, LOOP: 20.0}
+    first = {FUSED: 14.0, UNROLLED: 10.0, LOOP: 21.1}
     made, _ = chosen(first, second={FUSED: 28.0, UNROLLED: 24.0})
     assert made.chosen == UNROLLED
 
