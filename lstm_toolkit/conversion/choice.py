@@ -154,25 +154,18 @@ def candidates(
     fused: bool = True,
     steps_per_turn: Sequence[int | None] = (None, 4, 20),
 ) -> tuple[Candidate, ...]:
-    """The ways to try, the most promising ones first.
+    """The ways to try. Those come last whose file takes longest to make: thousands of ops take seconds.
 
     Args:
         quantizations: of the weights.
         fused: whether there is a fused op for every layer.
         steps_per_turn: of loops; None is what `lower` chooses.
     """
-    lowerings: list[tuple[str, int | None]] = [("unrolled", None), *[("loop", steps) for steps in steps_per_turn]]
-    found = [
-        Candidate(lowering, runtime, steps, quantization)
-        for quantization in quantizations
-        for runtime in sorted(RUNTIMES)
-        for lowering, steps in lowerings
-    ]
-    if fused:  # these `CompiledModel` refuses
-        found += [Candidate("fused", "interpreter", None, quantization) for quantization in quantizations]
-    return tuple(
-        sorted(found, key=lambda each: (each.steps_per_turn is not None, quantizations.index(each.quantization)))
-    )
+    forms = [*[("loop", steps) for steps in steps_per_turn], ("unrolled", None)]
+    ways = [(lowering, runtime, steps) for lowering, steps in forms for runtime in sorted(RUNTIMES)]
+    if fused:  # `CompiledModel` refuses it
+        ways.insert(0, ("fused", "interpreter", None))
+    return tuple(Candidate(*way, quantization) for way in ways for quantization in quantizations)
 
 
 @dataclasses.dataclass(frozen=True)

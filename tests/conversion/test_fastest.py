@@ -103,6 +103,12 @@ def test_ways_without_a_fused_op():
     assert {way.lowering for way in candidates(fused=False)} == {"unrolled", "loop"}
 
 
+def test_what_takes_long_to_make_is_tried_last():
+    """A file of 24,000 ops, two directions of 1,000 steps, takes most of the time that there is for all."""
+    assert list(dict.fromkeys(way.lowering for way in WAYS)) == ["fused", "loop", "unrolled"]
+    assert list(dict.fromkeys(way.lowering for way in candidates(fused=False))) == ["loop", "unrolled"]
+
+
 # The choice
 
 
