@@ -58,7 +58,7 @@ def convert_with_spoiled_lowering() -> Any:
 
     lower = fastest.lower
     with mock.patch.object(fastest, "lower", wrong):
-        return convert(lowering="auto", time_budget=2.0)
+        return convert(lowering="auto")
 
 
 def convert_fine_sums(**options: Any) -> Any:
