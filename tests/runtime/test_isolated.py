@@ -134,7 +134,7 @@ def test_a_file_that_hangs():
     for _ in range(2):
         with pytest.raises(InvalidModelError, match=r"running the file takes longer than 0\.5 seconds"):
             runner(X)
-    assert time.monotonic() - start < 30  # a minute without these limits
+    assert time.monotonic() - start < 5
     assert not process_of(runner).is_running()
 
 

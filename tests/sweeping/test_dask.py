@@ -47,7 +47,7 @@ def test_a_dask_cluster_that_loses_a_worker_loses_no_row(tmp_path):
         # Dask measures again what the worker had, but fails where it was fetching a result from it; see the docstring.
         fetching = [row for row in rows if not row.machine]
         assert len(results.read_text().splitlines()) == 24 - len(fetching)
-        assert all(row.error for row in fetching)
+        assert {row.error for row in fetching} <= {"TypeError: cannot unpack non-iterable SweepRow object"}
         result = sweep(configs, client.get_executor(), results=results)
         assert killed[0] not in client.run(os.getpid).values()
     assert [row.config for row in result.rows] == configs
